@@ -1,0 +1,70 @@
+# MetaMimic: `make train` shows that it works, `make test` that it still does. Each does
+# its own set-up. `make help` lists the rest.
+
+# What `make train` runs; for example `make train TASK=stack_2_bricks RUN=runs/mine
+# ARGS='--seed 1 --learner-steps 100000'`.
+TASK ?= lift_brick
+RUN ?= runs/$(TASK)
+PRESET ?= laptop
+ARGS ?=
+DEMONSTRATIONS ?= data/$(TASK).hdf5
+# An interpreter for the set-up to use instead of looking for Python 3.10.
+export PYTHON
+
+PY := .venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help setup check train test lint format pytest bazel-test lock clean
+
+help:  ## this list
+	@echo 'Usage: make TARGET'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
+	@echo 'Variables of train: TASK=$(TASK) RUN=$(RUN) PRESET=$(PRESET) ARGS=$(ARGS)'
+	@echo '  DEMONSTRATIONS=$(DEMONSTRATIONS)'
+	@echo '  (settings for ARGS: $(PY) -m launch_configs.local --help)'
+
+setup:  ## make .venv from requirements.txt, unless it is there
+	@scripts/setup.sh
+
+check: setup  ## print the versions and what does not fit this machine
+	$(PY) -m metamimic.check
+
+train: check  ## record demonstrations, train on them, report; again: resume
+	test -e $(DEMONSTRATIONS) || $(PY) -m metamimic.record --task $(TASK) \
+	  --output $(DEMONSTRATIONS) --train 500 --valid 50 --seed 0
+	$(PY) -m launch_configs.local --preset $(PRESET) --run-dir $(RUN) \
+	  --demonstrations $(DEMONSTRATIONS) $(ARGS)
+
+test: check lint pytest  ## every check: linter, types, tests; Bazel if it is there
+	@if command -v bazel > /dev/null; then $(MAKE) --no-print-directory bazel-test; \
+	else echo 'bazel is not installed (apt-get install bazel-bootstrap); the tests' \
+	  'above are all there are.'; fi
+
+lint: setup  ## formatter (checked only), linter, type checker
+	$(PY) -m ruff format --check
+	$(PY) -m ruff check
+	$(PY) -m mypy
+
+format: setup  ## let the linter and the formatter change the files
+	$(PY) -m ruff check --fix-only
+	$(PY) -m ruff format
+
+pytest: setup  ## the tests alone
+	$(PY) -m pytest -q
+
+bazel-test: setup  ## the same tests through Bazel
+	PATH="$(CURDIR)/.venv/bin:$$PATH" bazel test //...
+
+lock: setup  ## write requirements.txt anew from requirements.in
+	$(PY) -m uv pip compile --quiet --custom-compile-command 'make lock' \
+	  --python-version 3.10 --python-platform x86_64-manylinux_2_28 \
+	  --override requirements-overrides.txt --output-file requirements.txt \
+	  $(ARGS) requirements.in
+
+clean:  ## remove caches (not .venv, data or runs)
+	rm -rf build .mypy_cache .pytest_cache .ruff_cache
+	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
+	if command -v bazel > /dev/null; then bazel clean; fi
+
+# `make -j` must not run the checks of one command at once: their output would mix.
+.NOTPARALLEL:

@@ -1,0 +1,143 @@
+"""Imitation actors: they follow demonstrations and write what happens to replay."""
+
+import threading
+from typing import Any, Callable, Mapping, Sequence
+
+import acme
+from acme import adders
+from acme.utils import loggers
+import numpy as np
+
+from agents import logs
+from agents import parameters
+from agents import replay
+from envs import imitation
+from metamimic import config as config_lib
+
+_LOG_PERIOD = 2.0
+
+
+class ImitationActor(acme.Worker):
+  """Runs several environments in step, with one batched policy call for them all."""
+
+  def __init__(
+      self,
+      environments: Sequence[imitation.ImitationEnvironment],
+      adders_: Sequence[adders.Adder],
+      act: Callable[[Mapping[str, np.ndarray]], np.ndarray],
+      reader: parameters.Reader,
+      logger: loggers.Logger,
+      config: config_lib.ActorConfig,
+      seed: Any,
+      stop: threading.Event,
+  ):
+    """Takes its parts.
+
+    Args:
+      environments: where to act.
+      adders_: one for each environment.
+      act: batched observations -> actions, (B, 9).
+      reader: keeps the policy up to date.
+      logger: of progress.
+      config: exploration.
+      seed: of exploration.
+      stop: ends `run`.
+    """
+    self._environments = list(environments)
+    self._adders = list(adders_)
+    self._act = act
+    self._reader = reader
+    self._logger = logger
+    self._config = config
+    self._rng = np.random.default_rng(seed)
+    self._stop = stop
+    self._steps = self._episodes = 0
+    self._sigma = np.zeros((len(environments), 1))
+    self._random = np.zeros(len(environments), bool)
+    self._tally = _Tally()
+
+  def run(self) -> None:
+    """Acts until the learner has finished or the run is stopped."""
+    if not self._reader.wait(self._stop):
+      return
+    try:
+      observations = [self._reset(i) for i in range(len(self._environments))]
+      while not self._stop.is_set() and not self._reader.update().finished:
+        observations = self._step(observations)
+        self._tally.log(self._logger, self._steps, self._episodes)
+    except replay.Stopped:
+      pass
+
+  def _reset(self, i: int) -> Mapping[str, np.ndarray]:
+    config = self._config
+    self._sigma[i] = config.sigma * self._rng.choice(config.sigma_factors)
+    self._random[i] = self._steps < config.random_steps and self._rng.random() < 0.5
+    timestep = self._environments[i].reset()
+    self._adders[i].add_first(timestep)
+    return timestep.observation
+
+  def _step(
+      self, observations: list[Mapping[str, np.ndarray]]
+  ) -> list[Mapping[str, np.ndarray]]:
+    batch = {
+        group: np.stack([o[group] for o in observations]) for group in observations[0]
+    }
+    actions = self._act(batch)
+    noise = self._rng.standard_normal(actions.shape)
+    actions = np.clip(actions + self._sigma * noise, -1, 1)
+    if self._random.any():
+      uniform = self._rng.uniform(-1, 1, actions.shape)
+      actions = np.where(self._random[:, None], uniform, actions)
+    actions = actions.astype(np.float32)
+    following = []
+    for i, environment in enumerate(self._environments):
+      timestep = environment.step(actions[i])
+      self._adders[i].add(actions[i], timestep)
+      self._steps += 1
+      self._tally.add(environment, timestep.last())
+      if timestep.last():
+        self._episodes += 1
+        following.append(self._reset(i))
+      else:
+        following.append(timestep.observation)
+    return following
+
+
+class _Tally:
+  """Means since the last row of the log."""
+
+  def __init__(self) -> None:
+    self._clock = logs.Clock(_LOG_PERIOD)
+    self._clear(0)
+
+  def _clear(self, steps: int) -> None:
+    self._since = steps
+    self._totals: list[float] = []
+    self._terms: list[dict[str, float]] = []
+    self._ends: list[float] = []
+
+  def add(self, environment: imitation.ImitationEnvironment, last: bool) -> None:
+    self._totals.append(environment.result.total)
+    self._terms.append(environment.result.terms)
+    if last:
+      self._ends.append(
+          environment.demonstration_step / environment.demonstration_length
+      )
+
+  def log(self, logger: loggers.Logger, steps: int, episodes: int) -> None:
+    seconds = self._clock.due()
+    if not seconds:
+      return
+    mean = lambda values: float(np.mean(values)) if values else float('nan')
+    logger.write({
+        'environment_steps': steps,
+        'episodes': episodes,
+        'steps_per_second': (steps - self._since) / seconds,
+        'reward': mean(self._totals),
+        'completed': mean(self._ends),
+        **{
+            f'reward/{name}': mean([terms[name] for terms in self._terms])
+            for name in self._terms[0]
+        },
+    })
+    self._clear(steps)

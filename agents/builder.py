@@ -1,0 +1,314 @@
+"""Configuration -> the parts of a run, each by the name of its role.
+
+A node of the program builds only what its role needs. Two builders, one for each
+algorithm; both give the same evaluator, so that their results compare.
+"""
+
+import json
+import os
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import reverb
+import tensorflow as tf
+
+from agents import actors
+from agents import evaluator as evaluator_lib
+from agents import learning
+from agents import logs
+from agents import parameters
+from agents import replay
+from agents.bc import learning as bc_learning
+from agents.d4pg import learning as d4pg_learning
+from envs import imitation
+from envs import rendering
+from envs import reward_library
+from envs import rewards
+from envs import tasks
+from metamimic import config as config_lib
+from metamimic import evaluation
+from metamimic import policy as policy_lib
+from metamimic import report
+from metamimic import showing
+from metamimic.demonstrations import goals
+from metamimic.demonstrations import storage
+from metamimic.demonstrations import types
+from metamimic.networks import critics
+
+# Separate streams of random numbers for each use of the run's one seed.
+_NETWORKS, _ACTOR, _EXPLORATION = range(3)
+
+
+def prepare(config: config_lib.Config, run_dir: str | None = None) -> None:
+  """Checks all that a run needs before any process starts.
+
+  Args:
+    config: of the run.
+    run_dir: if given, what the nodes must agree on (the task, the reward and its
+      calibrated temperatures) is written there.
+
+  Raises:
+    ValueError: a setting, the demonstrations or the reward cannot be used; the message
+      names the file or the field and what was expected.
+    RuntimeError: videos are wanted and there is no GL library to draw them.
+  """
+  config_lib.validate(config)
+  demonstrations = storage.load(config.demonstrations)
+  if not demonstrations.train or not demonstrations.valid:
+    raise ValueError(
+        f'{config.demonstrations}: {len(demonstrations.train)} training and '
+        f'{len(demonstrations.valid)} held-out demonstrations; expected some of each'
+    )
+  if config.algorithm == 'bc' and not storage.has_actions(config.demonstrations):
+    raise ValueError(
+        f'{config.demonstrations}: has no actions; behavioural cloning needs them'
+    )
+  name = config.imitation.reward or reward_library.DEFAULTS[demonstrations.task]
+  layout = tasks.load(demonstrations.task, seed=0).layout
+  reward = rewards.load(name, layout)
+  train = [demonstrations.demonstrations[i].observations for i in demonstrations.train]
+  if isinstance(reward, rewards.Reward):
+    reward = rewards.calibrate(reward, train)
+  first = {group: values[0] for group, values in train[0].items()}
+  last = {group: values[-1] for group, values in train[0].items()}
+  terms = rewards.check(name, reward, first, last)
+  if config.evaluation.videos:
+    rendering.choose_gl()
+  if run_dir is not None:
+    policy_lib.describe(run_dir, {
+        'task': demonstrations.task,
+        'reward': name,
+        'terms': terms,
+        'temperatures': rewards.temperatures(reward),
+        'started': time.time(),
+    })
+
+
+class _Builder:
+  """What both algorithms share."""
+
+  def __init__(self, config: config_lib.Config, run_dir: str, stop: threading.Event):
+    """Loads the demonstrations.
+
+    Args:
+      config: of the run.
+      run_dir: a run directory that `prepare` has written to.
+      stop: set when the run shall stop.
+    """
+    self._config = config
+    self._run_dir = run_dir
+    self._stop = stop
+    self._description = policy_lib.description(run_dir)
+    self._layout = tasks.load(self._description['task'], seed=0).layout
+
+  def _demonstrations(self, with_actions: bool = False) -> types.DemonstrationSet:
+    return storage.load(self._config.demonstrations, with_actions=with_actions)
+
+  def _reward(self) -> rewards.RewardFunction:
+    return rewards.load(
+        self._description['reward'], self._layout, self._description['temperatures']
+    )
+
+  def _policy(
+      self, demonstrations: types.DemonstrationSet
+  ) -> policy_lib.GoalConditionedPolicy:
+    tf.keras.utils.set_random_seed(_seed(self._config, _NETWORKS) % 2**32)
+    return policy_lib.create(self._layout, self._config, demonstrations)
+
+  def replay_checkpointer(self) -> Any:
+    """Returns where the replay server keeps its tables."""
+    path = os.path.join(self._run_dir, 'replay')
+    return reverb.platform.checkpointers_lib.DefaultCheckpointer(path)
+
+  def _learner_process(
+      self,
+      make_learner: Any,
+      policy: policy_lib.GoalConditionedPolicy,
+      client: reverb.Client,
+      checkpoint_replay: bool,
+  ) -> learning.LearnerProcess:
+    return learning.LearnerProcess(
+        make_learner,
+        policy.variables,
+        {'features': policy.features},
+        client,
+        os.path.join(self._run_dir, policy_lib.CHECKPOINTS),
+        logs.RoleLogger(self._run_dir, 'learner', step='learner_steps'),
+        self._config,
+        self._stop,
+        checkpoint_replay,
+    )
+
+  def evaluator(self, client: reverb.Client) -> evaluator_lib.Evaluator:
+    """Returns the evaluator. Its control arms see actions; the policy does not."""
+    with_actions = storage.has_actions(self._config.demonstrations)
+    demonstrations = self._demonstrations(with_actions)
+    policy = self._policy(demonstrations)
+    act = policy.actor(goals.GoalBank(demonstrations.demonstrations))
+    environments = evaluation.make_environments(demonstrations, self._reward())
+    controls = {
+        'tracker': evaluation.tracker(demonstrations.demonstrations, self._layout),
+        'zero': evaluation.zero,
+    }
+    if with_actions:
+      controls['replay'] = evaluation.replay(demonstrations.demonstrations)
+    return evaluator_lib.Evaluator(
+        environments,
+        demonstrations,
+        act,
+        controls,
+        parameters.Reader(client, policy.variables),
+        logs.RoleLogger(self._run_dir, 'evaluator'),
+        self._config,
+        self._run_dir,
+        lambda: self._finish(environments[0], demonstrations, act),
+        self._stop,
+    )
+
+  def _finish(
+      self,
+      environment: imitation.ImitationEnvironment,
+      demonstrations: types.DemonstrationSet,
+      act: Any,
+  ) -> None:
+    summary = {
+        'learner_steps': self._config.learner_steps,
+        'wall_seconds': time.time() - self._description['started'],
+    }
+    with open(os.path.join(self._run_dir, 'summary.json'), 'w') as f:
+      json.dump(summary, f)
+    for i in demonstrations.valid[: self._config.evaluation.videos]:
+      showing.write_comparison(
+          os.path.join(self._run_dir, 'videos'), environment, demonstrations, i, act
+      )
+    report.write(self._run_dir)
+
+
+class MetaMimicBuilder(_Builder):
+  """D4PG on experience of following demonstrations; no action of theirs is read."""
+
+  @property
+  def num_actors(self) -> int:
+    """Actor processes."""
+    return self._config.actor.num_actors
+
+  def replay_tables(self) -> list[reverb.Table]:
+    """Returns the table of all experience and that of parameters."""
+    environment = self._environment(self._demonstrations(), seed=0)
+    return [replay.table(environment, self._config), parameters.table()]
+
+  def learner(self, client: reverb.Client) -> learning.LearnerProcess:
+    """Returns the learner."""
+    config = self._config
+    demonstrations = self._demonstrations()
+    policy = self._policy(demonstrations)
+    target = self._policy(demonstrations)
+    bank = goals.GoalBank(demonstrations.demonstrations)
+    critic, target_critic = self._critic(policy), self._critic(policy)
+    d4pg = config.d4pg
+    make_learner = lambda: d4pg_learning.D4PGLearner(
+        lambda observation: policy.embed(observation, bank),
+        policy.network,
+        critic,
+        target.network,
+        target_critic,
+        tf.linspace(d4pg.v_min, d4pg.v_max, d4pg.num_atoms),
+        replay.sample(client, d4pg, self._stop),
+        d4pg,
+        reward=imitation.IMITATION,
+    )
+    return self._learner_process(make_learner, policy, client, checkpoint_replay=True)
+
+  def _critic(self, policy: policy_lib.GoalConditionedPolicy) -> critics.CriticNetwork:
+    d4pg = self._config.d4pg
+    critic = critics.CriticNetwork(
+        self._config.network, d4pg.num_atoms, d4pg.v_min, d4pg.v_max
+    )
+    critic(tf.zeros([1, policy.num_features]), tf.zeros([1, policy_lib.NUM_ACTIONS]))
+    return critic
+
+  def actor(self, client: reverb.Client, index: int) -> actors.ImitationActor:
+    """Returns an actor."""
+    config = self._config
+    demonstrations = self._demonstrations()
+    policy = self._policy(demonstrations)
+    # A resumed run must not act out the same episodes again.
+    begun = int(time.time() * 1000)
+    environments = [
+        self._environment(demonstrations, _seed(config, _ACTOR, index, i, begun))
+        for i in range(config.actor.environments)
+    ]
+    n = config.d4pg.n_step
+    return actors.ImitationActor(
+        environments,
+        [replay.StepAdder(client, e, n, self._stop) for e in environments],
+        policy.actor(goals.GoalBank(demonstrations.demonstrations)),
+        parameters.Reader(client, policy.variables, config.actor.update_period),
+        logs.RoleLogger(self._run_dir, f'actor-{index}', step='environment_steps'),
+        config.actor,
+        _seed(config, _EXPLORATION, index, begun),
+        self._stop,
+    )
+
+  def _environment(
+      self, demonstrations: types.DemonstrationSet, seed: int
+  ) -> imitation.ImitationEnvironment:
+    settings = self._config.imitation
+    return imitation.ImitationEnvironment(
+        tasks.load(demonstrations.task, seed % 2**32),
+        demonstrations.demonstrations,
+        self._reward(),
+        demonstrations.train,
+        settings.start_within,
+        settings.early_end,
+        seed % 2**32,
+    )
+
+
+class BCBuilder(_Builder):
+  """Behavioural cloning: no actors, and the only builder that loads actions to learn."""
+
+  @property
+  def num_actors(self) -> int:
+    """None: it learns from the demonstrations alone."""
+    return 0
+
+  def replay_tables(self) -> list[reverb.Table]:
+    """Returns the table of parameters."""
+    return [parameters.table()]
+
+  def learner(self, client: reverb.Client) -> learning.LearnerProcess:
+    """Returns the learner."""
+    config = self._config
+    demonstrations = self._demonstrations(with_actions=True)
+    policy = self._policy(demonstrations)
+    bank = goals.GoalBank(demonstrations.demonstrations)
+    dataset = bc_learning.frames(
+        demonstrations, config.bc.batch_size * config.bc.steps_per_call, config.seed
+    )
+    make_learner = lambda: bc_learning.BCLearner(
+        lambda observation: policy.embed(observation, bank),
+        policy.network,
+        iter(dataset),
+        config.bc,
+    )
+    return self._learner_process(make_learner, policy, client, checkpoint_replay=False)
+
+  def actor(self, client: reverb.Client, index: int) -> Any:
+    """Raises ValueError: there are no actors."""
+    raise ValueError('behavioural cloning has no actors')
+
+
+def make(
+    config: config_lib.Config, run_dir: str, stop: threading.Event
+) -> MetaMimicBuilder | BCBuilder:
+  """Returns the builder of the configured algorithm."""
+  builders = {'metamimic': MetaMimicBuilder, 'bc': BCBuilder}
+  return builders[config.algorithm](config, run_dir, stop)
+
+
+def _seed(config: config_lib.Config, *stream: int) -> int:
+  sequence = np.random.SeedSequence([config.seed, *stream])
+  return int(sequence.generate_state(1)[0])

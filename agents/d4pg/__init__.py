@@ -1,0 +1,1 @@
+"""D4PG (Barth-Maron et al. 2018)."""

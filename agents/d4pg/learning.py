@@ -1,0 +1,165 @@
+"""The D4PG learner."""
+
+from typing import Any, Callable, Iterator, Mapping, Sequence
+
+import acme
+import numpy as np
+import sonnet as snt
+import tensorflow as tf
+
+from agents.d4pg import losses
+from metamimic import config as config_lib
+
+Tensors = Mapping[str, Any]
+Network = Callable[..., Any]
+
+
+class D4PGLearner(acme.Learner):
+  """Learns a policy and a categorical critic from n-step transitions.
+
+  One call of `step` does `config.steps_per_call` updates in one compiled graph.
+  """
+
+  def __init__(
+      self,
+      embed: Callable[[Tensors], tf.Tensor],
+      policy: snt.Module,
+      critic: snt.Module,
+      target_policy: snt.Module,
+      target_critic: snt.Module,
+      atoms: tf.Tensor,
+      dataset: Iterator[Tensors],
+      config: config_lib.D4PGConfig,
+      reward: str,
+  ):
+    """Takes networks whose variables exist.
+
+    Args:
+      embed: observation -> features, (B, F); nothing in it is learned.
+      policy: features -> action.
+      critic: features, action -> acme's DiscreteValuedDistribution.
+      target_policy: a second policy; overwritten with the first's weights.
+      target_critic: likewise.
+      atoms: the critic's support, (N,).
+      dataset: yields batches of `steps_per_call * batch_size` transitions, as
+        `agents.replay` describes them.
+      config: hyperparameters.
+      reward: which reward and discount of a transition to learn from.
+    """
+    self._embed = embed
+    self._policy, self._critic = policy, critic
+    self._target_policy, self._target_critic = target_policy, target_critic
+    self._atoms = atoms
+    self._dataset = dataset
+    self._config = config
+    self._reward = reward
+    self._policy_optimizer = snt.optimizers.Adam(config.policy_learning_rate)
+    self._critic_optimizer = snt.optimizers.Adam(config.critic_learning_rate)
+    self._num_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
+    self._mix(1.0)
+    # Slots exist from the start, so that a checkpoint can be restored into them and
+    # so that the compiled update creates no variable.
+    self._policy_optimizer._initialize(policy.trainable_variables)
+    self._critic_optimizer._initialize(critic.trainable_variables)
+    self._updates = tf.function(self._many_updates, jit_compile=True)
+
+  @property
+  def num_steps(self) -> int:
+    """Updates done so far, earlier runs of a resumed one included."""
+    return int(self._num_steps.numpy())
+
+  def step(self) -> dict[str, float]:
+    """Does `steps_per_call` updates.
+
+    Returns:
+      Their mean critic loss and policy loss (minus the mean value).
+    """
+    metrics = self._updates(next(self._dataset))
+    return {name: float(value.numpy()) for name, value in metrics.items()}
+
+  def get_variables(self, names: Sequence[str]) -> list[list[np.ndarray]]:
+    """Returns the variables of the networks called `names` (policy, critic)."""
+    networks = {'policy': self._policy, 'critic': self._critic}
+    return [[v.numpy() for v in networks[name].variables] for name in names]
+
+  @property
+  def state(self) -> dict[str, Any]:
+    """All that a checkpoint must hold, trackable by tf.train.Checkpoint."""
+    return {
+        'policy': self._policy,
+        'critic': self._critic,
+        'target_policy': self._target_policy,
+        'target_critic': self._target_critic,
+        'policy_optimizer': self._policy_optimizer,
+        'critic_optimizer': self._critic_optimizer,
+        'num_steps': self._num_steps,
+    }
+
+  def _many_updates(self, batches: Tensors) -> dict[str, tf.Tensor]:
+    calls = self._config.steps_per_call
+    batches = tf.nest.map_structure(
+        lambda t: tf.reshape(t, [calls, self._config.batch_size, *t.shape[1:]]), batches
+    )
+    critic_loss = policy_loss = tf.constant(0.0)
+    for i in tf.range(calls):
+      critic, policy = self._update(tf.nest.map_structure(lambda t: t[i], batches))  # noqa: B023
+      critic_loss += critic
+      policy_loss += policy
+    return {'critic_loss': critic_loss / calls, 'policy_loss': policy_loss / calls}
+
+  def _update(self, batch: Tensors) -> tuple[tf.Tensor, tf.Tensor]:
+    config = self._config
+    o_tm1 = self._embed(batch['observation'])
+    o_t = self._embed(batch['next_observation'])
+    r_t, d_t = losses.n_step_return(
+        batch['reward'][self._reward],
+        batch['discount'][self._reward],
+        batch['real'],
+        config.discount,
+    )
+    q_t = self._target_critic(o_t, self._target_policy(o_t))
+
+    critic_variables = self._critic.trainable_variables
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+      tape.watch(critic_variables)
+      q_tm1 = self._critic(o_tm1, batch['action'])
+      critic_loss = tf.reduce_mean(
+          losses.categorical_td_loss(q_tm1.logits, r_t, d_t, q_t.logits, self._atoms)
+      )
+    critic_gradients = tape.gradient(critic_loss, critic_variables)
+
+    policy_variables = self._policy.trainable_variables
+    with tf.GradientTape(watch_accessed_variables=False) as policy_tape:
+      policy_tape.watch(policy_variables)
+      a_tm1 = self._policy(o_tm1)
+    with tf.GradientTape(watch_accessed_variables=False) as action_tape:
+      action_tape.watch(a_tm1)
+      value = self._critic(o_tm1, a_tm1).mean()
+    dqda = action_tape.gradient(value, a_tm1)
+    policy_gradients = policy_tape.gradient(
+        a_tm1,
+        policy_variables,
+        output_gradients=losses.policy_gradient(dqda, config.action_gradient_clip),
+    )
+
+    if config.gradient_clip:
+      critic_gradients, _ = tf.clip_by_global_norm(
+          critic_gradients, config.gradient_clip
+      )
+      policy_gradients, _ = tf.clip_by_global_norm(
+          policy_gradients, config.gradient_clip
+      )
+    self._critic_optimizer.apply(critic_gradients, critic_variables)
+    self._policy_optimizer.apply(policy_gradients, policy_variables)
+    self._num_steps.assign_add(1)
+    if config.target_update_period == 1:
+      self._mix(config.target_update_rate)
+    elif self._num_steps % config.target_update_period == 0:
+      self._mix(config.target_update_rate)
+    return critic_loss, -tf.reduce_mean(value)
+
+  def _mix(self, rate: float) -> None:
+    online = (*self._policy.variables, *self._critic.variables)
+    target = (*self._target_policy.variables, *self._target_critic.variables)
+    for source, destination in zip(online, target):  # noqa: B905 (autograph)
+      destination.assign(destination + rate * (source - destination))

@@ -1,0 +1,132 @@
+"""The evaluator: measures while training, and writes the run's results at its end."""
+
+import os
+import threading
+import time
+from typing import Callable, Mapping, Sequence
+
+from absl import logging
+import acme
+from acme.utils import loggers
+import numpy as np
+
+from agents import logs
+from agents import parameters
+from envs import imitation
+from metamimic import config as config_lib
+from metamimic import evaluation
+from metamimic.demonstrations import types
+
+TRAIN, VALID = 'train', 'valid'
+
+
+class Evaluator(acme.Worker):
+  """Follows the learner with rollouts on training and held-out demonstrations."""
+
+  def __init__(
+      self,
+      environments: Sequence[imitation.ImitationEnvironment],
+      demonstrations: types.DemonstrationSet,
+      act: Callable[[Mapping[str, np.ndarray]], np.ndarray],
+      controls: Mapping[str, evaluation.Controller],
+      reader: parameters.Reader,
+      logger: loggers.Logger,
+      config: config_lib.Config,
+      run_dir: str,
+      finish: Callable[[], None],
+      stop: threading.Event,
+  ):
+    """Takes its parts.
+
+    Args:
+      environments: where to evaluate.
+      demonstrations: both splits.
+      act: the policy: batched observations -> actions.
+      controls: arms beside the policy that do not change as it learns, by name.
+      reader: keeps the policy up to date.
+      logger: of summaries.
+      config: how often and how much.
+      run_dir: where `evaluation.csv` is.
+      finish: called after the final evaluation, to draw videos and write the report.
+      stop: ends `run`.
+    """
+    self._environments = environments
+    self._demonstrations = demonstrations
+    self._act = act
+    self._controls = controls
+    self._reader = reader
+    self._logger = logger
+    self._config = config
+    self._path = os.path.join(run_dir, 'evaluation.csv')
+    self._finish = finish
+    self._stop = stop
+    self._splits = {TRAIN: demonstrations.train, VALID: demonstrations.valid}
+
+  def run(self) -> None:
+    """Evaluates now and then until the learner has finished, then once more, fully."""
+    if not self._reader.wait(self._stop):
+      return
+    settings = self._config.evaluation
+    if not os.path.exists(self._path):
+      self._evaluate_controls()
+    clock = logs.Clock(settings.period, at_once=True)
+    while not self._stop.is_set():
+      if self._reader.update().finished:
+        break
+      if clock.due():
+        self._evaluate_policy(settings.episodes)
+      self._stop.wait(0.5)
+    if self._stop.is_set():
+      return
+    self._evaluate_policy(settings.final_episodes, wrong=True)
+    if not self._stop.is_set():
+      self._finish()
+
+  def _evaluate_controls(self) -> None:
+    settings = self._config.evaluation
+    for arm, controller in self._controls.items():
+      self._measure(arm, VALID, settings.final_episodes, controller)
+      self._measure(arm, TRAIN, settings.episodes, controller)
+
+  def _evaluate_policy(self, episodes: int, wrong: bool = False) -> None:
+    controller = evaluation.follow(self._act)
+    for split in (VALID, TRAIN):
+      self._measure(self._config.algorithm, split, episodes, controller)
+    if wrong and len(self._splits[VALID][:episodes]) > 1:
+      shown = evaluation.shuffled(self._splits[VALID][:episodes])
+      controller = evaluation.follow_wrong(self._act, shown)
+      self._measure('wrong_demonstration', VALID, episodes, controller)
+
+  def _measure(
+      self, arm: str, split: str, episodes: int, controller: evaluation.Controller
+  ) -> None:
+    begun = time.monotonic()
+    steps = self._reader.progress.learner_steps
+    results = evaluation.run(
+        self._environments,
+        self._splits[split][:episodes],
+        controller,
+        self._stop.is_set,
+    )
+    if not results or self._stop.is_set():
+      return
+    evaluation.append_rows(
+        self._path,
+        results,
+        seed=self._config.seed,
+        learner_steps=steps,
+        arm=arm,
+        split=split,
+        demonstrations=self._demonstrations.demonstrations,
+    )
+    row = {
+        'learner_steps': steps,
+        'arm': arm,
+        'split': split,
+        'episodes': len(results),
+        'reward': float(np.mean([e.total for e in results])),
+        'completed': float(np.mean([e.completed for e in results])),
+        'success': float(np.mean([e.success for e in results])),
+    }
+    self._logger.write(row)
+    logging.info('%s in %.1f s', row, time.monotonic() - begun)

@@ -1,0 +1,131 @@
+"""The process around a learner: it publishes, checkpoints and logs."""
+
+import threading
+import time
+from typing import Any, Callable, Mapping, Sequence
+
+from absl import logging
+import acme
+from acme.utils import loggers
+import tensorflow as tf
+
+from agents import logs
+from agents import parameters
+from agents import replay
+from metamimic import config as config_lib
+
+_LOG_PERIOD = 2.0
+_PUBLISH_PERIOD = 1.0
+
+
+class LearnerProcess(acme.Worker):
+  """Runs a learner to its last step."""
+
+  def __init__(
+      self,
+      make_learner: Callable[[], Any],
+      published: Sequence[tf.Variable],
+      extra_state: Mapping[str, Any],
+      client: Any,
+      checkpoints: str,
+      logger: loggers.Logger,
+      config: config_lib.Config,
+      stop: threading.Event,
+      checkpoint_replay: bool,
+  ):
+    """Takes its parts.
+
+    Args:
+      make_learner: returns a learner with `step`, `num_steps` and `state`.
+      published: variables that those who act need.
+      extra_state: what a checkpoint holds beside the learner's state.
+      client: of the replay server.
+      checkpoints: folder of checkpoints.
+      logger: of progress.
+      config: of the run.
+      stop: ends `run`, after a last checkpoint.
+      checkpoint_replay: whether the server's tables are kept with the learner.
+    """
+    self._learner = make_learner()
+    self._published = list(published)
+    self._client = client
+    self._logger = logger
+    self._config = config
+    self._stop = stop
+    self._checkpoint_replay = checkpoint_replay
+    self._checkpoint = tf.train.Checkpoint(**self._learner.state, **extra_state)
+    self._manager = tf.train.CheckpointManager(
+        self._checkpoint, checkpoints, max_to_keep=2
+    )
+    latest = self._manager.latest_checkpoint
+    if latest:
+      self._checkpoint.restore(latest).assert_consumed()
+      logging.info('goes on from step %d of %s', self._learner.num_steps, latest)
+
+  def run(self) -> None:
+    """Learns until the last step is done or the run is stopped."""
+    last = self._config.learner_steps
+    self._publish(finished=False)
+    publish = logs.Clock(_PUBLISH_PERIOD)
+    checkpoint = logs.Clock(self._config.checkpoint_period)
+    meter = _Meter(self._client, self._learner.num_steps, self._checkpoint_replay)
+    try:
+      while self._learner.num_steps < last and not self._stop.is_set():
+        metrics = self._learner.step()
+        meter.add(metrics)
+        meter.log(self._logger, self._learner.num_steps)
+        if publish.due():
+          self._publish(finished=False)
+        if checkpoint.due():
+          self._save()
+    except replay.Stopped:
+      pass
+    self._save()
+    self._publish(finished=self._learner.num_steps >= last)
+
+  def _publish(self, finished: bool) -> None:
+    progress = parameters.Progress(self._learner.num_steps, finished)
+    parameters.publish(self._client, self._published, progress)
+
+  def _save(self) -> None:
+    begun = time.monotonic()
+    if self._checkpoint_replay:
+      self._client.checkpoint()
+    path = self._manager.save(checkpoint_number=self._learner.num_steps)
+    logging.info('saved %s in %.1f s', path, time.monotonic() - begun)
+
+
+class _Meter:
+  """Means and rates since the last row of the log."""
+
+  def __init__(self, client: Any, steps: int, with_replay: bool):
+    self._client = client
+    self._with_replay = with_replay
+    self._clock = logs.Clock(_LOG_PERIOD)
+    self._steps = steps
+    self._inserted: int | None = None
+    self._metrics: list[Mapping[str, float]] = []
+
+  def add(self, metrics: Mapping[str, float]) -> None:
+    self._metrics.append(metrics)
+
+  def log(self, logger: loggers.Logger, steps: int) -> None:
+    seconds = self._clock.due()
+    if not seconds:
+      return
+    row: dict[str, Any] = {
+        'learner_steps': steps,
+        'learner_steps_per_second': (steps - self._steps) / seconds,
+    }
+    if self._with_replay:
+      info = self._client.server_info(timeout=10)[replay.TABLE]
+      inserted = info.rate_limiter_info.insert_stats.completed
+      before = inserted if self._inserted is None else self._inserted
+      row['environment_steps'] = inserted
+      row['environment_steps_per_second'] = (inserted - before) / seconds
+      row['replay_size'] = info.current_size
+      self._inserted = inserted
+    for name in self._metrics[0]:
+      row[name] = sum(m[name] for m in self._metrics) / len(self._metrics)
+    logger.write(row)
+    self._steps, self._metrics = steps, []

@@ -1,0 +1,78 @@
+"""Logs of a role: CSV always, TensorBoard beside it."""
+
+import csv
+import os
+import time
+from typing import Any
+
+from acme.utils import loggers
+import tensorflow as tf
+
+
+class Clock:
+  """Says when a period has passed."""
+
+  def __init__(self, period: float, at_once: bool = False):
+    """Starts it.
+
+    Args:
+      period: seconds.
+      at_once: the first call of `due` is true.
+    """
+    self._period = period
+    self._last = time.monotonic() - (period if at_once else 0)
+
+  def due(self) -> float:
+    """Returns the seconds since it was last due, if it is due again, else 0."""
+    passed = time.monotonic() - self._last
+    if passed < self._period:
+      return 0.0
+    self._last += passed
+    return passed
+
+
+class RoleLogger(loggers.Logger):
+  """Appends rows to `logs/<role>.csv` and scalars to `tensorboard/<role>`."""
+
+  def __init__(self, run_dir: str, role: str, step: str | None = None):
+    """Opens the files; a resumed run goes on in the same CSV.
+
+    Args:
+      run_dir: the run directory.
+      role: as in learner or actor-0.
+      step: the column that is TensorBoard's step; None: no TensorBoard.
+    """
+    os.makedirs(os.path.join(run_dir, 'logs'), exist_ok=True)
+    self._path = os.path.join(run_dir, 'logs', f'{role}.csv')
+    self._file = open(self._path, 'a', newline='')
+    self._writer: csv.DictWriter | None = None
+    self._step = step
+    self._summary = None
+    if step is not None:
+      directory = os.path.join(run_dir, 'tensorboard', role)
+      self._summary = tf.summary.create_file_writer(directory)
+
+  def write(self, data: dict[str, Any]) -> None:
+    """Writes a row, with the time in front, and flushes it."""
+    row = {'wall_time': round(time.time(), 2), **data}
+    if self._writer is None:
+      self._writer = csv.DictWriter(self._file, list(row))
+      if not os.path.getsize(self._path):
+        self._writer.writeheader()
+    self._writer.writerow({
+        key: f'{value:.6g}' if isinstance(value, float) and key != 'wall_time' else value
+        for key, value in row.items()
+    })
+    self._file.flush()
+    if self._summary is not None:
+      with self._summary.as_default(step=int(data[self._step])):
+        for key, value in data.items():
+          if key != self._step and isinstance(value, (int, float)):
+            tf.summary.scalar(key, value)
+      self._summary.flush()
+
+  def close(self) -> None:
+    """Closes the files."""
+    self._file.close()
+    if self._summary is not None:
+      self._summary.close()

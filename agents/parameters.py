@@ -1,0 +1,99 @@
+"""The policy's parameters, from the learner to everybody, as plain tensors.
+
+They travel through a Reverb table of size one: one kind of server, one protocol, and
+no port that decodes objects.
+"""
+
+import threading
+import time
+from typing import NamedTuple, Sequence
+
+from absl import logging
+import numpy as np
+import reverb
+import tensorflow as tf
+
+TABLE = 'parameters'
+
+
+class Progress(NamedTuple):
+  """How far the learner was when it published."""
+
+  learner_steps: int
+  finished: bool
+
+
+def table() -> reverb.Table:
+  """Returns the table of size one."""
+  return reverb.Table(
+      TABLE,
+      sampler=reverb.selectors.Fifo(),
+      remover=reverb.selectors.Fifo(),
+      max_size=1,
+      rate_limiter=reverb.rate_limiters.MinSize(1),
+  )
+
+
+def publish(
+    client: reverb.Client, variables: Sequence[tf.Variable], progress: Progress
+) -> None:
+  """Replaces what is published.
+
+  Args:
+    client: of the server.
+    variables: in an order that readers know.
+    progress: where the learner is.
+  """
+  header = np.array([progress.learner_steps, progress.finished], np.int64)
+  client.insert([header, *(v.numpy() for v in variables)], {TABLE: 1.0})
+
+
+class Reader:
+  """Copies the published parameters into variables."""
+
+  def __init__(
+      self, client: reverb.Client, variables: Sequence[tf.Variable], period: float = 0.0
+  ):
+    """Reads nothing yet.
+
+    Args:
+      client: of the server.
+      variables: as those that are published.
+      period: seconds that must pass between two fetches of `update`.
+    """
+    self._client = client
+    self._variables = list(variables)
+    self._period = period
+    self._fetched = -float('inf')
+    self.progress = Progress(0, False)
+    """The learner's, when it published what was read last."""
+
+  def wait(self, stop: threading.Event) -> bool:
+    """Waits for the first parameters and reads them; False: was stopped instead."""
+    begun = said = time.monotonic()
+    while not stop.is_set():
+      try:
+        if self._client.server_info(timeout=5)[TABLE].current_size:
+          self.update()
+          return True
+      except (RuntimeError, reverb.errors.ReverbError) as e:
+        logging.info('the replay server does not answer yet: %s', e)
+      now = time.monotonic()
+      if now - said > 30:
+        said = now
+        logging.warning('waiting %.0f s for the first parameters', now - begun)
+      stop.wait(0.2)
+    return False
+
+  def update(self) -> Progress:
+    """Reads the newest parameters, at most once a `period`."""
+    now = time.monotonic()
+    if now - self._fetched < self._period:
+      return self.progress
+    self._fetched = now
+    sample = next(self._client.sample(TABLE, emit_timesteps=False))
+    header, *values = sample.data
+    for variable, value in zip(self._variables, values, strict=True):
+      variable.assign(value[0])
+    self.progress = Progress(int(header[0, 0]), bool(header[0, 1]))
+    return self.progress

@@ -1,0 +1,308 @@
+"""Imitation rewards as declarations: distance -> kernel -> weighted terms.
+
+    LIFT = Reward((
+        Term('pinch', Euclidean('pinch_position'), weight=0.2, temperature=0.02),
+        ...
+    ))
+
+A term is `exp(-distance / temperature)`, in [0, 1]; the reward is their weighted mean,
+in [0, 1] too. Calling a reward returns the total and every term by name.
+
+A user's reward is any object that can be called with an observation and a goal (the
+demonstration's observation at the same time) and returns a `RewardResult`; it is named
+on the command line as `package.module:attribute`.
+"""
+
+import dataclasses
+import functools
+import importlib
+import math
+from typing import Callable, Mapping, NamedTuple, Protocol, Sequence
+
+import numpy as np
+
+from envs import observations
+
+Observation = observations.Observation
+
+
+class RewardResult(NamedTuple):
+  """What a reward returns."""
+
+  total: float
+  """The reward, in [0, 1]."""
+  terms: dict[str, float]
+  """Each of its terms, in [0, 1], by name."""
+
+
+class RewardFunction(Protocol):
+  """What an environment and the logs need of a reward."""
+
+  def __call__(self, observation: Observation, goal: Observation) -> RewardResult:
+    """Rewards being at `observation` where the demonstration was at `goal`."""
+
+
+class Distance(Protocol):
+  """How far an observation is from a goal."""
+
+  def bind(
+      self, layout: observations.Layout
+  ) -> Callable[[Observation, Observation], np.ndarray]:
+    """Returns the distance for observations laid out so, over the last axis."""
+
+
+def _norm(difference: np.ndarray) -> np.ndarray:
+  return np.sqrt(np.einsum('...i,...i->...', difference, difference))
+
+
+@dataclasses.dataclass(frozen=True)
+class Euclidean:
+  """Distance between vectors, in the field's own unit."""
+
+  field: str
+
+  def bind(self, layout):  # noqa: ANN001, ANN201
+    """See `Distance`."""
+    group, part = layout.field(self.field)
+    return lambda observation, goal: _norm(
+        goal[group][..., part] - observation[group][..., part]
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Angles:
+  """Norm of the differences, in rad, between angles kept as cosines and sines."""
+
+  cos: str
+  sin: str
+
+  def bind(self, layout):  # noqa: ANN001, ANN201
+    """See `Distance`."""
+    group, cos = layout.field(self.cos)
+    _, sin = layout.field(self.sin)
+
+    def distance(observation: Observation, goal: Observation) -> np.ndarray:
+      here, there = observation[group], goal[group]
+      c, s, goal_c, goal_s = here[..., cos], here[..., sin], there[..., cos], there[
+          ..., sin
+      ]
+      return _norm(np.arctan2(goal_s * c - goal_c * s, goal_c * c + goal_s * s))
+
+    return distance
+
+
+@dataclasses.dataclass(frozen=True)
+class Rotation:
+  """Angle, in rad, of the rotation between two unit quaternions."""
+
+  field: str
+
+  def bind(self, layout):  # noqa: ANN001, ANN201
+    """See `Distance`."""
+    group, part = layout.field(self.field)
+
+    def distance(observation: Observation, goal: Observation) -> np.ndarray:
+      a, b = observation[group][..., part], goal[group][..., part]
+      # The chord, because arccos loses small angles in float32.
+      chord = np.minimum(_norm(a - b), _norm(a + b))
+      return 4 * np.arcsin(np.minimum(chord / 2, 1))
+
+    return distance
+
+
+@dataclasses.dataclass(frozen=True)
+class Term:
+  """One kernel of a reward."""
+
+  name: str
+  distance: Distance
+  weight: float
+  """Share of the reward; weights are divided by their sum."""
+  temperature: float | None = None
+  """Distance at which the term has fallen to 1/e; None: see `calibrate`."""
+
+
+class Reward:
+  """A weighted mean of terms. (Kernels of body and object, time-aligned: after Le
+  Paine et al. 2018; terms and weights: ours.)"""
+
+  def __init__(self, terms: Sequence[Term], layout: observations.Layout | None = None):
+    """Declares a reward.
+
+    Args:
+      terms: at least one, with distinct names and positive weights.
+      layout: of the observations; without one, `bind` before calling.
+
+    Raises:
+      ValueError: no terms, repeated names, a weight or temperature that is not
+        positive, or a field that the layout lacks.
+    """
+    if not terms or len({t.name for t in terms}) != len(terms):
+      raise ValueError(
+          f'terms are {[t.name for t in terms]}; expected one or more, distinct'
+      )
+    for term in terms:
+      if term.weight <= 0 or (term.temperature is not None and term.temperature <= 0):
+        raise ValueError(f'{term}: expected weight and temperature above 0')
+    self.terms = tuple(terms)
+    self.layout = layout
+    total = sum(term.weight for term in terms)
+    self._names = tuple(term.name for term in terms)
+    self._weights = tuple(term.weight / total for term in terms)
+    self._distances = None
+    if layout is not None:
+      self._distances = tuple(term.distance.bind(layout) for term in terms)
+
+  def bind(self, layout: observations.Layout) -> 'Reward':
+    """Returns this reward for observations laid out so.
+
+    Raises:
+      ValueError: a term names a field that the layout lacks.
+    """
+    return Reward(self.terms, layout)
+
+  def distances(self, observation: Observation, goal: Observation) -> list[np.ndarray]:
+    """Returns each term's distance, of shape (...), for (batched) observations."""
+    if self._distances is None:
+      raise ValueError('this reward is a declaration; bind(layout) it before calling')
+    return [distance(observation, goal) for distance in self._distances]
+
+  def __call__(self, observation: Observation, goal: Observation) -> RewardResult:
+    """Returns the reward of one observation; see `RewardFunction`.
+
+    Raises:
+      ValueError: it was not bound, or a term has no temperature yet.
+    """
+    values, total = [], 0.0
+    for distance, weight, tau in zip(
+        self.distances(observation, goal), self._weights, self._temperatures, strict=True
+    ):
+      value = math.exp(-float(distance) / tau)
+      values.append(value)
+      total += weight * value
+    return RewardResult(total, dict(zip(self._names, values, strict=True)))
+
+  @functools.cached_property
+  def _temperatures(self) -> tuple[float, ...]:
+    missing = [t.name for t in self.terms if t.temperature is None]
+    if missing:
+      raise ValueError(f'terms {missing} have no temperature; calibrate the reward')
+    return tuple(float(t.temperature or 0) for t in self.terms)
+
+
+def calibrate(
+    reward: Reward,
+    demonstrations: Sequence[Observation],
+    frames: Sequence[int] = (2, 3),
+    value: float = 0.5,
+) -> Reward:
+  """Gives temperatures to the terms that have none.
+
+  A term is then `value`, in the median, between moving frames of a demonstration that
+  are `frames` control steps apart. Frames where the distance is nought (an object that
+  nobody has touched yet) say nothing about scale and are left out. (Ours.)
+
+  Args:
+    reward: bound to a layout.
+    demonstrations: observations of each, by group, (T+1, n).
+    frames: how many control steps apart.
+    value: what the kernel shall be there.
+
+  Returns:
+    The reward with a temperature for every term.
+
+  Raises:
+    ValueError: nothing ever moves by which to judge a term.
+  """
+  terms = list(reward.terms)
+  samples: list[list[np.ndarray]] = [[] for _ in terms]
+  for observation in demonstrations:
+    length = len(next(iter(observation.values())))
+    for apart in (k for k in frames if k < length):
+      now = {group: values[:-apart] for group, values in observation.items()}
+      later = {group: values[apart:] for group, values in observation.items()}
+      for i, distance in enumerate(reward.distances(now, later)):
+        samples[i].append(distance)
+  for i, term in enumerate(terms):
+    if term.temperature is None:
+      distances = np.concatenate(samples[i]) if samples[i] else np.zeros(0)
+      moving = distances[distances > 0.05 * distances.max(initial=0)]
+      if not moving.size:
+        raise ValueError(f'term {term.name!r}: nothing moves in the demonstrations')
+      tau = float(np.median(moving)) / -math.log(value)
+      terms[i] = dataclasses.replace(term, temperature=float(f'{tau:.3g}'))
+  return Reward(terms, reward.layout)
+
+
+def temperatures(reward: RewardFunction) -> dict[str, float]:
+  """Returns the temperature of each term; empty for a reward that is no `Reward`."""
+  if not isinstance(reward, Reward):
+    return {}
+  return {term.name: term.temperature for term in reward.terms if term.temperature}
+
+
+def load(
+    name: str,
+    layout: observations.Layout,
+    calibrated: Mapping[str, float] | None = None,
+) -> RewardFunction:
+  """Returns the reward called `package.module:attribute`, bound if it can be.
+
+  Args:
+    name: where to import it from; any importable place.
+    layout: of the observations that it will be called with.
+    calibrated: temperatures of terms, by name, that were calibrated earlier.
+
+  Raises:
+    ValueError: it cannot be imported, is not callable, or names a field that the
+      layout lacks.
+  """
+  module, separator, attribute = name.partition(':')
+  if not (module and separator and attribute):
+    raise ValueError(f'reward {name!r}: expected package.module:attribute')
+  try:
+    reward = getattr(importlib.import_module(module), attribute)
+  except (ImportError, AttributeError) as e:
+    raise ValueError(f'reward {name!r} cannot be imported: {e}') from e
+  if isinstance(reward, Reward):
+    known = calibrated or {}
+    terms = [
+        dataclasses.replace(t, temperature=known.get(t.name, t.temperature))
+        for t in reward.terms
+    ]
+    return Reward(terms, layout)
+  if isinstance(reward, type) or not callable(reward):
+    raise ValueError(f'reward {name!r}: expected a callable object, found {reward!r}')
+  return reward
+
+
+def check(
+    name: str, reward: RewardFunction, observation: Observation, goal: Observation
+) -> list[str]:
+  """Calls `reward` once and checks what it returns.
+
+  Args:
+    name: to say which reward was wrong.
+    reward: a reward.
+    observation: an observation of the environment.
+    goal: an observation of a demonstration.
+
+  Returns:
+    The names of its terms.
+
+  Raises:
+    ValueError: it raises, or returns anything but a `RewardResult` with a total and
+      terms in [0, 1].
+  """
+  try:
+    result = reward(observation, goal)
+  except Exception as e:
+    raise ValueError(f'reward {name!r} raised {type(e).__name__}: {e}') from e
+  if not isinstance(result, RewardResult) or not isinstance(result.terms, Mapping):
+    raise ValueError(f'reward {name!r} returned {result!r}; expected a RewardResult')
+  if not result.terms:
+    raise ValueError(f'reward {name!r} returned no terms; expected at least one')
+  for key, value in {'total': result.total, **result.terms}.items():
+    if not (math.isfinite(value) and 0 <= value <= 1):
+      raise ValueError(f'reward {name!r}: {key} is {value}; expected it in [0, 1]')
+  return list(result.terms)

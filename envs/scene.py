@@ -1,0 +1,135 @@
+"""Fast access to the parts of the physics that tasks, experts and rewards need."""
+
+from dm_control import composer
+from dm_control import mjcf
+import mujoco
+import numpy as np
+
+from envs import observations
+
+_ARM_DOFS = 6
+
+
+class Scene:
+  """Live views of the arm and the objects of one compiled model.
+
+  Every property reads the present physics; positions in m, angles in rad, world
+  frame unless it says otherwise. Returned arrays are copies.
+  """
+
+  def __init__(
+      self, task: composer.Task, physics: mjcf.Physics, layout: observations.Layout
+  ):
+    """Looks up addresses in the model once.
+
+    Args:
+      task: a dm_control.manipulation task.
+      physics: its compiled physics.
+      layout: the observation's layout; its objects are, in order, the free bodies.
+    """
+    self.layout = layout
+    model, data = physics.model.ptr, physics.data.ptr
+    self._model, self._data = model, data
+    hand = task.hand
+    self._pinch = physics.bind(hand.tool_center_point).element_id
+    # Views, because each access to an attribute of MjData builds a new array.
+    self._qpos, self._qvel = data.qpos, data.qvel
+    self._pinch_xpos = data.site_xpos[self._pinch]
+    self._pinch_xmat = data.site_xmat[self._pinch]
+    free = [
+        j for j in range(model.njnt) if model.jnt_type[j] == mujoco.mjtJoint.mjJNT_FREE
+    ]
+    if len(free) != len(layout.objects):
+      raise ValueError(
+          f'the model has {len(free)} free bodies; expected {layout.objects}'
+      )
+    self._object_qpos, self._object_qvel, self._object_geoms = {}, {}, {}
+    for name, joint in zip(layout.objects, free, strict=True):
+      qpos, dof = model.jnt_qposadr[joint], model.jnt_dofadr[joint]
+      self._object_qpos[name] = self._qpos[qpos : qpos + 7]
+      self._object_qvel[name] = self._qvel[dof : dof + 6]
+      root = model.body_rootid[model.jnt_bodyid[joint]]
+      self._object_geoms[name] = self._geoms(lambda body, r=root: body == r)
+    hand_body = physics.bind(hand.mjcf_model.worldbody.body[0]).element_id
+    self._hand_geoms = self._geoms(
+        lambda root, r=model.body_rootid[hand_body]: root == r
+    )
+    self.velocity_limits: np.ndarray = physics.model.actuator_ctrlrange[:, 1].copy()
+
+  def _geoms(self, of_root) -> np.ndarray:  # noqa: ANN001
+    roots = self._model.body_rootid[self._model.geom_bodyid]
+    return np.array([of_root(root) for root in roots])
+
+  @property
+  def arm_joints(self) -> np.ndarray:
+    """Angles of the arm's six joints, shape (6,)."""
+    return self._qpos[:6].copy()
+
+  @property
+  def fingers(self) -> np.ndarray:
+    """Angles of the three fingers, shape (3,); larger is more closed."""
+    return self._qpos[6:9].copy()
+
+  @property
+  def finger_velocities(self) -> np.ndarray:
+    """Angular velocities of the fingers, rad/s, shape (3,)."""
+    return self._qvel[6:9].copy()
+
+  @property
+  def pinch_position(self) -> np.ndarray:
+    """Position between the fingertips, shape (3,)."""
+    return self._pinch_xpos.copy()
+
+  @property
+  def pinch_rotation(self) -> np.ndarray:
+    """Orientation of the hand, shape (3, 3)."""
+    return self._pinch_xmat.reshape(3, 3).copy()
+
+  def pinch_jacobian(self) -> np.ndarray:
+    """Returns d(position, rotation)/d(arm joints) of the pinch site, shape (6, 6)."""
+    jacobian = np.empty((6, self._model.nv))
+    mujoco.mj_jacSite(
+        self._model, self._data, jacobian[:3], jacobian[3:], self._pinch
+    )
+    return jacobian[:, :_ARM_DOFS]
+
+  def object_position(self, name: str) -> np.ndarray:
+    """Returns the centre of the object's bottom face, shape (3,)."""
+    return self._object_qpos[name][:3].copy()
+
+  def object_orientation(self, name: str) -> np.ndarray:
+    """Returns the object's unit quaternion (w, x, y, z), shape (4,)."""
+    return self._object_qpos[name][3:].copy()
+
+  def touching(self, name: str) -> bool:
+    """Whether the arm or the hand is in contact with the object."""
+    contact = self._data.contact
+    geoms = contact.geom
+    if not len(geoms):
+      return False
+    first, second = geoms[:, 0], geoms[:, 1]
+    obj, hand = self._object_geoms[name], self._hand_geoms
+    pairs = (obj[first] & hand[second]) | (obj[second] & hand[first])
+    return bool((pairs & (contact.dist <= 0)).any())
+
+  def observe(self) -> dict[str, np.ndarray]:
+    """Returns a new observation, float32 vectors; see `observations.Layout`."""
+    qpos, qvel = self._qpos, self._qvel
+    body = np.empty(33, np.float32)
+    np.cos(qpos[:6], out=body[:6], casting='same_kind')
+    np.sin(qpos[:6], out=body[6:12], casting='same_kind')
+    body[12:15] = qpos[6:9]
+    body[15:24] = qvel[:9]
+    body[24:27] = self._pinch_xpos
+    body[27:33] = self._pinch_xmat[:6]
+    objects = np.empty(13 * len(self._object_qpos), np.float32)
+    start = 0
+    for pose, velocity in zip(
+        self._object_qpos.values(), self._object_qvel.values(), strict=True
+    ):
+      objects[start : start + 7] = pose
+      if pose[3] < 0:  # q and -q are the same orientation
+        objects[start + 3 : start + 7] *= -1
+      objects[start + 7 : start + 13] = velocity
+      start += 13
+    return {observations.BODY: body, observations.OBJECTS: objects}

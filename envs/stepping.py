@@ -1,0 +1,215 @@
+"""A dm_control.manipulation task without composer's per-substep overhead.
+
+Composer calls its hooks, and updates every observable, 20 times a control step. The
+Jaco tasks have no hook there, so one call into MuJoCo makes the whole control step,
+bit for bit the same. A reset neither compiles the model again nor touches it: no
+task here changes its model between episodes.
+"""
+
+import dataclasses
+from typing import Callable
+
+from dm_control import composer
+from dm_control import manipulation
+import dm_env
+from dm_env import specs
+import mujoco
+import numpy as np
+
+from envs import observations
+from envs import scene as scene_lib
+
+_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+_SUBSTEP_HOOKS = ('before_substep', 'after_substep', 'before_step', 'after_step')
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """What `tasks.load` needs to know of a task."""
+
+  name: str
+  environment: str
+  """Name in dm_control.manipulation."""
+  objects: tuple[str, ...]
+  """Names of its free bodies, in the model's order."""
+  success: Callable[[scene_lib.Scene], bool]
+  """Whether the scene is in a success state."""
+  max_steps: int
+  """Control steps of 0.04 s after which an episode is cut off."""
+  hold_steps: int = 5
+  """Consecutive control steps in a success state that make a success."""
+
+
+class ManipulationEnvironment(dm_env.Environment):
+  """One Jaco task with grouped observations and a sparse reward.
+
+  An episode ends with reward 1 and discount 0 once the task has succeeded, and with
+  discount 1 at the time limit.
+  """
+
+  def __init__(self, task: Task, seed: int):
+    """Loads and compiles the task.
+
+    Args:
+      task: what to load.
+      seed: of the random starts.
+
+    Raises:
+      RuntimeError: the dm_control task needs composer's hooks within a control step,
+        so that it cannot be stepped in one call.
+    """
+    self.task = task
+    self._composer: composer.Environment = manipulation.load(task.environment, seed)
+    self._composer.reset()
+    self._random_state = np.random.RandomState(seed)
+    composer_task = self._composer.task
+    for entity in composer_task.root_entity.iter_entities():
+      for hook in _SUBSTEP_HOOKS:
+        if getattr(type(entity), hook) is not getattr(composer.Entity, hook):
+          raise RuntimeError(f'{task.environment}: {entity} has a {hook} hook')
+    for hook in ('before_substep', 'after_substep', 'after_step'):
+      if getattr(type(composer_task), hook) is not getattr(composer.Task, hook):
+        raise RuntimeError(f'{task.environment}: the task has a {hook} hook')
+    # Not the proxy that composer hands out: this object lives as long as we do.
+    self.physics = self._composer._physics
+    self._model, self._data = self.physics.model.ptr, self.physics.data.ptr
+    self._substeps = composer_task.physics_steps_per_control_step
+    self.layout = observations.Layout(task.objects)
+    self.scene = scene_lib.Scene(composer_task, self.physics, self.layout)
+    self._limits = self.scene.velocity_limits
+    self._control = self._data.ctrl
+    self._warnings = self._data.warning.number
+    self._state_size = mujoco.mj_stateSize(self._model, _STATE)
+    self._held_steps = 0
+    self._num_steps = 0
+    self._reset_next_step = True
+
+  def reset(self, seed: int | None = None) -> dm_env.TimeStep:
+    """Starts an episode from the task's own distribution of starts.
+
+    Args:
+      seed: if given, starts from here on are those of this seed.
+
+    Returns:
+      The first timestep.
+    """
+    if seed is not None:
+      self._random_state = np.random.RandomState(seed)
+    with self.physics.reset_context():
+      self._composer.task.initialize_episode(self.physics, self._random_state)
+    self._begin()
+    return observations.restart(self.scene.observe())
+
+  def step(self, action: np.ndarray) -> dm_env.TimeStep:
+    """Advances one control step of 0.04 s.
+
+    Args:
+      action: joint velocities, (9,), of full scale 1; values beyond are clipped.
+
+    Returns:
+      The timestep, its reward and discount float32.
+    """
+    if self._reset_next_step:
+      return self.reset()
+    observation = self.advance(action)
+    reward, discount, end = np.float32(0), np.float32(1), False
+    if self.succeeded:
+      reward, discount, end = np.float32(1), np.float32(0), True
+    elif self._num_steps >= self.task.max_steps:
+      end = True
+    self._reset_next_step = end
+    step_type = dm_env.StepType.LAST if end else dm_env.StepType.MID
+    return dm_env.TimeStep(step_type, reward, discount, observation)
+
+  def advance(self, action: np.ndarray) -> dict[str, np.ndarray]:
+    """Advances one control step, without reward, end of episode or reset.
+
+    Args:
+      action: as for `step`.
+
+    Returns:
+      The observation.
+
+    Raises:
+      RuntimeError: the simulation has diverged.
+    """
+    np.multiply(np.clip(action, -1, 1), self._limits, out=self._control)
+    # Velocity and position dependent fields are kept up to date between steps, as
+    # composer does: finish the step that the last mj_step1 began.
+    mujoco.mj_step2(self._model, self._data)
+    mujoco.mj_step(self._model, self._data, self._substeps - 1)
+    mujoco.mj_step1(self._model, self._data)
+    if self._warnings.any():
+      raise RuntimeError(
+          f'{self.task.name}: the simulation diverged (MuJoCo warnings '
+          f'{self._warnings.tolist()}) at action {np.asarray(action).tolist()}'
+      )
+    self._num_steps += 1
+    held = self.task.success(self.scene)
+    self._held_steps = self._held_steps + 1 if held else 0
+    return self.scene.observe()
+
+  @property
+  def succeeded(self) -> bool:
+    """Whether the scene has been in a success state for `hold_steps` steps."""
+    return self._held_steps >= self.task.hold_steps
+
+  def get_state(self) -> np.ndarray:
+    """Returns the whole physics state, warm start included, float64, (S,)."""
+    state = np.empty(self._state_size)
+    mujoco.mj_getState(self._model, self._data, state, _STATE)
+    return state
+
+  def set_state(self, state: np.ndarray) -> dict[str, np.ndarray]:
+    """Goes to a state of `get_state`; the same actions then give the same rollout.
+
+    The count of steps in a success state begins anew.
+
+    Args:
+      state: float64, (S,).
+
+    Returns:
+      The observation there.
+
+    Raises:
+      ValueError: the state has another size than this task's.
+    """
+    if state.shape != (self._state_size,):
+      raise ValueError(
+          f'{self.task.name}: state has shape {state.shape}; expected '
+          f'{(self._state_size,)}'
+      )
+    mujoco.mj_resetData(self._model, self._data)
+    mujoco.mj_setState(self._model, self._data, state, _STATE)
+    mujoco.mj_forward(self._model, self._data)
+    # mj_forward solves for the accelerations and so moves the warm start on.
+    mujoco.mj_setState(
+        self._model, self._data, state, _STATE
+    )
+    self._begin()
+    return self.scene.observe()
+
+  def _begin(self) -> None:
+    self._held_steps = self._num_steps = 0
+    self._reset_next_step = False
+    self._warnings[:] = 0
+
+  def observation_spec(self) -> dict[str, specs.Array]:
+    """Returns float32 vectors by group."""
+    return self.layout.spec()
+
+  def action_spec(self) -> specs.BoundedArray:
+    """Returns nine joint velocities, six of the arm, three of the fingers."""
+    return specs.BoundedArray((9,), np.float32, -1.0, 1.0, name='joint_velocities')
+
+  def reward_spec(self) -> specs.Array:
+    """Returns a float32 scalar."""
+    return specs.BoundedArray((), np.float32, 0.0, 1.0, name='reward')
+
+  def discount_spec(self) -> specs.BoundedArray:
+    """Returns a float32 scalar in [0, 1]."""
+    return specs.BoundedArray((), np.float32, 0.0, 1.0, name='discount')
+
+  def close(self) -> None:
+    """Frees the model."""
+    self._composer.close()

@@ -1,0 +1,49 @@
+"""The registry of tasks: dm_control.manipulation's Jaco arm, by name."""
+
+from envs import stepping
+from envs import success
+
+_ALL = (
+    stepping.Task(
+        'lift_brick', 'lift_brick_features', ('brick',), success.brick_lifted, 300
+    ),
+    stepping.Task(
+        'reach_duplo', 'reach_duplo_features', ('duplo',), success.duplo_reached, 200
+    ),
+    # The variant with the moveable base, because it keeps the pose of the base in the
+    # physics state; the other keeps it in the model.
+    stepping.Task(
+        'stack_2_bricks',
+        'stack_2_bricks_moveable_base_features',
+        ('base', 'top'),
+        success.bricks_stacked,
+        400,
+    ),
+)
+
+TASKS: dict[str, stepping.Task] = {task.name: task for task in _ALL}
+
+
+def get(name: str) -> stepping.Task:
+  """Returns the task called `name`.
+
+  Raises:
+    ValueError: there is none; the message lists those there are.
+  """
+  try:
+    return TASKS[name]
+  except KeyError:
+    raise ValueError(f'no task {name!r}; there are {sorted(TASKS)}') from None
+
+
+def load(name: str, seed: int) -> stepping.ManipulationEnvironment:
+  """Returns the environment of the task called `name`.
+
+  Args:
+    name: a name in `TASKS`.
+    seed: of its random starts.
+
+  Raises:
+    ValueError: there is no such task.
+  """
+  return stepping.ManipulationEnvironment(get(name), seed)

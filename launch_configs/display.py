@@ -1,0 +1,301 @@
+"""Shows how a run goes, from the CSV files of its directory and nothing else."""
+
+import collections
+from collections.abc import Iterator, Sequence
+import contextlib
+import csv
+import dataclasses
+import pathlib
+import time
+
+import rich.console
+import rich.live
+import rich.table
+import rich.text
+
+from metamimic import config
+
+LINE_PERIOD = 10.0
+"""Seconds between two lines where there is no terminal."""
+_REFRESH_PERIOD = 0.5
+_RATE_ROWS = 20
+_CEILING, _FLOOR = 'replay', 'zero'
+
+
+class CsvTail:
+  """Reads the rows that were added to a CSV file since the last call."""
+
+  def __init__(self, path: pathlib.Path) -> None:
+    self._path = path
+    self._offset = 0
+    self._header: list[str] | None = None
+
+  def read(self) -> list[dict[str, str]]:
+    """Returns the new complete rows; none when there is no such file yet."""
+    try:
+      with open(self._path, 'rb') as f:
+        f.seek(self._offset)
+        data = f.read()
+    except FileNotFoundError:
+      return []
+    # A line without its end is still being written.
+    data = data[: data.rfind(b'\n') + 1]
+    self._offset += len(data)
+    rows = []
+    for cells in csv.reader(data.decode().splitlines()):
+      # Every file begins with this column; a resumed run may write the header again.
+      if cells and cells[0] == 'wall_time':
+        self._header = cells
+      elif cells and self._header:
+        rows.append(dict(zip(self._header, cells, strict=False)))
+    return rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+  """The latest evaluation of one arm on one split."""
+
+  reward: float
+  """Mean imitation reward per step."""
+  completed: float
+  """Mean share of the demonstration before tracking was lost."""
+  learner_steps: float
+
+
+class Progress:
+  """What the CSV files say so far; cheap to `update`."""
+
+  def __init__(self, run_dir: pathlib.Path, settings: config.Config) -> None:
+    logs = run_dir / 'logs'
+    self._settings = settings
+    self._start = time.time()
+    self._learner = CsvTail(logs / 'learner.csv')
+    self._evaluator = CsvTail(logs / 'evaluator.csv')
+    actors = settings.actor.num_actors if settings.algorithm != 'bc' else 0
+    self._actors = [CsvTail(logs / f'actor-{i}.csv') for i in range(actors)]
+    self._actor_rows: dict[int, dict[str, str]] = {}
+    self._learner_row: dict[str, str] = {}
+    self._steps: collections.deque[tuple[float, float]] = collections.deque(
+      maxlen=_RATE_ROWS
+    )
+    self.last_learner_row = time.monotonic()
+    """When the learner last wrote (time.monotonic())."""
+    self.scores: dict[tuple[str, str], Score] = {}
+    """Latest evaluation by (arm, split)."""
+
+  def update(self) -> None:
+    """Reads what was written since the last call."""
+    for row in self._learner.read():
+      self._learner_row = row
+      # Rows of an earlier launch of this run say nothing about today's rate.
+      if float(row['wall_time']) >= self._start:
+        self._steps.append((float(row['wall_time']), _number(row, 'learner_steps')))
+      self.last_learner_row = time.monotonic()
+    for index, tail in enumerate(self._actors):
+      for row in tail.read():
+        self._actor_rows[index] = row
+    for row in self._evaluator.read():
+      self.scores[row['arm'], row['split']] = Score(
+        _number(row, 'reward'),
+        _number(row, 'completed'),
+        _number(row, 'learner_steps'),
+      )
+
+  @property
+  def learner_steps(self) -> float:
+    """Steps of the learner, earlier launches included."""
+    return _number(self._learner_row, 'learner_steps')
+
+  @property
+  def learner_rate(self) -> float:
+    """Learner steps per second over its last rows; 0 while unknown."""
+    if len(self._steps) < 2:
+      return _number(self._learner_row, 'learner_steps_per_second')
+    (t0, first), (t1, last) = self._steps[0], self._steps[-1]
+    return (last - first) / (t1 - t0) if t1 > t0 else 0.0
+
+  @property
+  def environment_steps(self) -> float:
+    """Transitions in replay ever, or what the actors report before that is known."""
+    reported = sum(
+      _number(row, 'environment_steps') for row in self._actor_rows.values()
+    )
+    return _number(self._learner_row, 'environment_steps') or reported
+
+  @property
+  def environment_rate(self) -> float:
+    """Environment steps per second, of all actors together."""
+    reported = sum(
+      _number(row, 'steps_per_second') for row in self._actor_rows.values()
+    )
+    return _number(self._learner_row, 'environment_steps_per_second') or reported
+
+  @property
+  def replay_size(self) -> float:
+    """Transitions in replay, as the learner last saw it."""
+    return _number(self._learner_row, 'replay_size')
+
+  @property
+  def elapsed(self) -> float:
+    """Seconds since this launch began."""
+    return time.time() - self._start
+
+  @property
+  def left(self) -> float | None:
+    """Seconds of training left at the present rate; None while unknown."""
+    steps = self._settings.learner_steps - self.learner_steps
+    if steps <= 0:
+      return 0.0
+    return steps / self.learner_rate if self.learner_rate > 0 else None
+
+  def score(self, arm: str, split: str) -> Score | None:
+    """Returns the latest evaluation of `arm` on `split`, if there was one."""
+    return self.scores.get((arm, split))
+
+
+class Display:
+  """A live table on a terminal, else a line every `LINE_PERIOD` seconds."""
+
+  def __init__(
+    self,
+    progress: Progress,
+    settings: config.Config,
+    console: rich.console.Console | None = None,
+  ) -> None:
+    self._progress = progress
+    self._settings = settings
+    self._console = console or rich.console.Console(highlight=False)
+    self._live: rich.live.Live | None = None
+    self._next = 0.0
+
+  @contextlib.contextmanager
+  def shown(self) -> Iterator[None]:
+    """Shows the display while the context is open, and its last state at the end."""
+    if not self._console.is_terminal:
+      yield
+      return
+    with rich.live.Live(
+      console=self._console, auto_refresh=False, transient=False
+    ) as self._live:
+      yield
+    self._live = None
+
+  def say(self, text: str, style: str = '') -> None:
+    """Prints `text` as it is, above the display."""
+    if self._console.is_terminal:
+      self._console.print(rich.text.Text(text, style))
+    else:
+      # No wrapping: logs are searched by line.
+      print(text, file=self._console.file, flush=True)
+
+  def update(self, running: Sequence[str], last: bool = False) -> None:
+    """Draws the present state, seldom enough to cost nothing.
+
+    Args:
+      running: names of the nodes that run.
+      last: draw it, however short a time ago that was done.
+    """
+    now = time.monotonic()
+    if now < self._next and not last:
+      return
+    self._progress.update()
+    if self._live is not None:
+      self._next = now + _REFRESH_PERIOD
+      self._live.update(self._table(running), refresh=True)
+    else:
+      # The first line would say nothing yet.
+      first, self._next = not self._next, now + LINE_PERIOD
+      if not first or last:
+        self.say(self.line(running))
+
+  def line(self, running: Sequence[str]) -> str:
+    """Returns the present state in one line."""
+    p, steps = self._progress, self._settings.learner_steps
+    parts = [
+      clock(p.elapsed),
+      f'learner {p.learner_steps:,.0f}/{steps:,} ({p.learner_rate:,.0f}/s)',
+    ]
+    if self._acts:
+      parts.append(
+        f'environment {p.environment_steps:,.0f} ({p.environment_rate:,.0f}/s)'
+      )
+      parts.append(f'replay {p.replay_size:,.0f}')
+    if self._score('valid') or self._score('train'):
+      parts.append(
+        'imitation reward (floor to ceiling)'
+        f' training {self._between("train")}, held-out {self._between("valid")}'
+      )
+      parts.append(f'completed {_show(self._score("valid"), "completed")}')
+    parts.append(self._time_left(running))
+    return ' | '.join(parts)
+
+  def _score(self, split: str) -> Score | None:
+    return self._progress.score(self._settings.algorithm, split)
+
+  def _between(self, split: str) -> str:
+    floor, ceiling = (self._progress.score(a, split) for a in (_FLOOR, _CEILING))
+    reward = _show(self._score(split), 'reward')
+    return f'{reward} ({_show(floor, "reward")} to {_show(ceiling, "reward")})'
+
+  @property
+  def _acts(self) -> bool:
+    return self._settings.algorithm != 'bc'
+
+  def _time_left(self, running: Sequence[str]) -> str:
+    left = self._progress.left
+    if left is None:
+      return 'time left: not known yet'
+    if left:
+      return f'training left {clock(left)}'
+    return f'trained; running: {" ".join(running)}' if running else 'trained'
+
+  def _table(self, running: Sequence[str]) -> rich.console.Group:
+    p = self._progress
+    counts = rich.table.Table(box=None, show_header=False, padding=(0, 2))
+    steps = self._settings.learner_steps
+    counts.add_row('time', clock(p.elapsed), self._time_left(running))
+    counts.add_row(
+      'learner steps',
+      f'{p.learner_steps:,.0f} of {steps:,}',
+      f'{p.learner_rate:,.0f}/s',
+    )
+    if self._acts:
+      counts.add_row(
+        'environment steps',
+        f'{p.environment_steps:,.0f}',
+        f'{p.environment_rate:,.0f}/s',
+      )
+      counts.add_row('replay', f'{p.replay_size:,.0f} transitions', '')
+    counts.add_row('running', ' '.join(running), '')
+    scores = rich.table.Table('arm', padding=(0, 2))
+    for column in ('training', 'held-out', 'completed, held-out', 'at learner step'):
+      scores.add_column(column, justify='right')
+    for label, arm in (
+      (f'policy ({self._settings.algorithm})', self._settings.algorithm),
+      ('ceiling: open-loop replay', _CEILING),
+      ('floor: zero action', _FLOOR),
+    ):
+      valid = p.score(arm, 'valid')
+      scores.add_row(
+        label,
+        _show(p.score(arm, 'train'), 'reward'),
+        _show(valid, 'reward'),
+        _show(valid, 'completed'),
+        f'{valid.learner_steps:,.0f}' if valid else '–',
+      )
+    scores.title = 'imitation reward per step'
+    return rich.console.Group(counts, scores)
+
+
+def clock(seconds: float) -> str:
+  """Returns h:mm:ss."""
+  minutes, second = divmod(int(seconds), 60)
+  return f'{minutes // 60}:{minutes % 60:02d}:{second:02d}'
+
+
+def _show(score: Score | None, field: str) -> str:
+  return f'{getattr(score, field):.3f}' if score else '–'
+
+
+def _number(row: dict[str, str], name: str) -> float:
+  return float(row.get(name) or 0)

@@ -1,0 +1,181 @@
+"""Runs one node: `python -m launch_configs.entry RUN_DIR ROLE INDEX`.
+
+Everything the node needs is read from the run directory; nothing is pickled, so the
+same command serves the local launcher, a cluster's job, or somebody who looks at
+one node by hand. Exit status: 0 the node's work is done, 143 it was asked to stop,
+1 it failed, with its traceback and role printed last.
+"""
+
+import argparse
+from collections.abc import Mapping
+import ctypes
+import faulthandler
+import os
+import pathlib
+import signal
+import sys
+import threading
+import time
+import traceback
+from typing import Any
+
+from launch_configs import loopback
+from launch_configs import run_directory
+from metamimic import config
+
+LAUNCHER_VARIABLE = 'METAMIMIC_LAUNCHER_PID'
+"""Environment variable with the process id of the launcher that owns a node."""
+
+STOPPED = 128 + signal.SIGTERM
+"""Exit status of a node that left because it was asked to."""
+
+_THREAD_LIMITS = (
+  'OMP_NUM_THREADS',
+  'OPENBLAS_NUM_THREADS',
+  'MKL_NUM_THREADS',
+  'TF_NUM_INTRAOP_THREADS',
+  'TF_NUM_INTEROP_THREADS',
+)
+_PR_SET_PDEATHSIG = 1
+_SOCKET_CHECK_PERIOD = 1.0
+
+
+def command(run_dir: pathlib.Path, role: str, index: int) -> list[str]:
+  """Returns the command that runs one node."""
+  module = 'launch_configs.entry'
+  return [sys.executable, '-m', module, str(run_dir), role, str(index)]
+
+
+def environment(inherited: Mapping[str, str], library: pathlib.Path) -> dict[str, str]:
+  """Returns the environment variables of a node.
+
+  Args:
+    inherited: the launcher's own; thread limits found there are kept.
+    library: what `loopback.build_library` returned.
+  """
+  checkout = str(pathlib.Path(__file__).resolve().parents[1])
+  path = [checkout, *filter(None, [inherited.get('PYTHONPATH')])]
+  return {
+    **dict.fromkeys(_THREAD_LIMITS, '1'),
+    'TF_CPP_MIN_LOG_LEVEL': '2',
+    **inherited,
+    'CUDA_VISIBLE_DEVICES': '',
+    'LD_PRELOAD': f'{library} {inherited.get("LD_PRELOAD", "")}'.strip(),
+    'PYTHONPATH': os.pathsep.join(path),
+    'PYTHONUNBUFFERED': '1',
+    LAUNCHER_VARIABLE: str(os.getpid()),
+  }
+
+
+def main() -> None:
+  """Runs the node named on the command line and leaves the process."""
+  _die_with_launcher()
+  parser = argparse.ArgumentParser(prog='python -m launch_configs.entry')
+  parser.add_argument('run_dir', type=pathlib.Path, help='directory of the run')
+  parser.add_argument('role', help='replay, learner, actor or evaluator')
+  parser.add_argument('index', type=int, help='which one of that role, from 0')
+  args = parser.parse_args()
+  name = f'{args.role}-{args.index}'
+  faulthandler.enable()
+  # The supervisor asks with SIGUSR1 where a node hangs before it kills it.
+  faulthandler.register(signal.SIGUSR1, all_threads=True)
+  stop = threading.Event()
+  received = _set_on_signal(stop)
+  status = 1
+  try:
+    _run(args.run_dir, args.role, args.index, stop)
+    status = STOPPED if received or stop.is_set() else 0
+  except BaseException as e:
+    if isinstance(e, InterruptedError) and stop.is_set():
+      print(f'{name}: {e}')
+      status = STOPPED
+    else:
+      _report(name)
+  sys.stdout.flush()
+  sys.stderr.flush()
+  # A Reverb thread that waits for a server which is gone would keep the process.
+  os._exit(status)
+
+
+def _die_with_launcher() -> None:
+  launcher = os.environ.get(LAUNCHER_VARIABLE)
+  if launcher is None:
+    return
+  ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+  # It may have died before the call above.
+  if os.getppid() != int(launcher):
+    os._exit(1)
+
+
+def _set_on_signal(stop: threading.Event) -> list[int]:
+  # A Python signal handler runs between two instructions of the main thread: never
+  # while that is inside Reverb, and fatally while it holds the event's own lock. The
+  # wake-up file is written at once, by C, and read on a thread.
+  received: list[int] = []
+  reader, writer = os.pipe()
+  os.set_blocking(writer, False)
+  signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+  for signum in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(signum, lambda signum, frame: received.append(signum))
+
+  def listen() -> None:
+    while signum := os.read(reader, 1):
+      if signum[0] in (signal.SIGTERM, signal.SIGINT):
+        stop.set()
+
+  threading.Thread(target=listen, daemon=True).start()
+  return received
+
+
+def _report(name: str) -> None:
+  sys.stdout.flush()
+  traceback.print_exc()
+  print(f'{name} failed: {sys.exc_info()[1]!r}', file=sys.stderr)
+
+
+def _run(run_dir: pathlib.Path, role: str, index: int, stop: threading.Event) -> None:
+  # TensorFlow and Reverb take seconds to import: only once this process is sure to
+  # die with its launcher and answers signals.
+  from agents import builder
+  from launch_configs import program
+
+  settings = config.load(str(run_dir / 'config.json'))
+  topology = program.make_program(builder.make(settings, str(run_dir), stop))
+  place = program.find(topology, role, index)
+  claim = loopback.claim_port() if place.serves else None
+  threading.Thread(
+    target=_watch_sockets, args=(run_dir, role, index, claim), daemon=True
+  ).start()
+  own = f'{loopback.HOST}:{claim.getsockname()[1]}' if claim else ''
+
+  def address_of(server: str) -> str:
+    if own and server == role:
+      return own
+    return run_directory.wait_for_address(
+      run_dir, server, stop, remind=settings.stall_warning
+    )
+
+  program.run_node(topology, place, address_of)
+
+
+def _watch_sockets(
+  run_dir: pathlib.Path, role: str, index: int, claim: Any | None
+) -> None:
+  """Publishes a server's address once it listens; ends a node seen from outside."""
+  try:
+    while True:
+      ports = loopback.listening_ports()
+      if claim is not None and claim.getsockname()[1] in ports:
+        address = f'{loopback.HOST}:{claim.getsockname()[1]}'
+        claim.close()
+        claim = None
+        run_directory.publish_address(run_dir, role, address)
+      time.sleep(_SOCKET_CHECK_PERIOD if claim is None else 0.05)
+  except BaseException:
+    _report(f'{role}-{index}')
+    sys.stderr.flush()
+    os._exit(1)
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,133 @@
+"""Runs everything on this machine: replay, learner, actors and evaluator.
+
+  python -m launch_configs.local --demonstrations data/lift_brick.hdf5
+  python -m launch_configs.local --run-dir runs/lift_brick
+
+The second goes on where the run in that directory stopped; only learner_steps and
+evaluation.* may then differ. Exit status: 0 the run is done (also if it was before),
+1 a node failed, 2 refused before anything was started, 129, 130 or 143 stopped by
+SIGHUP, SIGINT or SIGTERM.
+"""
+
+import argparse
+from collections.abc import Sequence
+import contextlib
+import dataclasses
+import os
+import pathlib
+import signal
+import sys
+import threading
+
+import tyro
+
+from launch_configs import entry
+from launch_configs import loopback
+from launch_configs import run_directory
+from launch_configs import supervisor
+from metamimic import config
+
+REFUSED = 2
+_PROGRAM = 'python -m launch_configs.local'
+_CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(config.Config):
+  """A run and where it is kept. A directory that holds a run is resumed."""
+
+  run_dir: str = ''
+  """Directory of the run, made if need be; empty: a new one under runs/, named after
+  the demonstrations and the time."""
+  preset: str = ''
+  """Settings to start from, before those given here; empty: those of the run in
+  run_dir, or laptop."""
+
+
+def parse(args: Sequence[str]) -> tuple[pathlib.Path, config.Config]:
+  """Returns the run directory and the configuration asked for.
+
+  Raises:
+    ValueError: the run directory holds something else than a run.
+    SystemExit: the command line is wrong, or asks for help.
+  """
+  first = argparse.ArgumentParser(_PROGRAM, add_help=False, allow_abbrev=False)
+  first.add_argument('--run-dir', '--run_dir', default='')
+  first.add_argument('--preset', default='', choices=['', *config.PRESETS])
+  given, _ = first.parse_known_args(args)
+  base = config.PRESETS[given.preset or 'laptop'][1]
+  if given.run_dir and not given.preset:
+    base = run_directory.stored_config(pathlib.Path(given.run_dir)) or base
+  presets = '\n'.join(f'  {n}: {text}' for n, (text, _) in config.PRESETS.items())
+  options = tyro.cli(
+    Options,
+    prog=_PROGRAM,
+    description=f'{__doc__}\nPresets:\n{presets}',
+    args=args,
+    default=Options(**vars(base), run_dir=given.run_dir, preset=given.preset),
+  )
+  fields = {f.name: getattr(options, f.name) for f in dataclasses.fields(config.Config)}
+  if options.demonstrations:
+    # A node or a resumed launch may have another working directory.
+    fields['demonstrations'] = os.path.abspath(options.demonstrations)
+  path = options.run_dir or run_directory.default_path(options.demonstrations)
+  return pathlib.Path(path), config.Config(**fields)
+
+
+def prepare(run_dir: pathlib.Path, settings: config.Config) -> supervisor.Supervisor:
+  """Checks all that takes longer than a look and returns the run, ready to start.
+
+  Raises:
+    ValueError: the demonstrations or the reward cannot be used.
+    RuntimeError: something is missing on this machine.
+  """
+  # TensorFlow takes seconds to import: not before the command line is known to be good.
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  from agents import builder
+  from launch_configs import program
+
+  library = loopback.build_library(_CHECKOUT / 'build', run_dir)
+  builder.prepare(settings, str(run_dir))
+  run_directory.save(run_dir, settings)
+  made = builder.make(settings, str(run_dir), threading.Event())
+  nodes = [
+    supervisor.Node(p.role, p.index, p.serves, entry.command(run_dir, p.role, p.index))
+    for p in program.places(program.make_program(made))
+  ]
+  env = entry.environment(os.environ, library)
+  return supervisor.Supervisor(run_dir, settings, nodes, env)
+
+
+def _run(args: Sequence[str], stack: contextlib.ExitStack) -> int:
+  try:
+    run_dir, settings = parse(args)
+    config.validate(settings)
+    stack.enter_context(run_directory.locked(run_dir))
+    run_directory.check_resumable(run_dir, settings)
+    if run_directory.is_finished(run_dir, settings):
+      print(f'{run_dir} is finished; see {run_dir / "report.html"}')
+      return supervisor.DONE
+    run = prepare(run_dir, settings)
+  except (ValueError, OSError, RuntimeError) as e:
+    print(f'error: {e}', file=sys.stderr)
+    return REFUSED
+  print(f'run directory: {run_dir}', flush=True)
+  status = run.run()
+  if status == supervisor.DONE and not run_directory.is_finished(run_dir, settings):
+    print(f'every node left, but {run_dir / "summary.json"} tells of no full run')
+    return supervisor.FAILED
+  return status
+
+
+def main() -> int:
+  """Runs what the command line asks for and returns the exit status."""
+  with contextlib.ExitStack() as stack:
+    status = _run(sys.argv[1:], stack)
+  return status
+
+
+if __name__ == '__main__':
+  try:
+    sys.exit(main())
+  except KeyboardInterrupt:
+    sys.exit(128 + signal.SIGINT)

@@ -1,0 +1,147 @@
+"""The topology of a run, written once, as a Launchpad program.
+
+Launchpad gives the graph: groups of nodes, handles and addresses. Its own launchers
+never restart or time out a node and
+leave orphans, so they are not used: each process builds the whole program, which
+is cheap, and runs one node of it. This is the only module that imports Launchpad.
+"""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+import functools
+import threading
+from typing import Any, Protocol
+
+from absl import flags
+import launchpad as lp
+from launchpad.launch import worker_manager
+import reverb
+
+# Vertex AI takes no more groups than this.
+MAX_GROUPS = 4
+
+
+class Worker(Protocol):
+  """What a node runs."""
+
+  def run(self) -> None:
+    """Works until the run is done or the stop event is set."""
+
+
+class Builder(Protocol):
+  """What makes the nodes; see `agents.builder`."""
+
+  @property
+  def num_actors(self) -> int:
+    """Actor processes; 0 for an algorithm that does not act while it learns."""
+
+  def replay_tables(self) -> Sequence[reverb.Table]:
+    """Returns every table of the replay server."""
+
+  def replay_checkpointer(self) -> reverb.checkpointers.CheckpointerBase:
+    """Returns what saves and restores the tables."""
+
+  def learner(self, replay: reverb.Client, /) -> Worker:
+    """Returns the learner."""
+
+  def actor(self, replay: reverb.Client, index: int, /) -> Worker:
+    """Returns the actor of this index."""
+
+  def evaluator(self, replay: reverb.Client, /) -> Worker:
+    """Returns the evaluator."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+  """One node of a program."""
+
+  role: str
+  index: int
+  serves: bool
+  """Whether other nodes connect to it."""
+
+
+def make_program(builder: Builder) -> lp.Program:
+  """Returns the program: replay, learner, actors, evaluator."""
+  program = lp.Program('metamimic')
+  with program.group('replay'):
+    replay = program.add_node(
+      lp.ReverbNode(builder.replay_tables, checkpoint_ctor=builder.replay_checkpointer)
+    )
+  with program.group('learner'):
+    program.add_node(lp.PyClassNode(builder.learner, replay))
+  with program.group('actor'):
+    for index in range(builder.num_actors):
+      program.add_node(lp.PyClassNode(builder.actor, replay, index))
+  with program.group('evaluator'):
+    program.add_node(lp.PyClassNode(builder.evaluator, replay))
+  return program
+
+
+def places(program: lp.Program) -> list[Place]:
+  """Returns the nodes of `program` in its order."""
+  return [
+    Place(role, index, bool(node.addresses))
+    for role, nodes in program.groups.items()
+    for index, node in enumerate(nodes)
+  ]
+
+
+def find(program: lp.Program, role: str, index: int) -> Place:
+  """Returns one node of `program`.
+
+  Raises:
+    ValueError: it has no such node; the message lists those it has.
+  """
+  for place in places(program):
+    if (place.role, place.index) == (role, index):
+      return place
+  names = ', '.join(f'{place.role} {place.index}' for place in places(program))
+  raise ValueError(f'the program has no node {role} {index}; it has {names}')
+
+
+class _Address(lp.AbstractAddressBuilder):
+  """An address that is looked up when a node needs it, and once."""
+
+  def __init__(self, look_up: Callable[[], str]) -> None:
+    self._look_up = look_up
+    self._lock = threading.Lock()
+    self._found = ''
+
+  def build(self) -> str:
+    """Returns host:port."""
+    with self._lock:
+      self._found = self._found or self._look_up()
+      return self._found
+
+
+def run_node(
+  program: lp.Program, place: Place, address_of: Callable[[str], str]
+) -> None:
+  """Runs one node in this process, on its main thread, until it returns.
+
+  Args:
+    program: the whole program.
+    place: the node to run.
+    address_of: maps a role to the host:port of its server; called when a node
+      connects, and in the server itself for the port it has to use.
+  """
+  for role, nodes in program.groups.items():
+    for node in nodes:
+      node.launch_context.initialize(lp.LaunchType.LOCAL_MULTI_PROCESSING, None)
+      for address in node.addresses:
+        address.bind(_Address(functools.partial(address_of, role)))
+  node = program.groups[place.role][place.index]
+  for handle in node.input_handles:
+    handle.connect(node, place.role)
+  _register_stop()
+  node.function()
+
+
+def _register_stop() -> None:
+  """Lets Launchpad's own nodes see SIGTERM; handlers already set are kept."""
+  values: Any = flags.FLAGS
+  values(['node'], known_only=True)
+  # The supervisor ends a node that does not leave, not an alarm inside of it.
+  values.lp_termination_notice_secs = -1
+  worker_manager.WorkerManager(register_in_thread=True)

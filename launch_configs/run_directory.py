@@ -1,0 +1,195 @@
+"""The directory of a run: made or resumed, locked, and where nodes find each other."""
+
+from collections.abc import Iterator
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import pathlib
+import threading
+import time
+
+from metamimic import config
+
+CHANGEABLE = ('learner_steps', 'evaluation.')
+"""Settings that may differ on resume, by name or prefix. They say how long to go on
+and what to measure, and change nothing of what has been learnt so far."""
+
+STARTUP_TIMEOUT = 300.0
+"""Seconds after which a node gives up on a server that publishes no address."""
+
+
+def default_path(demonstrations: str) -> pathlib.Path:
+  """Returns a new path under runs/, named after the file and the time."""
+  stem = pathlib.Path(demonstrations).stem or 'run'
+  return pathlib.Path('runs') / f'{stem}-{time.strftime("%Y%m%d-%H%M%S")}'
+
+
+@contextlib.contextmanager
+def locked(path: pathlib.Path) -> Iterator[None]:
+  """Makes `path` if need be and holds its lock; leaves no empty directory behind.
+
+  Raises:
+    RuntimeError: another launcher holds it.
+    OSError: it cannot be made or written to; the message names it.
+  """
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+    (path / 'logs').mkdir(exist_ok=True)
+  except OSError as e:
+    raise OSError(f'cannot write to the run directory {path}: {e.strerror}') from e
+  directory = os.open(path, os.O_RDONLY)
+  try:
+    fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError as e:
+    os.close(directory)
+    raise RuntimeError(f'{path} is in use by another launcher') from e
+  try:
+    yield
+  finally:
+    with contextlib.suppress(OSError):
+      (path / 'logs').rmdir()
+      path.rmdir()
+    os.close(directory)
+
+
+def stored_config(path: pathlib.Path) -> config.Config | None:
+  """Returns the configuration of the run in `path`; None: there is no run.
+
+  Raises:
+    ValueError: there is something else in it, or its config.json is broken.
+  """
+  if (path / 'config.json').exists():
+    return config.load(str(path / 'config.json'))
+  if path.is_dir() and any(entry.name != 'logs' for entry in path.iterdir()):
+    raise ValueError(
+      f'{path} is not empty and holds no run (no config.json); expected a new '
+      'or an empty directory, or that of a run'
+    )
+  return None
+
+
+def check_resumable(path: pathlib.Path, settings: config.Config) -> None:
+  """Refuses to go on with another configuration or with other demonstrations.
+
+  Raises:
+    ValueError: the message shows each difference.
+  """
+  stored = stored_config(path)
+  if stored is None:
+    return
+  refused = [
+    line
+    for line in config.differences(stored, settings)
+    if not line.startswith(CHANGEABLE)
+  ]
+  if refused:
+    raise ValueError(
+      f'{path} holds a run of another configuration (there -> asked for):\n  '
+      + '\n  '.join(refused)
+      + '\nOnly learner_steps and evaluation.* may change. Take these back, or '
+      'give another --run-dir'
+    )
+  digest = path / 'demonstrations.sha256'
+  if digest.exists() and digest.read_text() != _digest_line(settings):
+    raise ValueError(
+      f'{settings.demonstrations} is not the file that the run in {path} began '
+      'with, and its replay refers to that one by demonstration and step. Bring '
+      'it back, or give another --run-dir'
+    )
+
+
+def save(path: pathlib.Path, settings: config.Config) -> None:
+  """Writes what `check_resumable` compares, and forgets old addresses."""
+  digest = path / 'demonstrations.sha256'
+  temporary = digest.with_suffix('.tmp')
+  temporary.write_text(_digest_line(settings))
+  temporary.replace(digest)
+  config.save(settings, str(path / 'config.json'))
+  (path / 'addresses').mkdir(exist_ok=True)
+  for address in (path / 'addresses').iterdir():
+    address.unlink()
+
+
+def _digest_line(settings: config.Config) -> str:
+  # The format of sha256sum, so that `sha256sum -c` checks it too.
+  digest = hashlib.sha256()
+  with open(settings.demonstrations, 'rb') as f:
+    while block := f.read(1 << 20):
+      digest.update(block)
+  return f'{digest.hexdigest()}  {settings.demonstrations}\n'
+
+
+def is_finished(path: pathlib.Path, settings: config.Config) -> bool:
+  """Returns whether the run's summary says that it reached its learner steps.
+
+  Raises:
+    ValueError: summary.json is broken; the message names it.
+  """
+  summary = path / 'summary.json'
+  if not summary.exists():
+    return False
+  try:
+    return bool(
+      json.loads(summary.read_text())['learner_steps'] >= settings.learner_steps
+    )
+  except (ValueError, KeyError, TypeError) as e:
+    raise ValueError(
+      f'{summary}: expected a JSON object with the number learner_steps ({e!r})'
+    ) from e
+
+
+def publish_address(path: pathlib.Path, role: str, address: str) -> None:
+  """Writes where the server of `role` listens, in one piece."""
+  file = path / 'addresses' / role
+  file.parent.mkdir(exist_ok=True)
+  temporary = file.with_name(f'.{role}.{os.getpid()}')
+  temporary.write_text(address)
+  temporary.replace(file)
+
+
+def published_address(path: pathlib.Path, role: str) -> str | None:
+  """Returns where the server of `role` listens; None: it does not yet."""
+  try:
+    return (path / 'addresses' / role).read_text()
+  except FileNotFoundError:
+    return None
+
+
+def wait_for_address(
+  path: pathlib.Path,
+  role: str,
+  stop: threading.Event,
+  timeout: float | None = None,
+  remind: float = 30.0,
+) -> str:
+  """Waits until the server of `role` listens and returns its host:port.
+
+  Args:
+    path: the run directory.
+    role: whose address.
+    stop: ends the waiting.
+    timeout: seconds to wait at most; None: STARTUP_TIMEOUT.
+    remind: seconds between messages that say on what it waits.
+
+  Raises:
+    InterruptedError: `stop` was set.
+    TimeoutError: no address appeared; the message names the log to read.
+  """
+  limit = STARTUP_TIMEOUT if timeout is None else timeout
+  start = time.monotonic()
+  next_message = start + remind
+  while (address := published_address(path, role)) is None:
+    now = time.monotonic()
+    what = f'the address of {role} ({path / "addresses" / role})'
+    if now - start > limit:
+      raise TimeoutError(
+        f'waited {limit:.0f} s for {what}; see {path / (role + "-0.log")}'
+      )
+    if now > next_message:
+      print(f'waiting for {what} for {now - start:.0f} s', flush=True)
+      next_message += remind
+    if stop.wait(0.1):
+      raise InterruptedError(f'stopped while waiting for {what}')
+  return address

@@ -1,0 +1,23 @@
+"""MetaMimic: one-shot high-fidelity imitation by off-policy reinforcement learning.
+
+    imitator = metamimic.load('runs/lift_brick')
+    follow = imitator.watch(demonstration)
+    action = follow(observation, step)
+"""
+
+from typing import Any
+
+
+def load(run_dir: str) -> Any:
+  """Returns the `metamimic.policy.Imitator` of a run directory.
+
+  Args:
+    run_dir: a run directory, finished or not.
+
+  Raises:
+    FileNotFoundError: it is no run directory, or has no checkpoint yet.
+  """
+  # Here, so that recording and inspecting do not wait for TensorFlow.
+  from metamimic import policy  # noqa: PLC0415
+
+  return policy.load(run_dir)

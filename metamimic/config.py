@@ -1,0 +1,308 @@
+"""Every setting of a run, written once, with its meaning, unit and source.
+
+`Config` is what a run is: it is saved as `config.json` in the run directory,
+compared on resume, and every field can be overridden on the command line by its
+dotted name (`--d4pg.discount 0.95`). Sources: "paper" is Le Paine et al. 2018
+(arXiv 1810.05017), "D4PG" is Barth-Maron et al. 2018, "ours" is a choice made here
+and measured on two CPU cores.
+"""
+
+import dataclasses
+import json
+import os
+import typing
+from typing import Any, Literal, Mapping
+
+
+@dataclasses.dataclass(frozen=True)
+class ImitationConfig:
+  """What an imitation actor is rewarded for, where it starts, when it ends."""
+
+  reward: str = ''
+  """Reward as package.module:attribute; empty: the task's own in
+  envs.reward_library. (Kernels on body and objects, time-aligned: paper; terms,
+  weights and temperatures: ours.)"""
+  look_ahead: tuple[int, ...] = (1, 2, 5)
+  """Demonstration frames the policy sees, in control steps ahead of now. (One next
+  frame: paper; the short look-ahead: ours.)"""
+  start_within: float = 0.8
+  """Probability that a training episode starts in a random state of the
+  demonstration instead of its first. (Ours: without it the run stays at half the
+  demonstration.)"""
+  early_end: float = 0.05
+  """An episode ends, with imitation discount 0, when any reward term falls below
+  this value; 0: never. (Ours.)"""
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkConfig:
+  """Residual MLPs: the counterpart, for features, of the paper's large nets."""
+
+  policy_width: int = 256
+  """Units in each hidden layer of the policy. (Ours.)"""
+  policy_blocks: int = 1
+  """Residual blocks of the policy after its first layer. (Ours.)"""
+  critic_width: int = 256
+  """Units in each hidden layer of the critic. (Ours.)"""
+  critic_blocks: int = 1
+  """Residual blocks of the critic after its first layer. (Ours.)"""
+  block_layers: int = 1
+  """Linear layers within one residual block. (Ours.)"""
+  normalise: bool = True
+  """Layer normalisation after the first layer and in every residual block.
+  (Normalisation is needed: paper; where: ours.)"""
+
+
+@dataclasses.dataclass(frozen=True)
+class D4PGConfig:
+  """The off-policy learner (D4PG)."""
+
+  discount: float = 0.9
+  """Discount per control step of 0.04 s. (Ours: rewards are dense, so a second of
+  horizon is enough; .99 learns far slower.)"""
+  n_step: int = 3
+  """Control steps of reward summed before bootstrapping. (D4PG uses 5.)"""
+  num_atoms: int = 51
+  """Atoms of the categorical critic. (D4PG.)"""
+  v_min: float = 0.0
+  """Lowest return an atom stands for. (Ours: rewards lie in [0, 1].)"""
+  v_max: float = 10.0
+  """Highest return an atom stands for; 1 / (1 - discount) is reachable. (Ours.)"""
+  batch_size: int = 128
+  """Transitions per learner step. (D4PG uses 256; 128 is better per CPU second.)"""
+  policy_learning_rate: float = 5e-4
+  """Adam step size of the policy. (Ours; D4PG uses 1e-4.)"""
+  critic_learning_rate: float = 1e-3
+  """Adam step size of the critic. (Ours; D4PG uses 1e-4.)"""
+  target_update_rate: float = 0.005
+  """Share of the online weights mixed into the targets at each update; 1: a copy.
+  (Ours; D4PG copies.)"""
+  target_update_period: int = 1
+  """Learner steps between target updates. (Ours; D4PG copies every 100.)"""
+  gradient_clip: float = 0.0
+  """Global norm to which each network's gradient is clipped; 0: no clipping.
+  (Acme clips at 40.)"""
+  action_gradient_clip: float = 0.0
+  """Norm to which dQ/da is clipped per transition; 0: no clipping. (Acme clips at
+  1.)"""
+  steps_per_call: int = 10
+  """Learner steps done by one call into the graph. Changes speed only. (Ours.)"""
+
+
+@dataclasses.dataclass(frozen=True)
+class BCConfig:
+  """Behavioural cloning on the same demonstrations; this baseline sees actions."""
+
+  batch_size: int = 128
+  """Frames per learner step. (Ours.)"""
+  learning_rate: float = 5e-4
+  """Adam step size. (Ours.)"""
+  steps_per_call: int = 10
+  """Learner steps done by one call into the graph. Changes speed only. (Ours.)"""
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplayConfig:
+  """The one table of all experience."""
+
+  max_size: int = 400_000
+  """Transitions kept; the oldest leave first. (Ours.)"""
+  min_size: int = 2_000
+  """Transitions before the learner starts. (Ours.)"""
+  samples_per_insert: float = 51.0
+  """Transitions sampled for each one inserted; whoever is ahead waits. (Ours: .4
+  learner steps of batch 128 per environment step.)"""
+
+
+@dataclasses.dataclass(frozen=True)
+class ActorConfig:
+  """The processes that act."""
+
+  num_actors: int = 1
+  """Imitation actor processes. (Ours: for 2 cores.)"""
+  environments: int = 8
+  """Environments in one actor process, served by one batched policy call. (Ours.)"""
+  sigma: float = 0.05
+  """Standard deviation of the exploration noise, of full scale 1. (Ours; D4PG uses
+  0.3.)"""
+  sigma_factors: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0)
+  """One of these multiplies sigma, drawn anew for each episode. (Ours.)"""
+  random_steps: int = 2_000
+  """First environment steps of an actor during which half of the episodes act at
+  random. (Ours.)"""
+  update_period: float = 1.0
+  """Seconds between fetches of the policy's parameters. (Ours.)"""
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+  """What is measured, and how often."""
+
+  period: float = 45.0
+  """Seconds between evaluations while training. (Ours.)"""
+  episodes: int = 10
+  """Demonstrations of each split in an evaluation while training."""
+  final_episodes: int = 50
+  """Demonstrations of each split in the final evaluation."""
+  videos: int = 3
+  """Held-out demonstrations drawn beside the policy's imitation at the end; 0: no
+  video, and no GL library is needed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """One run."""
+
+  demonstrations: str = ''
+  """HDF5 file of demonstrations (see `python -m metamimic.record --help`); the task
+  is the one it names."""
+  algorithm: Literal['metamimic', 'bc'] = 'metamimic'
+  """metamimic learns from its own experience and sees no actions; bc clones the
+  demonstrators' actions."""
+  seed: int = 0
+  """Seed of networks, starts, exploration and sampling."""
+  learner_steps: int = 1_000_000
+  """Learner steps after which the run evaluates, reports and ends."""
+  checkpoint_period: float = 60.0
+  """Seconds between checkpoints of learner and replay."""
+  stall_warning: float = 30.0
+  """Seconds without progress after which a process says on what it waits."""
+  imitation: ImitationConfig = ImitationConfig()
+  network: NetworkConfig = NetworkConfig()
+  d4pg: D4PGConfig = D4PGConfig()
+  bc: BCConfig = BCConfig()
+  replay: ReplayConfig = ReplayConfig()
+  actor: ActorConfig = ActorConfig()
+  evaluation: EvaluationConfig = EvaluationConfig()
+
+
+LAPTOP = Config(learner_steps=40_000)
+
+PRESETS: Mapping[str, tuple[str, Config]] = {
+    'tiny': (
+        'Seconds, for tests: it shows that everything runs, not that it learns.',
+        Config(
+            learner_steps=600,
+            checkpoint_period=5.0,
+            network=NetworkConfig(policy_width=32, critic_width=32),
+            d4pg=D4PGConfig(batch_size=32),
+            replay=ReplayConfig(max_size=20_000, min_size=200, samples_per_insert=12.8),
+            actor=ActorConfig(environments=2, random_steps=200),
+            evaluation=EvaluationConfig(
+                period=5.0, episodes=2, final_episodes=3, videos=1
+            ),
+        ),
+    ),
+    'laptop': ('The default run: minutes on two cores.', LAPTOP),
+    'paper': (
+        'Large normalised networks and many actors: hours, and a larger machine.',
+        Config(
+            network=NetworkConfig(
+                policy_width=1024, policy_blocks=4, critic_width=1024, critic_blocks=4
+            ),
+            d4pg=D4PGConfig(batch_size=256),
+            replay=ReplayConfig(max_size=1_000_000, min_size=10_000),
+            actor=ActorConfig(num_actors=16),
+        ),
+    ),
+}
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+  """Returns `config` as nested dicts of plain JSON values."""
+  return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_dict(values: Mapping[str, Any]) -> Config:
+  """Inverse of `to_dict`.
+
+  Raises:
+    ValueError: a field is unknown or missing; the message names it.
+  """
+  return _build(Config, values, 'config')
+
+
+def _build(cls: type, values: Mapping[str, Any], path: str) -> Any:
+  types = typing.get_type_hints(cls)
+  unknown, missing = sorted(set(values) - set(types)), sorted(set(types) - set(values))
+  if unknown or missing:
+    raise ValueError(f'{path}: unknown fields {unknown}, missing fields {missing}')
+  built = {}
+  for name, value in values.items():
+    if dataclasses.is_dataclass(types[name]):
+      value = _build(typing.cast(type, types[name]), value, f'{path}.{name}')
+    built[name] = tuple(value) if isinstance(value, list) else value
+  return cls(**built)
+
+
+def save(config: Config, path: str) -> None:
+  """Writes `config` as JSON, to a temporary name first."""
+  with open(path + '.tmp', 'w') as f:
+    json.dump(to_dict(config), f, indent=2)
+  os.replace(path + '.tmp', path)
+
+
+def load(path: str) -> Config:
+  """Reads what `save` wrote.
+
+  Raises:
+    ValueError: the file is no JSON or has other fields; the message names it.
+  """
+  with open(path) as f:
+    try:
+      return from_dict(json.load(f))
+    except ValueError as e:
+      raise ValueError(f'{path}: {e}') from e
+
+
+def differences(old: Config, new: Config) -> list[str]:
+  """Returns one line for each setting that differs: `name: old -> new`."""
+  a, b = flatten(to_dict(old)), flatten(to_dict(new))
+  return [f'{name}: {a[name]} -> {b[name]}' for name in a if a[name] != b[name]]
+
+
+def flatten(values: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+  """Returns nested dicts as one dict with dotted names."""
+  flat: dict[str, Any] = {}
+  for name, value in values.items():
+    if isinstance(value, Mapping):
+      flat.update(flatten(value, f'{prefix}{name}.'))
+    else:
+      flat[prefix + name] = value
+  return flat
+
+
+def validate(config: Config) -> None:
+  """Refuses values that no run can work with.
+
+  Raises:
+    ValueError: the message names the field, its value and what was expected.
+  """
+  positive = ('learner_steps', 'd4pg.n_step', 'd4pg.batch_size', 'bc.batch_size',
+              'd4pg.steps_per_call', 'bc.steps_per_call', 'd4pg.target_update_period',
+              'replay.max_size', 'replay.min_size', 'replay.samples_per_insert',
+              'actor.num_actors', 'actor.environments', 'evaluation.episodes',
+              'evaluation.final_episodes', 'network.policy_width',
+              'network.critic_width', 'checkpoint_period', 'evaluation.period')
+  values = flatten(to_dict(config))
+  for name in positive:
+    if values[name] <= 0:
+      raise ValueError(f'{name} is {values[name]}; expected a number above 0')
+  for name in ('d4pg.discount', 'imitation.start_within', 'imitation.early_end',
+               'd4pg.target_update_rate'):
+    if not 0 <= values[name] <= 1:
+      raise ValueError(f'{name} is {values[name]}; expected a number in [0, 1]')
+  if config.d4pg.v_max <= config.d4pg.v_min:
+    raise ValueError(f'd4pg.v_max is {config.d4pg.v_max}; expected more than '
+                     f'd4pg.v_min ({config.d4pg.v_min})')
+  if config.d4pg.num_atoms < 2:
+    raise ValueError(f'd4pg.num_atoms is {config.d4pg.num_atoms}; expected at least 2')
+  if config.replay.min_size > config.replay.max_size:
+    raise ValueError(f'replay.min_size is {config.replay.min_size}; expected at most '
+                     f'replay.max_size ({config.replay.max_size})')
+  look_ahead = config.imitation.look_ahead
+  if not look_ahead or min(look_ahead) < 1:
+    raise ValueError(f'imitation.look_ahead is {look_ahead}; expected steps >= 1')
+  if not config.demonstrations:
+    raise ValueError('demonstrations is empty; expected the path of an HDF5 file '
+                     '(python -m metamimic.record makes one)')

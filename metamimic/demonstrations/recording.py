@@ -1,0 +1,309 @@
+"""Recording of scripted demonstrations: bounded, counted, and the same on any machine.
+
+Each demonstration is made from its own random numbers, which follow from (seed, split,
+number within the split, attempt) alone. So a file does not depend on how many
+processes recorded it.
+"""
+
+import collections
+from collections.abc import Callable, Iterable, Iterator
+import concurrent.futures
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+import signal
+import threading
+import time
+
+from absl import logging
+import numpy as np
+
+from envs import stepping
+from envs import tasks
+from metamimic.demonstrations import experts
+from metamimic.demonstrations import skills
+from metamimic.demonstrations import types
+
+SPLITS = ('train', 'valid')
+
+_ATTEMPTS_PER_DEMONSTRATION = 2  # on average; more means that the expert is broken
+
+
+def quieten() -> None:
+  """Keeps dm_control's warnings out of this process's output.
+
+  It warns of each random start that the arm cannot reach, and draws another one.
+  """
+  logging.set_verbosity(logging.ERROR)
+
+
+class TooManyRejections(RuntimeError):
+  """The expert failed so often that recording stopped; the message has the tally."""
+
+
+@dataclasses.dataclass
+class Tally:
+  """What recording has come to so far."""
+
+  wanted: int
+  """Demonstrations asked for."""
+  steps: list[int] = dataclasses.field(default_factory=list)
+  """Length of each demonstration kept, control steps."""
+  rejections: collections.Counter[str] = dataclasses.field(
+    default_factory=collections.Counter
+  )
+  """Reason -> attempts rejected for it."""
+  seconds: float = 0.0
+  """Wall time."""
+
+  @property
+  def kept(self) -> int:
+    """Demonstrations kept."""
+    return len(self.steps)
+
+  @property
+  def attempts(self) -> int:
+    """Attempts made."""
+    return self.kept + sum(self.rejections.values())
+
+  @property
+  def max_attempts(self) -> int:
+    """Attempts after which recording gives up."""
+    return _ATTEMPTS_PER_DEMONSTRATION * self.wanted
+
+  def __str__(self) -> str:
+    """Returns a line or two for people."""
+    lines = [f'kept {self.kept} of {self.attempts} attempts in {self.seconds:.1f} s']
+    if self.steps:
+      lines[0] += (
+        f'; steps mean {np.mean(self.steps):.0f}, '
+        f'p95 {np.percentile(self.steps, 95):.0f}, max {max(self.steps)}'
+      )
+    lines += [
+      f'  rejected {count} x {reason}'
+      for reason, count in self.rejections.most_common()
+    ]
+    return '\n'.join(lines)
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """What came of one demonstration asked for."""
+
+  demonstration: types.Demonstration | None
+  """None: no attempt succeeded."""
+  rejections: tuple[str, ...]
+  """Why each of the attempts before it was rejected."""
+
+
+def attempt(
+  env: stepping.ManipulationEnvironment,
+  name: str,
+  split: str,
+  seeds: np.random.SeedSequence,
+) -> types.Demonstration:
+  """Lets the task's expert try once, from a start of its own.
+
+  Args:
+    env: the task.
+    name: what to call the demonstration.
+    split: 'train' or 'valid', which decides on the style of the expert.
+    seeds: where all randomness comes from.
+
+  Raises:
+    skills.SkillFailed: the attempt is to be rejected; the message is the reason.
+  """
+  start_seeds, expert_seeds = seeds.spawn(2)
+  rng = np.random.default_rng(expert_seeds)
+  style = experts.RANGES[split].sample(rng)
+  timestep = env.reset(seed=int(start_seeds.generate_state(1)[0]))
+  hand = skills.Hand(env.scene, style, rng)
+  observations, states = [timestep.observation], [env.get_state()]
+  actions: list[np.ndarray] = []
+  rewards: list[float] = []
+  for action in experts.EXPERTS[env.task.name](hand):
+    if len(actions) == env.task.max_steps:
+      raise skills.SkillFailed('longer than an episode')
+    actions.append(action.astype(np.float32))
+    try:
+      observations.append(env.advance(actions[-1]))
+    except RuntimeError as e:
+      raise skills.SkillFailed('the simulation diverged') from e
+    states.append(env.get_state())
+    rewards.append(float(env.succeeded))
+  if not env.succeeded:
+    raise skills.SkillFailed('no success at the end')
+  return types.Demonstration(
+    name=name,
+    task=env.task.name,
+    observations={
+      group: np.stack([o[group] for o in observations]) for group in observations[0]
+    },
+    states=np.stack(states),
+    actions=np.stack(actions),
+    expert=dataclasses.asdict(style),
+    rewards=np.array(rewards, np.float32),
+  )
+
+
+def record_one(
+  env: stepping.ManipulationEnvironment,
+  name: str,
+  split: str,
+  seed: int,
+  number: int,
+  max_attempts: int,
+) -> Outcome:
+  """Tries until one attempt succeeds.
+
+  Args:
+    env: the task.
+    name: what to call the demonstration.
+    split: 'train' or 'valid'.
+    seed: of the file.
+    number: of the demonstration within its split.
+    max_attempts: after which to give up.
+  """
+  rejections: list[str] = []
+  while len(rejections) < max_attempts:
+    seeds = np.random.SeedSequence([seed, SPLITS.index(split), number, len(rejections)])
+    try:
+      return Outcome(attempt(env, name, split, seeds), tuple(rejections))
+    except skills.SkillFailed as e:
+      rejections.append(str(e))
+  return Outcome(None, tuple(rejections))
+
+
+def record(
+  task: str,
+  train: int,
+  valid: int,
+  seed: int,
+  processes: int = 1,
+  progress: Callable[[Tally], None] = lambda tally: None,
+) -> tuple[types.DemonstrationSet, Tally]:
+  """Records demonstrations, training ones first.
+
+  Args:
+    task: a name in `tasks.TASKS`.
+    train: how many training demonstrations.
+    valid: how many held-out demonstrations.
+    seed: of starts and experts.
+    processes: how many record at the same time.
+    progress: called after each demonstration.
+
+  Returns:
+    The demonstrations, and the tally.
+
+  Raises:
+    ValueError: a number is out of range, or there is no such task or no expert for
+      it.
+    TooManyRejections: more than twice as many attempts as demonstrations.
+  """
+  if task not in experts.EXPERTS:
+    raise ValueError(
+      f'no expert for task {task!r}; there are those of {sorted(experts.EXPERTS)}'
+    )
+  for name, value, low in (
+    ('train', train, 0),
+    ('valid', valid, 0),
+    ('seed', seed, 0),
+    ('train + valid', train + valid, 1),
+    ('processes', processes, 1),
+  ):
+    if value < low:
+      raise ValueError(f'{name} is {value}; expected {low} or more')
+  tally = Tally(wanted=train + valid)
+  splits = [('train', i) for i in range(train)] + [('valid', i) for i in range(valid)]
+  jobs = [
+    _Job(f'demo_{i}', split, seed, number, tally.max_attempts)
+    for i, (split, number) in enumerate(splits)
+  ]
+  start = time.monotonic()
+  demonstrations: dict[str, types.Demonstration] = {}
+  with _outcomes(task, jobs, min(processes, len(jobs))) as outcomes:
+    for outcome in outcomes:
+      tally.rejections.update(outcome.rejections)
+      tally.seconds = time.monotonic() - start
+      if outcome.demonstration is not None:
+        demonstrations[outcome.demonstration.name] = outcome.demonstration
+        tally.steps.append(outcome.demonstration.num_steps)
+      if outcome.demonstration is None or tally.attempts > tally.max_attempts:
+        raise TooManyRejections(
+          f'{task}: gave up after {tally.attempts} attempts at {tally.wanted} '
+          f'demonstrations\n{tally}'
+        )
+      progress(tally)
+  return types.DemonstrationSet(
+    task=task,
+    demonstrations=tuple(demonstrations[job.name] for job in jobs),
+    train=tuple(range(train)),
+    valid=tuple(range(train, train + valid)),
+  ), tally
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+  """Arguments of `record_one`, but for the environment."""
+
+  name: str
+  split: str
+  seed: int
+  number: int
+  max_attempts: int
+
+  def run(self, env: stepping.ManipulationEnvironment) -> Outcome:
+    return record_one(
+      env, self.name, self.split, self.seed, self.number, self.max_attempts
+    )
+
+
+@contextlib.contextmanager
+def _outcomes(
+  task: str, jobs: list[_Job], processes: int
+) -> Iterator[Iterable[Outcome]]:
+  """Gives outcomes as they come; on leaving, no process is left."""
+  if processes == 1:
+    env = tasks.load(task, seed=0)
+    try:
+      yield (job.run(env) for job in jobs)
+    finally:
+      env.close()
+    return
+  executor = concurrent.futures.ProcessPoolExecutor(
+    processes, multiprocessing.get_context('spawn'), _start_worker, (task,)
+  )
+  # Ctrl-C goes to the whole process group. It is this process's to deal with, so the
+  # workers are started with the signal blocked, from their first instruction on. (Not
+  # sooner: what the line above starts unblocks it.)
+  signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+  try:
+    futures = [executor.submit(_run_in_worker, job) for job in jobs]
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    yield (future.result() for future in concurrent.futures.as_completed(futures))
+  finally:
+    executor.shutdown(cancel_futures=True)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+_env: stepping.ManipulationEnvironment  # of a worker
+
+
+def _start_worker(task: str) -> None:
+  # A worker waits for jobs for ever; nobody sends any once its parent was killed.
+  threading.Thread(target=_end_with_parent, daemon=True).start()
+  quieten()
+  global _env
+  _env = tasks.load(task, seed=0)
+
+
+def _end_with_parent() -> None:
+  parent = multiprocessing.parent_process()
+  if parent is not None:
+    parent.join()
+    os._exit(1)
+
+
+def _run_in_worker(job: _Job) -> Outcome:
+  return job.run(_env)

@@ -1,0 +1,38 @@
+"""The categorical critic."""
+
+from acme.tf import networks as acme_networks
+import sonnet as snt
+import tensorflow as tf
+
+from metamimic import config as config_lib
+from metamimic.networks import policies
+from metamimic.networks import residual
+
+
+class CriticNetwork(snt.Module):
+  """Features and action -> distribution of the return. (D4PG.)"""
+
+  def __init__(
+      self, config: config_lib.NetworkConfig, num_atoms: int, v_min: float, v_max: float
+  ):
+    """Makes the layers.
+
+    Args:
+      config: sizes.
+      num_atoms: support of the distribution.
+      v_min: lowest atom.
+      v_max: highest atom.
+    """
+    super().__init__(name='critic')
+    self._torso = residual.ResidualMLP(
+        config.critic_width, config.critic_blocks, config.block_layers, config.normalise
+    )
+    self._head = policies.head(num_atoms)
+    self._atoms = tf.linspace(float(v_min), float(v_max), num_atoms)
+
+  def __call__(
+      self, features: tf.Tensor, action: tf.Tensor
+  ) -> acme_networks.DiscreteValuedDistribution:
+    """Maps (B, F) and (B, A) to a batch of B distributions."""
+    logits = self._head(self._torso(tf.concat([features, action], -1)))
+    return acme_networks.DiscreteValuedDistribution(self._atoms, logits)

@@ -1,0 +1,153 @@
+"""What the networks see: the normalised present, and the goal as a difference to it.
+
+All of it is ours. Goals as scaled differences is what makes tracking easy: with .01 m
+or .025 rad per unit, one control step of motion is about one.
+"""
+
+from typing import Mapping, Sequence
+
+import numpy as np
+import sonnet as snt
+import tensorflow as tf
+
+from envs import observations as observations_lib
+
+_CLIP = 5.0
+_NEAR = 0.02  # m; a second, fine scale for distances between hand and objects
+_ARM_SCALE, _FINGER_SCALE = 0.025, 0.05  # rad
+_POSITION_SCALE = 0.01  # m
+_ROTATION_SCALE = 0.1  # rad
+
+Tensors = Mapping[str, tf.Tensor]
+
+
+def _offsets(layout: observations_lib.Layout, observation) -> list:  # noqa: ANN001
+  """Positions of objects relative to the hand and to each other, (..., 3) each."""
+  pinch = layout.get(observation, 'pinch_position')
+  positions = [layout.get(observation, f'{name}/position') for name in layout.objects]
+  offsets = [position - pinch for position in positions]
+  for i, first in enumerate(positions):
+    offsets += [second - first for second in positions[i + 1 :]]
+  return offsets
+
+
+def _present(layout: observations_lib.Layout, observation, concat) -> tuple:  # noqa: ANN001
+  offsets = _offsets(layout, observation)
+  present = [observation[group] for group in layout.sizes]
+  return concat([*present, *offsets]), concat(offsets)
+
+
+def present_size(layout: observations_lib.Layout) -> int:
+  """Returns the length of the vectors that `statistics` returns."""
+  objects = len(layout.objects)
+  return sum(layout.sizes.values()) + 3 * (objects + objects * (objects - 1) // 2)
+
+
+def statistics(
+    layout: observations_lib.Layout,
+    observations: Sequence[Mapping[str, np.ndarray]],
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns mean and standard deviation of the present's features.
+
+  Args:
+    layout: of the observations.
+    observations: of each demonstration, by group, (T+1, n).
+
+  Returns:
+    Two float32 vectors. The deviation is at least .01, so that what never changes in
+    the demonstrations does not explode when it does.
+  """
+  frames = {
+      group: np.concatenate([o[group] for o in observations]) for group in layout.sizes
+  }
+  present, _ = _present(layout, frames, lambda parts: np.concatenate(parts, -1))
+  return present.mean(0), present.std(0) + 1e-2
+
+
+def _rotation(q: tf.Tensor, to: tf.Tensor) -> tf.Tensor:
+  """Twice the vector part of the rotation from `q` to `to`: its rotation vector, for
+  small angles; (..., 4) -> (..., 3)."""
+  q = tf.broadcast_to(q, tf.shape(to))
+  w, v = q[..., :1], q[..., 1:]
+  to_w, to_v = to[..., :1], to[..., 1:]
+  scalar = to_w * w + tf.reduce_sum(to_v * v, -1, keepdims=True)
+  vector = w * to_v - to_w * v - tf.linalg.cross(to_v, v)
+  return 2 * tf.where(scalar < 0, -vector, vector)
+
+
+class Features(snt.Module):
+  """Observation and goal frames -> one vector."""
+
+  def __init__(
+      self,
+      layout: observations_lib.Layout,
+      look_ahead: Sequence[int],
+      mean: np.ndarray,
+      deviation: np.ndarray,
+  ):
+    """Keeps the statistics as variables, so that they travel with the weights.
+
+    Args:
+      layout: of the observations.
+      look_ahead: how far ahead, in control steps, each goal frame is; () for a policy
+        that sees no goal.
+      mean: of the present's features; see `statistics`.
+      deviation: likewise.
+    """
+    super().__init__(name='features')
+    self._layout = layout
+    self._look_ahead = tuple(look_ahead)
+    self._mean = tf.Variable(mean, trainable=False, dtype=tf.float32, name='mean')
+    self._deviation = tf.Variable(
+        deviation, trainable=False, dtype=tf.float32, name='deviation'
+    )
+
+  def __call__(self, observation: Tensors, goal: Tensors) -> tf.Tensor:
+    """Returns features.
+
+    Args:
+      observation: by group, (B, n).
+      goal: frames by group, (B, K, n), as `GoalBank.lookup` gives them.
+
+    Returns:
+      (B, F) float32.
+    """
+    present, offsets = _present(
+        self._layout, observation, lambda parts: tf.concat(parts, -1)
+    )
+    present = (present - self._mean) / self._deviation
+    features = [
+        tf.clip_by_value(present, -_CLIP, _CLIP),
+        tf.clip_by_value(offsets / _NEAR, -3.0, 3.0),
+    ]
+    if self._look_ahead:
+      features.append(self._difference(observation, goal))
+    return tf.concat(features, -1)
+
+  def _difference(self, observation: Tensors, goal: Tensors) -> tf.Tensor:
+    layout = self._layout
+    now = {group: observation[group][:, None] for group in layout.sizes}
+
+    def both(name: str) -> tuple[tf.Tensor, tf.Tensor]:
+      return layout.get(now, name), layout.get(goal, name)
+
+    (cos, goal_cos), (sin, goal_sin) = both('arm_cos'), both('arm_sin')
+    arm = tf.math.atan2(
+        goal_sin * cos - goal_cos * sin, goal_cos * cos + goal_sin * sin
+    )
+    fingers, goal_fingers = both('fingers')
+    pinch, goal_pinch = both('pinch_position')
+    parts = [
+        arm / _ARM_SCALE,
+        (goal_fingers - fingers) / _FINGER_SCALE,
+        (goal_pinch - pinch) / _POSITION_SCALE,
+    ]
+    for name in layout.objects:
+      position, goal_position = both(f'{name}/position')
+      parts.append((goal_position - position) / _POSITION_SCALE)
+      parts.append(_rotation(*both(f'{name}/orientation')) / _ROTATION_SCALE)
+    # A frame k steps ahead lies about k times as far away; sqrt(k) keeps the near
+    # differences fine without losing the far ones to the clip.
+    ahead = tf.sqrt(tf.constant(self._look_ahead, tf.float32))[None, :, None]
+    difference = tf.clip_by_value(tf.concat(parts, -1) / ahead, -_CLIP, _CLIP)
+    return tf.reshape(difference, [tf.shape(difference)[0], -1])

@@ -1,0 +1,356 @@
+"""Figures of a run, drawn from its CSV files and from nothing else.
+
+Every function takes tables as `read` returns them and gives a matplotlib figure, whose
+data may be partial: what is not there is not drawn. Colours are Okabe and Ito's, which
+colour-blind readers can tell apart; markers and dashes say the same in grey print.
+"""
+
+from collections.abc import Sequence
+import functools
+import io
+import os
+import pathlib
+import re
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib import axes as axes_lib
+from matplotlib import figure as figure_lib
+from matplotlib import ticker
+import numpy as np
+import pandas as pd
+
+from metamimic import statistics
+
+LABELS = {
+  'metamimic': 'MetaMimic',
+  'bc': 'behavioural cloning',
+  'replay': 'open-loop replay',
+  'tracker': 'joint tracker',
+  'zero': 'zero action',
+  'wrong_demonstration': 'wrong demonstration',
+  'valid': 'held-out',
+  'train': 'training',
+}
+"""How arms and splits are called in figures and tables."""
+
+_POLICY_COLOUR = '#0072B2'
+_COLOURS = {
+  'replay': '#009E73',
+  'tracker': '#E69F00',
+  'zero': '#7A7A7A',
+  'wrong_demonstration': '#D55E00',
+}
+_SECOND_COLOUR = '#D55E00'
+_STYLE: dict[str, Any] = {
+  'svg.fonttype': 'none',
+  'font.size': 10,
+  'axes.titlesize': 11,
+  'axes.titleweight': 'bold',
+  'axes.titlelocation': 'left',
+  'axes.spines.top': False,
+  'axes.spines.right': False,
+  'axes.edgecolor': '#555555',
+  'axes.grid': True,
+  'axes.grid.axis': 'y',
+  'axes.axisbelow': True,
+  'grid.color': '#E4E4E4',
+  'xtick.color': '#444444',
+  'ytick.color': '#444444',
+  'legend.frameon': False,
+  'lines.linewidth': 1.8,
+  'lines.markersize': 4.5,
+}
+
+
+def read(path: str | os.PathLike[str]) -> pd.DataFrame:
+  """Reads a CSV file of a run, perhaps while it grows.
+
+  Returns:
+    Its rows without a last, half-written one; an empty table where there is no file.
+  """
+  try:
+    content = pathlib.Path(path).read_text()
+  except FileNotFoundError:
+    return pd.DataFrame()
+  complete = content[: content.rfind('\n') + 1]
+  return pd.read_csv(io.StringIO(complete)) if complete else pd.DataFrame()
+
+
+def label(name: str) -> str:
+  """Returns how an arm, split or column is called in figures and tables."""
+  return LABELS.get(name, name.replace('_', ' '))
+
+
+def svg(figure: figure_lib.Figure) -> str:
+  """Returns `figure` as an <svg> element to put into a page; its text stays text."""
+  buffer = io.StringIO()
+  title = '|'.join(axes.get_title(loc='left') for axes in figure.axes)
+  # The salt keeps the identifiers of several figures in one page apart.
+  with mpl.rc_context({**_STYLE, 'svg.hashsalt': title}):
+    figure.savefig(buffer, format='svg', metadata={'Date': None, 'Creator': None})
+  element = buffer.getvalue()
+  return re.sub(
+    r'<metadata>.*?</metadata>', '', element[element.index('<svg') :], flags=re.DOTALL
+  )
+
+
+def save(figure: figure_lib.Figure, path: str | os.PathLike[str]) -> None:
+  """Writes `figure` to a temporary name first; the format is the path's ending."""
+  target = pathlib.Path(path)
+  temporary = target.with_name(f'.{target.stem}.{os.getpid()}{target.suffix}')
+  try:
+    with mpl.rc_context(_STYLE):
+      figure.savefig(temporary, dpi=200)
+    os.replace(temporary, target)
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+@mpl.rc_context(_STYLE)
+def learning_curve(
+  evaluator: pd.DataFrame, evaluation: pd.DataFrame
+) -> figure_lib.Figure:
+  """Draws the policy's reward and success over learner steps, per split.
+
+  The ceiling and the floor are open-loop replay's and zero action's reward on the
+  held-out demonstrations.
+
+  Args:
+    evaluator: logs/evaluator.csv.
+    evaluation: evaluation.csv; its last point is the one with the most episodes, and
+      its controls are preferred to the evaluator's own.
+  """
+  points = evaluator
+  if not evaluation.empty:
+    final = statistics.summarise(evaluation)
+    points = pd.concat(
+      [evaluator, final[['arm', 'split', 'learner_steps', 'reward', 'success']]]
+    )
+  figure, (reward, success) = _panels(1, 2, (10, 3.9))
+  _share_axis(reward, 'Imitation reward', 'mean reward per step')
+  _share_axis(success, 'Task success', 'share of episodes')
+  if points.empty:
+    return figure
+  points = points.drop_duplicates(['arm', 'split', 'learner_steps'], keep='last')
+  # Held-out, which is called valid, before training.
+  points = points.sort_values(['split', 'learner_steps'], ascending=[False, True])
+  policies = points[~points['arm'].isin(statistics.CONTROLS)]
+  for (_, split), curve in policies.groupby(['arm', 'split'], sort=False):
+    for axes, column in ((reward, 'reward'), (success, 'success')):
+      axes.plot(
+        curve['learner_steps'],
+        curve[column],
+        **_split_style(str(split)),
+        label=label(str(split)),
+      )
+  for arm, name in ((statistics.CEILING, 'ceiling'), (statistics.FLOOR, 'floor')):
+    level = points[(points['arm'] == arm) & (points['split'] == statistics.SPLITS[0])]
+    if not level.empty:
+      _draw_level(reward, level['reward'].iloc[-1], f'{name}: {label(arm)}', arm)
+  for axes in (reward, success):
+    _steps_axis(axes, policies['learner_steps'])
+  if not policies.empty:
+    success.legend(title='demonstrations', loc='lower right', alignment='left')
+  return figure
+
+
+@mpl.rc_context(_STYLE)
+def training(
+  learner: pd.DataFrame, actors: Sequence[pd.DataFrame]
+) -> figure_lib.Figure:
+  """Draws losses, rates and the actors' own reward.
+
+  Args:
+    learner: logs/learner.csv.
+    actors: logs/actor-<i>.csv of each actor; none for behavioural cloning.
+  """
+  learner = _without_undone(learner)
+  losses = [c for c in ('critic_loss', 'policy_loss', 'loss') if c in learner]
+  panels = [
+    (label(loss).capitalize(), functools.partial(_draw_loss, learner, loss))
+    for loss in losses
+  ]
+  panels.append(('Steps per second', functools.partial(_draw_rates, learner)))
+  rewarded = [actor for actor in actors if {'environment_steps', 'reward'} <= {*actor}]
+  if rewarded:
+    panels.append(
+      ("Actors' reward while exploring", functools.partial(_draw_actors, rewarded))
+    )
+  columns = min(2, len(panels))
+  rows = -(-len(panels) // columns)
+  figure, axes = _panels(rows, columns, (10, 3.2 * rows))
+  for place, (title, draw) in zip(axes, panels, strict=False):
+    place.set_title(title)
+    draw(place)
+  for place in axes[len(panels) :]:
+    place.remove()
+  return figure
+
+
+@mpl.rc_context(_STYLE)
+def term_rewards(summary: pd.DataFrame) -> figure_lib.Figure:
+  """Draws each reward term's mean on the held-out demonstrations, a bar an arm.
+
+  Args:
+    summary: `statistics.summarise` of evaluation.csv.
+  """
+  held_out = _held_out(summary)
+  names = statistics.terms(held_out)
+  figure, (axes,) = _panels(1, 1, (10, 3.6))
+  _share_axis(axes, 'Reward by term', 'mean reward per step')
+  axes.set_xticks(range(len(names)), names)
+  axes.tick_params(axis='x', length=0)
+  width = 0.8 / max(len(held_out), 1)
+  for i, (_, row) in enumerate(held_out.iterrows()):
+    offset = (i - (len(held_out) - 1) / 2) * width
+    heights = [row[f'reward/{name}'] for name in names]
+    bars = axes.bar(
+      np.arange(len(names)) + offset,
+      heights,
+      0.92 * width,
+      color=_colour(row['arm']),
+      label=label(row['arm']),
+    )
+    if not i:
+      axes.bar_label(bars, fmt='%.2f', fontsize=8, padding=1)
+  if len(held_out):
+    figure.legend(
+      *axes.get_legend_handles_labels(), loc='outside lower center', ncols=6
+    )
+  return figure
+
+
+@mpl.rc_context(_STYLE)
+def reward_distribution(evaluation: pd.DataFrame) -> figure_lib.Figure:
+  """Draws every held-out episode's reward, with quartiles, for each arm.
+
+  Args:
+    evaluation: evaluation.csv.
+  """
+  rows = _held_out(statistics.last(evaluation)) if len(evaluation) else evaluation
+  arms = statistics.order(list(rows['arm'])) if len(rows) else []
+  figure, (axes,) = _panels(1, 1, (10, 1.2 + 0.5 * max(len(arms), 1)))
+  axes.set_title('Reward of each held-out episode')
+  axes.set(xlim=(0, 1.02), xlabel='mean reward per step')
+  axes.grid(axis='y', visible=False)
+  axes.grid(axis='x', visible=True)
+  random = np.random.default_rng(0)
+  for i, arm in enumerate(arms):
+    values = rows.loc[rows['arm'] == arm, 'total'].to_numpy(float)
+    axes.boxplot(
+      values,
+      positions=[i],
+      widths=0.62,
+      orientation='horizontal',
+      showfliers=False,
+      patch_artist=True,
+      boxprops={'facecolor': _colour(arm), 'alpha': 0.18, 'linewidth': 0.8},
+      medianprops={'color': '#222222', 'linewidth': 1.6},
+      whiskerprops={'color': '#777777'},
+      capprops={'color': '#777777'},
+    )
+    jitter = random.uniform(-0.2, 0.2, values.size)
+    axes.scatter(values, i + jitter, s=11, color=_colour(arm), linewidths=0, zorder=3)
+  axes.set_yticks(range(len(arms)), [label(arm) for arm in arms])
+  axes.set_ylim(max(len(arms), 1) - 0.5, -0.5)
+  return figure
+
+
+def _panels(
+  rows: int, columns: int, size: tuple[float, float]
+) -> tuple[figure_lib.Figure, list[axes_lib.Axes]]:
+  figure = figure_lib.Figure(figsize=size)
+  figure.set_layout_engine('constrained', hspace=0.08, wspace=0.04)
+  return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+
+
+def _held_out(table: pd.DataFrame) -> pd.DataFrame:
+  return table[table['split'] == statistics.SPLITS[0]] if 'split' in table else table
+
+
+def _colour(arm: str) -> str:
+  return _COLOURS.get(arm, _POLICY_COLOUR)
+
+
+def _split_style(split: str) -> dict[str, Any]:
+  if split == statistics.SPLITS[0]:
+    return {'color': _POLICY_COLOUR, 'marker': 'o', 'zorder': 3}
+  return {'color': '#56B4E9', 'marker': 's', 'linestyle': '--', 'markersize': 3.5}
+
+
+def _share_axis(axes: axes_lib.Axes, title: str, unit: str) -> None:
+  axes.set_title(title)
+  axes.set(ylim=(0, 1.09), ylabel=unit)
+
+
+def _steps_axis(axes: axes_lib.Axes, steps: 'pd.Series[Any]') -> None:
+  axes.set_xlabel('learner steps')
+  axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=''))
+  axes.xaxis.set_major_locator(ticker.MaxNLocator(6, steps=[1, 2, 5, 10]))
+  if len(steps):
+    axes.set_xlim(0, max(1.02 * steps.max(), 1))
+
+
+def _draw_level(axes: axes_lib.Axes, value: float, text: str, arm: str) -> None:
+  # The text keeps out of the way of the curve, which is between the two levels.
+  up = arm == statistics.CEILING
+  axes.axhline(
+    value, color=_colour(arm), linestyle=(0, (5, 2)), linewidth=1.4, zorder=1
+  )
+  axes.annotate(
+    f'{text} ({value:.2f})',
+    (0.985, value),
+    xycoords=axes.get_yaxis_transform(),
+    xytext=(0, 3 if up else -3),
+    textcoords='offset points',
+    ha='right',
+    va='bottom' if up else 'top',
+    color=_colour(arm),
+    fontsize=9,
+  )
+
+
+def _without_undone(learner: pd.DataFrame) -> pd.DataFrame:
+  """Leaves out the steps that a resumed run did again from its checkpoint."""
+  if 'learner_steps' not in learner:
+    return learner
+  steps = learner['learner_steps']
+  still_to_come = steps[::-1].cummin()[::-1].shift(-1, fill_value=np.inf)
+  return learner[steps < still_to_come]
+
+
+def _draw_loss(learner: pd.DataFrame, column: str, axes: axes_lib.Axes) -> None:
+  axes.plot(learner['learner_steps'], learner[column], color=_POLICY_COLOUR)
+  _steps_axis(axes, learner['learner_steps'])
+
+
+def _draw_rates(learner: pd.DataFrame, axes: axes_lib.Axes) -> None:
+  for name, colour, dashes in (
+    ('learner', _POLICY_COLOUR, '-'),
+    ('environment', _SECOND_COLOUR, '--'),
+  ):
+    column = f'{name}_steps_per_second'
+    if column in learner:
+      steps = learner['learner_steps']
+      axes.plot(steps, learner[column], dashes, color=colour, label=name)
+      _steps_axis(axes, steps)
+  axes.set_ylim(bottom=0)
+  if axes.get_legend_handles_labels()[0]:
+    axes.legend(loc='lower right')
+
+
+def _draw_actors(actors: Sequence[pd.DataFrame], axes: axes_lib.Axes) -> None:
+  for actor in actors:
+    # A resumed run's actors count from 0 again.
+    counts = actor['environment_steps']
+    steps = counts.diff().fillna(counts).where(lambda grown: grown >= 0, counts)
+    window = max(len(actor) // 50, 1)
+    axes.plot(
+      steps.cumsum(),
+      actor['reward'].rolling(window, min_periods=1).mean(),
+      color=_POLICY_COLOUR,
+      linewidth=1.2,
+    )
+  axes.set(ylim=(0, 1.05), xlabel='environment steps of one actor')
+  axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=''))

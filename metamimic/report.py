@@ -1,0 +1,278 @@
+"""Writes a run's report.html: one file that holds numbers, curves and videos.
+
+    python -m metamimic.report RUN_DIR
+
+Reads nothing but what the run directory holds, and works while the run goes on: what
+is not measured yet is said.
+"""
+
+import base64
+from collections.abc import Mapping
+import dataclasses
+import datetime as dt
+import json
+import math
+import os
+import pathlib
+import sys
+from typing import Any
+
+import jinja2
+import pandas as pd
+import tyro
+
+from metamimic import config as config_lib
+from metamimic import plotting
+from metamimic import statistics
+
+_EMBED_FILE = 6 * 2**20  # Bytes of the largest video to put into the page, ...
+_EMBED_TOTAL = 30 * 2**20  # ... and of all together; the rest is linked.
+_UNKNOWN = 'unknown'
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+  """Writes report.html into a run directory."""
+
+  run_dir: tyro.conf.Positional[str]
+  """The run directory; the run may be going on or have failed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+  """What a run directory holds; tables are empty and values absent if it does not."""
+
+  directory: pathlib.Path
+  config: Mapping[str, Any]
+  description: Mapping[str, Any]
+  summary: Mapping[str, Any]
+  learner: pd.DataFrame
+  actors: list[pd.DataFrame]
+  evaluator: pd.DataFrame
+  evaluation: pd.DataFrame
+  arms: pd.DataFrame
+
+  @property
+  def policy(self) -> str:
+    """The arm that was trained."""
+    return str(self.config.get('algorithm', _UNKNOWN))
+
+
+def write(run_dir: str | os.PathLike[str]) -> str:
+  """Writes report.html, to a temporary name first.
+
+  Returns:
+    Its path.
+
+  Raises:
+    FileNotFoundError: the directory holds no config.json, so is no run's.
+    ValueError: a file in it is not what a run writes; the message names the file.
+  """
+  run = _read(pathlib.Path(run_dir))
+  environment = jinja2.Environment(
+    loader=jinja2.PackageLoader('metamimic', 'templates'),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+  )
+  environment.filters['number'] = _number
+  environment.filters['count'] = _count
+  environment.filters['label'] = plotting.label
+  page = environment.get_template('report.html.j2').render(
+    title=f'{plotting.label(run.policy)} on {_task(run)}',
+    run_name=run.directory.resolve().name,
+    finished=bool(run.summary),
+    headline=_headline(run),
+    facts=_facts(run),
+    figures=_figures(run),
+    splits=_splits(run),
+    policy=run.policy,
+    unlearned=statistics.UNLEARNED,
+    videos=_videos(run.directory),
+    config=config_lib.flatten(run.config),
+    written=dt.datetime.now().strftime('%Y-%m-%d %H:%M'),
+  )
+  path = run.directory / 'report.html'
+  temporary = path.with_suffix('.tmp')
+  temporary.write_text(page)
+  os.replace(temporary, path)
+  return str(path)
+
+
+def _read(directory: pathlib.Path) -> _Run:
+  if not (directory / 'config.json').is_file():
+    raise FileNotFoundError(
+      f'{directory}: no config.json in it; expected a run directory'
+    )
+  logs = directory / 'logs'
+  actors = sorted(logs.glob('actor-*.csv'))
+  evaluation = _table(directory / 'evaluation.csv')
+  try:
+    arms = statistics.summarise(evaluation) if len(evaluation) else pd.DataFrame()
+  except ValueError as e:
+    raise ValueError(f'{directory / "evaluation.csv"}: {e}') from e
+  return _Run(
+    directory,
+    _json(directory / 'config.json'),
+    _json(directory / 'run.json'),
+    _json(directory / 'summary.json'),
+    _table(logs / 'learner.csv'),
+    [_table(actor) for actor in actors],
+    _table(logs / 'evaluator.csv'),
+    evaluation,
+    arms,
+  )
+
+
+def _json(path: pathlib.Path) -> dict[str, Any]:
+  if not path.exists():
+    return {}
+  try:
+    values = json.loads(path.read_text())
+  except ValueError as e:
+    raise ValueError(f'{path}: {e}; expected JSON') from e
+  if not isinstance(values, dict):
+    raise ValueError(f'{path}: expected an object of JSON')
+  return values
+
+
+def _table(path: pathlib.Path) -> pd.DataFrame:
+  try:
+    return plotting.read(path)
+  except ValueError as e:
+    raise ValueError(f'{path}: {e}; expected CSV') from e
+
+
+def _task(run: _Run) -> str:
+  return str(run.description.get('task', _UNKNOWN + ' task'))
+
+
+def _facts(run: _Run) -> dict[str, str]:
+  """Returns what was run, for a list of names and values."""
+  environment_steps = run.summary.get(
+    'environment_steps', _last(run.learner, 'environment_steps')
+  )
+  learner_steps = run.summary.get('learner_steps', _last(run.learner, 'learner_steps'))
+  seconds = run.summary.get('wall_seconds')
+  if seconds is None and 'wall_time' in run.learner:
+    seconds = run.learner['wall_time'].max() - run.learner['wall_time'].min()
+  facts = {
+    'task': _task(run),
+    'algorithm': plotting.label(run.policy),
+    'seed': str(run.config.get('seed', _UNKNOWN)),
+    'demonstrations': str(run.config.get('demonstrations', _UNKNOWN)),
+    'reward': str(run.description.get('reward', _UNKNOWN)),
+    'learner steps': _count(learner_steps),
+    'environment steps': _count(environment_steps),
+    'wall time': _duration(seconds),
+  }
+  if environment_steps is None:
+    del facts['environment steps']
+  return facts
+
+
+def _last(table: pd.DataFrame, column: str) -> float | None:
+  return float(table[column].iloc[-1]) if column in table and len(table) else None
+
+
+def _headline(run: _Run) -> str:
+  if run.arms.empty:
+    return 'Nothing has been evaluated yet.'
+  rows = {(r['arm'], r['split']): r for _, r in run.arms.iterrows()}
+  row = rows.get((run.policy, statistics.SPLITS[0]))
+  if row is None:
+    return 'The policy has not been evaluated on held-out demonstrations yet.'
+  n = row['n']
+  text = (
+    f'On {n} held-out demonstration{"s" if n > 1 else ""}, '
+    f'{plotting.label(run.policy)} earns {_interval(row, "reward")} of 1 per step'
+  )
+  if not math.isnan(row['ratio']):
+    text += f', {100 * row["ratio"]:.0f} % of open-loop replay'
+  text += f', and succeeds at the task in {_interval(row, "success", percent=True)}.'
+  others = [
+    f'{rows[arm, row["split"]]["reward"]:.2f} {how}'
+    for arm, how in (
+      (statistics.FLOOR, 'without moving'),
+      ('wrong_demonstration', 'when it is shown the wrong demonstration'),
+    )
+    if (arm, row['split']) in rows
+  ]
+  if others:
+    text += f' The reward is {" and ".join(others)}.'
+  return text.replace(' %', '\N{NO-BREAK SPACE}%')
+
+
+def _interval(row: 'pd.Series[Any]', column: str, percent: bool = False) -> str:
+  value, low, high = (row[column + end] for end in ('', '_low', '_high'))
+  if percent:
+    value, low, high = 100 * value, 100 * low, 100 * high
+    return f'{value:.0f} % (95 % interval {low:.0f}–{high:.0f} %)'
+  if math.isnan(low):
+    return f'{value:.2f}'
+  return f'{value:.2f} (95 % interval {low:.2f}–{high:.2f})'
+
+
+def _figures(run: _Run) -> dict[str, str]:
+  """Returns SVG elements by name; what has no data is left out."""
+  figures = {}
+  if len(run.evaluator) or len(run.evaluation):
+    figures['learning_curve'] = plotting.learning_curve(run.evaluator, run.evaluation)
+  if len(run.arms) and statistics.terms(run.arms):
+    figures['terms'] = plotting.term_rewards(run.arms)
+  if len(run.evaluation):
+    figures['distribution'] = plotting.reward_distribution(run.evaluation)
+  if len(run.learner):
+    figures['training'] = plotting.training(run.learner, run.actors)
+  return {name: plotting.svg(figure) for name, figure in figures.items()}
+
+
+def _splits(run: _Run) -> dict[str, list[dict[str, Any]]]:
+  """Returns the rows of each split's table of arms."""
+  if run.arms.empty:
+    return {}
+  return {
+    split: run.arms[run.arms['split'] == split].to_dict('records')
+    for split in statistics.SPLITS
+    if (run.arms['split'] == split).any()
+  }
+
+
+def _videos(directory: pathlib.Path) -> list[dict[str, str]]:
+  """Returns name and source of each video: its content, or a link if it is large."""
+  videos, embedded = [], 0
+  for path in sorted((directory / 'videos').glob('*.mp4')):
+    size = path.stat().st_size
+    if size > _EMBED_FILE or embedded + size > _EMBED_TOTAL:
+      source = path.relative_to(directory).as_posix()
+    else:
+      embedded += size
+      content = base64.b64encode(path.read_bytes()).decode()
+      source = f'data:video/mp4;base64,{content}'
+    videos.append({'name': path.stem, 'source': source})
+  return videos
+
+
+def _number(value: float, form: str = '.2f') -> str:
+  return '–' if math.isnan(value) else format(value, form)
+
+
+def _count(value: float | None) -> str:
+  return _UNKNOWN if value is None else f'{int(value):,}'.replace(',', ' ')
+
+
+def _duration(seconds: float | None) -> str:
+  if seconds is None:
+    return _UNKNOWN
+  hours, minutes = divmod(round(seconds) // 60, 60)
+  if hours:
+    return f'{hours} h {minutes} min'
+  return f'{minutes} min {round(seconds) % 60} s'
+
+
+if __name__ == '__main__':
+  try:
+    print(write(tyro.cli(Arguments, description=Arguments.__doc__).run_dir))
+  except (ValueError, OSError) as e:
+    sys.exit(f'error: {e}')

@@ -1,0 +1,54 @@
+"""Demonstration | agent: what a policy does with a demonstration, as a video."""
+
+import os
+from typing import Callable, Iterator, Mapping
+
+import numpy as np
+
+from envs import imitation
+from envs import rendering
+from metamimic import video
+from metamimic.demonstrations import types
+
+
+def write_comparison(
+    folder: str,
+    environment: imitation.ImitationEnvironment,
+    demonstrations: types.DemonstrationSet,
+    index: int,
+    act: Callable[[Mapping[str, np.ndarray]], np.ndarray],
+) -> str:
+  """Draws a demonstration beside the policy that follows it.
+
+  Args:
+    folder: of the video; made if it is not there.
+    environment: where to act.
+    demonstrations: what to follow is one of them.
+    index: which.
+    act: the policy: batched observations with `goal` -> actions.
+
+  Returns:
+    The path of the video.
+  """
+  os.makedirs(folder, exist_ok=True)
+  demonstration = demonstrations.demonstrations[index]
+  renderer = rendering.Renderer(environment.environment)
+
+  def demonstrated() -> Iterator[np.ndarray]:
+    for state in demonstration.states:
+      environment.environment.set_state(state)
+      yield renderer.render()
+
+  def imitated() -> Iterator[np.ndarray]:
+    timestep = environment.reset(index, step=0)
+    yield renderer.render()
+    while not timestep.last():
+      batch = {group: values[None] for group, values in timestep.observation.items()}
+      timestep = environment.step(act(batch)[0])
+      yield renderer.render()
+
+  left, right = np.stack(list(demonstrated())), np.stack(list(imitated()))
+  path = os.path.join(folder, f'{demonstration.name}.mp4')
+  frames = video.side_by_side(left, right, ('demonstration', 'agent'))
+  video.write(path, frames)
+  return path

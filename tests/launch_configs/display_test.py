@@ -1,0 +1,125 @@
+import io
+import pathlib
+import time
+
+import pytest
+import rich.console
+
+from launch_configs import display
+from metamimic import config
+
+LEARNER = 'wall_time,learner_steps,environment_steps,replay_size\n'
+EVALUATOR = 'wall_time,learner_steps,arm,split,episodes,reward,completed,success\n'
+
+
+@pytest.fixture(name='logs')
+def logs_fixture(tmp_path: pathlib.Path) -> pathlib.Path:
+  (tmp_path / 'logs').mkdir()
+  return tmp_path / 'logs'
+
+
+def test_csv_is_read_piece_by_piece(tmp_path: pathlib.Path) -> None:
+  path = tmp_path / 'x.csv'
+  tail = display.CsvTail(path)
+  assert tail.read() == []
+  path.write_text('wall_time,a\n1,2\n3,')
+  assert tail.read() == [{'wall_time': '1', 'a': '2'}]
+  assert tail.read() == []
+  with open(path, 'a') as f:
+    f.write('4\nwall_time,b\n5,6\n')
+  assert tail.read() == [{'wall_time': '3', 'a': '4'}, {'wall_time': '5', 'b': '6'}]
+
+
+def test_progress_and_time_left(logs: pathlib.Path) -> None:
+  progress = display.Progress(logs.parent, config.Config(learner_steps=1000))
+  assert progress.left is None
+  now = time.time() + 1
+  (logs / 'learner.csv').write_text(
+    LEARNER
+    + f'{now - 1000},50,1,1\n'  # Of an earlier launch: it tells nothing of the rate.
+    + f'{now},100,300,200\n{now + 10},400,900,800\n'
+  )
+  progress.update()
+  assert progress.learner_steps == 400
+  assert progress.learner_rate == pytest.approx(30)
+  assert progress.left == pytest.approx(20)
+  assert (progress.environment_steps, progress.replay_size) == (900, 800)
+
+
+def test_actors_count_until_the_learner_does(logs: pathlib.Path) -> None:
+  settings = config.Config(actor=config.ActorConfig(num_actors=2))
+  progress = display.Progress(logs.parent, settings)
+  for index in range(2):
+    (logs / f'actor-{index}.csv').write_text(
+      'wall_time,environment_steps,steps_per_second\n1,10,5\n2,30,7\n'
+    )
+  progress.update()
+  assert (progress.environment_steps, progress.environment_rate) == (60, 14)
+
+
+def _settings(algorithm: str = 'metamimic') -> config.Config:
+  return config.from_dict(
+    {**config.to_dict(config.Config(learner_steps=1000)), 'algorithm': algorithm}
+  )
+
+
+def _write(logs: pathlib.Path) -> None:
+  (logs / 'learner.csv').write_text(f'{LEARNER}1,500,1234,1200\n')
+  (logs / 'evaluator.csv').write_text(
+    EVALUATOR
+    + '1,400,metamimic,valid,2,0.1,0.1,0\n'
+    + '1,0,zero,valid,2,0.25,0.1,0\n1,0,replay,valid,2,0.875,1,1\n'
+    + '1,500,metamimic,train,2,0.75,0.8,1\n1,500,metamimic,valid,2,0.625,0.5,1\n'
+  )
+
+
+def test_lines_where_there_is_no_terminal(
+  logs: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+  settings = _settings()
+  shown = display.Display(display.Progress(logs.parent, settings), settings)
+  _write(logs)
+  with shown.shown():
+    shown.update(['learner-0'])
+    assert capsys.readouterr().out == ''
+    shown.update(['learner-0'], last=True)
+  assert capsys.readouterr().out == (
+    '0:00:00 | learner 500/1,000 (0/s) | environment 1,234 (0/s) | replay 1,200 | '
+    'imitation reward (floor to ceiling) training 0.750 (– to –), '
+    'held-out 0.625 (0.250 to 0.875) | completed 0.500 | time left: not known yet\n'
+  )
+
+
+def test_table_on_a_terminal(logs: pathlib.Path) -> None:
+  settings = _settings()
+  screen = io.StringIO()
+  console = rich.console.Console(file=screen, force_terminal=True, width=100)
+  shown = display.Display(display.Progress(logs.parent, settings), settings, console)
+  _write(logs)
+  with shown.shown():
+    shown.say('a [message] of a node')
+    shown.update(['replay-0', 'learner-0'])
+  text = screen.getvalue()
+  for expected in ('500 of 1,000', 'replay-0 learner-0', '0.625', '0.875', '0.250'):
+    assert expected in text
+  assert 'a [message] of a node' in text
+
+
+def test_behavioural_cloning_has_no_environment_columns(
+  logs: pathlib.Path,
+) -> None:
+  settings = _settings('bc')
+  progress = display.Progress(logs.parent, settings)
+  (logs / 'learner.csv').write_text('wall_time,learner_steps,loss\n1,1000,.5\n')
+  progress.update()
+  line = display.Display(progress, settings).line(['evaluator-0'])
+  assert line == ('0:00:00 | learner 1,000/1,000 (0/s) | trained; running: evaluator-0')
+
+
+def test_clock() -> None:
+  assert [display.clock(s) for s in (0, 59.9, 61, 36_061)] == [
+    '0:00:00',
+    '0:00:59',
+    '0:01:01',
+    '10:01:01',
+  ]

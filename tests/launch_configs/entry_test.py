@@ -1,0 +1,91 @@
+import os
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from launch_configs import entry
+from metamimic import config
+
+FAKE = pathlib.Path(__file__).with_name('fake.py')
+ROOT = FAKE.parents[2]
+
+
+@pytest.fixture(name='run_dir')
+def run_dir_fixture(tmp_path: pathlib.Path) -> pathlib.Path:
+  behaviours = tmp_path / 'behaviours.json'
+  behaviours.write_text('{"actor-0": "listen", "evaluator-0": "raise"}')
+  settings = config.Config(demonstrations=str(behaviours), stall_warning=0.1)
+  config.save(settings, str(tmp_path / 'config.json'))
+  (tmp_path / 'addresses').mkdir()
+  (tmp_path / 'logs').mkdir()
+  return tmp_path
+
+
+def _run(run_dir: pathlib.Path, role: str, **env: str) -> subprocess.CompletedProcess:
+  return subprocess.run(
+    [sys.executable, str(FAKE), 'entry', str(run_dir), role, '0'],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+    env={**os.environ, 'PYTHONPATH': str(ROOT), **env},
+    timeout=60,
+  )
+
+
+def _serve(run_dir: pathlib.Path) -> None:
+  (run_dir / 'addresses' / 'replay').write_text('127.0.0.1:1')
+
+
+def test_failure_is_reported_with_role_and_traceback(run_dir: pathlib.Path) -> None:
+  _serve(run_dir)
+  done = _run(run_dir, 'evaluator')
+  assert done.returncode == 1
+  assert 'Traceback (most recent call last):' in done.stdout
+  last = done.stdout.splitlines()[-1]
+  assert last == "evaluator-0 failed: ValueError('the brick is gone')"
+
+
+def test_node_that_listens_beyond_loopback_fails(run_dir: pathlib.Path) -> None:
+  _serve(run_dir)
+  done = _run(run_dir, 'actor')
+  assert done.returncode == 1
+  assert 'actor-0 failed: RuntimeError' in done.stdout
+  assert 'listens on 0.0.0.0 port ' in done.stdout
+  assert 'beyond loopback' in done.stdout
+
+
+def test_node_whose_server_never_comes_gives_up_and_says_so(
+  run_dir: pathlib.Path,
+) -> None:
+  done = _run(run_dir, 'learner', FAKE_TIMEOUT='0.5')
+  assert done.returncode == 1
+  assert (
+    f'waiting for the address of replay ({run_dir}/addresses/replay)' in done.stdout
+  )
+  assert f'see {run_dir}/replay-0.log' in done.stdout.splitlines()[-1]
+
+
+def test_node_whose_launcher_died_before_it_began_leaves(run_dir: pathlib.Path) -> None:
+  done = _run(run_dir, 'learner', METAMIMIC_LAUNCHER_PID='1')
+  assert (done.returncode, done.stdout) == (1, '')
+
+
+def test_environment_limits_threads_and_keeps_the_users_own(
+  tmp_path: pathlib.Path,
+) -> None:
+  inherited: dict[str, Any] = {
+    'OMP_NUM_THREADS': '3',
+    'PYTHONPATH': '/mine',
+    'LD_PRELOAD': '/a.so',
+    'CUDA_VISIBLE_DEVICES': '0',
+  }
+  env = entry.environment(inherited, tmp_path / 'b.so')
+  assert env['OMP_NUM_THREADS'] == '3'
+  assert env['TF_NUM_INTRAOP_THREADS'] == '1'
+  assert env['CUDA_VISIBLE_DEVICES'] == ''
+  assert env['LD_PRELOAD'] == f'{tmp_path}/b.so /a.so'
+  assert env['PYTHONPATH'] == f'{ROOT}:/mine'
+  assert env['METAMIMIC_LAUNCHER_PID'] == str(os.getpid())

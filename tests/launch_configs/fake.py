@@ -1,0 +1,206 @@
+"""Stand-ins for what a run consists of, run as scripts in processes of their own.
+
+`python fake.py local FLAGS` is launch_configs.local, and `python fake.py entry RUN_DIR
+ROLE INDEX` launch_configs.entry, with nodes whose behaviour the "demonstrations" file
+says: JSON, node name -> behaviour. With FAKE_REVERB set the program is the real one,
+with a Reverb server; else there is none, and a node starts in a tenth of a second.
+"""
+
+from collections.abc import Callable
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import threading
+import time
+import types
+from typing import Any
+
+from launch_configs import entry
+from launch_configs import local
+from launch_configs import loopback
+from launch_configs import run_directory
+from launch_configs import supervisor
+from metamimic import config
+
+STEPS = 600
+
+
+class FakeBuilder:
+  """As `agents.builder.MetaMimicBuilder`, with nothing in it."""
+
+  def __init__(
+    self, settings: config.Config, run_dir: str, stop: threading.Event
+  ) -> None:
+    self.settings = settings
+    self.run_dir = pathlib.Path(run_dir)
+    self.stop = stop
+    self.num_actors = settings.actor.num_actors
+    self.behaviours = json.loads(pathlib.Path(settings.demonstrations).read_text())
+
+  def replay_tables(self) -> list[Any]:
+    import reverb
+
+    return [reverb.Table.queue('experience', 1_000_000)]
+
+  def replay_checkpointer(self) -> Any:
+    import reverb
+
+    path = str(self.run_dir / 'replay')
+    return reverb.platform.checkpointers_lib.DefaultCheckpointer(path)
+
+  def learner(self, replay: Any) -> 'Worker':
+    return Worker(self, 'learner-0', lambda: self.learn(replay))
+
+  def actor(self, replay: Any, index: int) -> 'Worker':
+    return Worker(self, f'actor-{index}', lambda: self.act(replay))
+
+  def evaluator(self, replay: Any) -> 'Worker':
+    del replay
+    return Worker(self, 'evaluator-0', self.evaluate)
+
+  def learn(self, replay: Any) -> None:
+    while replay is not None and replay.server_info()['experience'].current_size < 3:
+      if self.stop.wait(0.05):
+        return
+    log = self.run_dir / 'logs' / 'learner.csv'
+    if not log.exists():
+      log.write_text('wall_time,learner_steps,environment_steps,replay_size\n')
+    for step in range(STEPS // 10, self.settings.learner_steps + 1, STEPS // 10):
+      with open(log, 'a') as f:
+        f.write(f'{time.time()},{step},{2 * step},{2 * step}\n')
+      if self.stop.wait(0.02):
+        return
+    (self.run_dir / 'learnt').touch()
+
+  def act(self, replay: Any) -> None:
+    while not (self.run_dir / 'learnt').exists():
+      if replay is not None:
+        replay.insert(1.0, {'experience': 1.0})
+      if self.stop.wait(0.05):
+        return
+
+  def evaluate(self) -> None:
+    while not (self.run_dir / 'learnt').exists():
+      if self.stop.wait(0.05):
+        return
+    (self.run_dir / 'logs' / 'evaluator.csv').write_text(
+      'wall_time,learner_steps,arm,split,episodes,reward,completed,success\n'
+      '1,600,metamimic,train,2,0.5,0.625,0.5\n'
+      '1,600,metamimic,valid,2,0.375,0.5,0.5\n'
+      '1,600,replay,valid,2,0.875,1.0,1.0\n'
+      '1,600,zero,valid,2,0.25,0.125,0.0\n'
+    )
+    summary = {'learner_steps': self.settings.learner_steps}
+    (self.run_dir / 'summary.json').write_text(json.dumps(summary))
+
+
+class Worker:
+  """Does the work of a node, or what its behaviour says instead."""
+
+  def __init__(
+    self, builder: FakeBuilder, name: str, work: Callable[[], object]
+  ) -> None:
+    self._builder = builder
+    self._behaviour = builder.behaviours.get(name, 'work')
+    self._behaviours: dict[str, Callable[[], object]] = {
+      'work': work,
+      'wait': builder.stop.wait,
+      'leave': lambda: None,
+      'raise': self._raise,
+      'deaf': self._deaf,
+      'listen': self._listen,
+      'child': self._child,
+    }
+
+  def run(self) -> None:
+    print(f'behaviour: {self._behaviour}', flush=True)
+    self._behaviours[self._behaviour]()
+
+  def _raise(self) -> None:
+    time.sleep(0.3)
+    raise ValueError('the brick is gone')
+
+  def _deaf(self) -> None:
+    while True:
+      time.sleep(1)
+
+  def _listen(self) -> None:
+    server = socket.socket()
+    server.bind(('', 0))
+    server.listen()
+    self._builder.stop.wait()
+
+  def _child(self) -> None:
+    child = subprocess.Popen(['sleep', '1000'])
+    (self._builder.run_dir / 'child').write_text(str(child.pid))
+    self._builder.stop.wait()
+
+
+def places(builder: FakeBuilder) -> list[supervisor.Node]:
+  """As `program.places`."""
+  names = [('replay', 0), ('learner', 0), ('evaluator', 0)]
+  names += [('actor', i) for i in range(builder.num_actors)]
+  return [supervisor.Node(r, i, r == 'replay', []) for r, i in names]
+
+
+def find(builder: FakeBuilder, role: str, index: int) -> supervisor.Node:
+  """As `program.find`."""
+  return next(p for p in places(builder) if (p.role, p.index) == (role, index))
+
+
+def run_node(
+  builder: FakeBuilder, place: supervisor.Node, address_of: Callable[[str], str]
+) -> None:
+  """As `program.run_node`; the server only listens."""
+  if place.serves:
+    server = socket.socket()
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    server.bind((loopback.HOST, int(address_of('replay').split(':')[1])))
+    if builder.behaviours.get('replay-0') != 'wait':
+      server.listen()
+    Worker(builder, 'replay-0', builder.stop.wait).run()
+    return
+  address_of('replay')
+  if place.role == 'actor':
+    builder.actor(None, place.index).run()
+  else:
+    getattr(builder, place.role)(None).run()
+
+
+def prepare(settings: config.Config, run_dir: str | None = None) -> None:
+  """As `agents.builder.prepare`; the file has to be JSON."""
+  assert run_dir is not None
+  json.loads(pathlib.Path(settings.demonstrations).read_text())
+  (pathlib.Path(run_dir) / 'run.json').write_text('{}')
+
+
+def command(run_dir: pathlib.Path, role: str, index: int) -> list[str]:
+  """As `entry.command`."""
+  return [sys.executable, __file__, 'entry', str(run_dir), role, str(index)]
+
+
+def main() -> None:
+  """Puts the stand-ins in their places and runs what the command line asks for."""
+  builder: Any = types.ModuleType('agents.builder')
+  builder.prepare, builder.make = prepare, FakeBuilder
+  sys.modules['agents.builder'] = builder
+  if 'FAKE_REVERB' not in os.environ:
+    program: Any = types.ModuleType('launch_configs.program')
+    program.make_program = lambda builder: builder
+    program.places, program.find, program.run_node = places, find, run_node
+    sys.modules['launch_configs.program'] = program
+  what = sys.argv.pop(1)
+  if what == 'entry':
+    run_directory.STARTUP_TIMEOUT = float(os.environ.get('FAKE_TIMEOUT', '60'))
+    entry.main()
+  else:
+    entry.command = command
+    supervisor.POLICIES = {'learner': supervisor.Policy(grace=1.0)}
+    sys.exit(local.main())
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,81 @@
+from collections.abc import Callable
+import os
+import signal
+from typing import Any
+
+import launchpad as lp
+import pytest
+
+from launch_configs import program
+
+
+class _Builder:
+  """Makes nothing: a program is put together without it."""
+
+  def __init__(self, num_actors: int) -> None:
+    self.num_actors = num_actors
+
+  def __getattr__(self, name: str) -> Callable[..., Any]:
+    def make(*args: Any) -> Any:
+      raise AssertionError(f'{name} was called with {args}')
+
+    return make
+
+
+def test_topology() -> None:
+  made: Any = _Builder(2)
+  topology = program.make_program(made)
+  assert program.places(topology) == [
+    program.Place('replay', 0, serves=True),
+    program.Place('learner', 0, serves=False),
+    program.Place('actor', 0, serves=False),
+    program.Place('actor', 1, serves=False),
+    program.Place('evaluator', 0, serves=False),
+  ]
+  assert len(topology.groups) <= program.MAX_GROUPS
+
+
+def test_program_without_actors() -> None:
+  made: Any = _Builder(0)
+  roles = [place.role for place in program.places(program.make_program(made))]
+  assert roles == ['replay', 'learner', 'evaluator']
+
+
+def test_unknown_node_is_refused_with_those_there_are() -> None:
+  made: Any = _Builder(1)
+  topology = program.make_program(made)
+  assert program.find(topology, 'actor', 0) == program.Place('actor', 0, False)
+  expected = 'no node actor 1; it has replay 0, learner 0, actor 0, evaluator 0'
+  with pytest.raises(ValueError, match=expected):
+    program.find(topology, 'actor', 1)
+
+
+def test_no_courier_node_is_used() -> None:
+  # A Courier port runs code that is sent to it.
+  made: Any = _Builder(1)
+  for node in program.make_program(made).get_all_nodes():
+    assert not isinstance(node, lp.CourierNode)
+
+
+def test_whole_program_with_a_real_replay_server(launch: Any) -> None:
+  run = launch({}, FAKE_REVERB='1', OMP_NUM_THREADS='1', TF_CPP_MIN_LOG_LEVEL='3')
+  status, output = run.finish()
+  assert status == 0, output
+  statuses = {e['node']: e['status'] for e in run.events('exit')}
+  assert statuses == {'learner-0': 0, 'actor-0': 0, 'evaluator-0': 0, 'replay-0': 143}
+  assert run.nothing_left()
+
+
+def test_killed_replay_server_ends_the_run(launch: Any, wait_until: Any) -> None:
+  run = launch(
+    {'learner-0': 'wait', 'evaluator-0': 'wait'},
+    FAKE_REVERB='1',
+    OMP_NUM_THREADS='1',
+    TF_CPP_MIN_LOG_LEVEL='3',
+  )
+  run.wait_until_works('learner-0', 'actor-0')
+  os.kill(run.pids()['replay-0'], signal.SIGKILL)
+  status, output = run.finish()
+  assert status == 1
+  assert 'replay-0 was ended by SIGKILL' in output
+  assert run.nothing_left()

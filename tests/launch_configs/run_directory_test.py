@@ -1,0 +1,93 @@
+import pathlib
+import threading
+
+import pytest
+
+from launch_configs import run_directory
+from metamimic import config
+
+
+@pytest.fixture(name='settings')
+def settings_fixture(tmp_path: pathlib.Path) -> config.Config:
+  file = tmp_path / 'demonstrations.hdf5'
+  file.write_bytes(b'abc')
+  return config.Config(demonstrations=str(file))
+
+
+@pytest.fixture(name='path')
+def path_fixture(tmp_path: pathlib.Path) -> pathlib.Path:
+  path = tmp_path / 'run'
+  path.mkdir()
+  return path
+
+
+def test_digest_can_be_checked_with_sha256sum(
+  path: pathlib.Path, settings: config.Config
+) -> None:
+  run_directory.save(path, settings)
+  assert (path / 'demonstrations.sha256').read_text() == (
+    'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  '
+    f'{settings.demonstrations}\n'
+  )
+
+
+def test_saving_forgets_old_addresses(
+  path: pathlib.Path, settings: config.Config
+) -> None:
+  run_directory.publish_address(path, 'replay', '127.0.0.1:1')
+  assert run_directory.published_address(path, 'replay') == '127.0.0.1:1'
+  run_directory.save(path, settings)
+  assert run_directory.published_address(path, 'replay') is None
+
+
+def test_waiting_for_an_address(path: pathlib.Path) -> None:
+  stop = threading.Event()
+  publish = threading.Timer(
+    0.2, run_directory.publish_address, (path, 'replay', '127.0.0.1:7')
+  )
+  publish.start()
+  assert run_directory.wait_for_address(path, 'replay', stop) == '127.0.0.1:7'
+  with pytest.raises(TimeoutError, match='waited 0 s for the address of other'):
+    run_directory.wait_for_address(path, 'other', stop, timeout=0)
+  stop.set()
+  with pytest.raises(InterruptedError, match='stopped while waiting'):
+    run_directory.wait_for_address(path, 'other', stop)
+
+
+@pytest.mark.parametrize(
+  ('text', 'finished'),
+  [
+    ('{"learner_steps": 999999}', False),
+    ('{"learner_steps": 1000000, "wall_seconds": 3}', True),
+  ],
+)
+def test_finished(
+  path: pathlib.Path, settings: config.Config, text: str, finished: bool
+) -> None:
+  assert not run_directory.is_finished(path, settings)
+  (path / 'summary.json').write_text(text)
+  assert run_directory.is_finished(path, settings) == finished
+
+
+@pytest.mark.parametrize('text', ['', '[]', '{}', '{"learner_steps": "many"}'])
+def test_broken_summary_is_named(
+  path: pathlib.Path, settings: config.Config, text: str
+) -> None:
+  (path / 'summary.json').write_text(text)
+  with pytest.raises(ValueError, match=r'summary.json: expected a JSON object'):
+    run_directory.is_finished(path, settings)
+
+
+def test_lock_is_exclusive_and_leaves_no_empty_directory(
+  tmp_path: pathlib.Path,
+) -> None:
+  path = tmp_path / 'a' / 'run'
+  with run_directory.locked(path):
+    with pytest.raises(RuntimeError, match='is in use by another launcher'):
+      with run_directory.locked(path):
+        pass
+    assert path.is_dir()
+  assert not path.exists()
+  with run_directory.locked(path):
+    (path / 'kept').touch()
+  assert path.exists()

@@ -1,0 +1,164 @@
+"""Tests of metamimic.plotting: what is drawn, not how it looks."""
+
+import pathlib
+
+from matplotlib import lines
+import numpy as np
+import pandas as pd
+from PIL import Image
+import pytest
+
+from metamimic import plotting
+from metamimic import statistics
+
+
+def _evaluator() -> pd.DataFrame:
+  return pd.DataFrame(
+    [
+      (0, 'replay', 'valid', 0.9, 1.0),
+      (0, 'zero', 'valid', 0.3, 0.0),
+      (0, 'metamimic', 'valid', 0.3, 0.0),
+      (0, 'metamimic', 'train', 0.3, 0.1),
+      (100, 'metamimic', 'valid', 0.5, 0.4),
+      (100, 'metamimic', 'train', 0.6, 0.5),
+    ],
+    columns=['learner_steps', 'arm', 'split', 'reward', 'success'],
+  )
+
+
+def _evaluation() -> pd.DataFrame:
+  rows = [
+    (0, 'replay', 1, 0.8, 1.0, 0.95),
+    (0, 'replay', 1, 1.0, 1.0, 0.99),
+    (100, 'metamimic', 1, 0.4, 0.6, 0.5),
+    (200, 'metamimic', 1, 0.7, 0.9, 0.8),
+    (200, 'metamimic', 0, 0.5, 0.7, 0.6),
+  ]
+  columns = 'learner_steps arm success reward/arm reward/object total'.split()
+  return pd.DataFrame(rows, columns=columns).assign(
+    seed=0,
+    demonstration=[f'demo_{i}' for i in range(len(rows))],
+    split='valid',
+    steps=10,
+    completed=1.0,
+  )
+
+
+def _data(line: lines.Line2D, axis: str) -> list[float]:
+  return np.asarray(line.get_xdata() if axis == 'x' else line.get_ydata()).tolist()
+
+
+def test_learning_curve_draws_both_splits_ceiling_and_floor() -> None:
+  figure = plotting.learning_curve(_evaluator(), pd.DataFrame())
+  reward, success = figure.axes
+  held_out, trained_on = success.lines
+  assert held_out.get_label() == 'held-out'
+  assert (_data(held_out, 'x'), _data(held_out, 'y')) == ([0, 100], [0, 0.4])
+  assert trained_on.get_label() == 'training'
+  assert (_data(trained_on, 'x'), _data(trained_on, 'y')) == ([0, 100], [0.1, 0.5])
+  assert [text.get_text() for text in reward.texts] == [
+    'ceiling: open-loop replay (0.90)',
+    'floor: zero action (0.30)',
+  ]
+  assert [_data(line, 'y')[0] for line in reward.lines[2:]] == [0.9, 0.3]
+
+
+def test_learning_curve_ends_with_the_final_evaluation() -> None:
+  figure = plotting.learning_curve(_evaluator(), _evaluation())
+  reward = figure.axes[0]
+  held_out = np.asarray(reward.lines[0].get_xydata())
+  np.testing.assert_allclose(held_out, [[0, 0.3], [100, 0.5], [200, 0.7]])
+  assert reward.texts[0].get_text() == 'ceiling: open-loop replay (0.97)'
+
+
+def test_training_draws_what_there_is() -> None:
+  learner = pd.DataFrame(
+    {
+      'learner_steps': [10, 20, 30],
+      'critic_loss': [3.0, 2.0, 1.0],
+      'policy_loss': [0.0, -1.0, -2.0],
+      'learner_steps_per_second': [5.0, 5.0, 5.0],
+      'environment_steps_per_second': [9.0, 9.0, 9.0],
+    }
+  )
+  actor = pd.DataFrame({'environment_steps': [10, 20], 'reward': [0.2, 0.4]})
+  figure = plotting.training(learner, [actor])
+  titles = [axes.get_title(loc='left') for axes in figure.axes]
+  assert titles == [
+    'Critic loss',
+    'Policy loss',
+    'Steps per second',
+    "Actors' reward while exploring",
+  ]
+  assert _data(figure.axes[0].lines[0], 'y') == [3, 2, 1]
+  cloning = learner[['learner_steps', 'learner_steps_per_second']].assign(loss=1.0)
+  figure = plotting.training(cloning, [])
+  titles = [axes.get_title(loc='left') for axes in figure.axes]
+  assert titles == ['Loss', 'Steps per second']
+
+
+def test_training_of_a_resumed_run_goes_forward() -> None:
+  learner = pd.DataFrame({'learner_steps': [10, 20, 30, 20, 30, 40], 'loss': range(6)})
+  actor = pd.DataFrame({'environment_steps': [10, 30, 5, 15], 'reward': 0.5})
+  figure = plotting.training(learner, [actor])
+  assert _data(figure.axes[0].lines[0], 'x') == [10, 20, 30, 40]
+  assert _data(figure.axes[0].lines[0], 'y') == [0, 3, 4, 5]
+  assert _data(figure.axes[-1].lines[0], 'x') == [10, 30, 35, 45]
+
+
+def test_term_rewards_has_a_bar_a_term_and_arm() -> None:
+  summary = statistics.summarise(_evaluation())
+  axes = plotting.term_rewards(summary).axes[0]
+  assert [tick.get_text() for tick in axes.get_xticklabels()] == ['arm', 'object']
+  heights = [[bar.get_height() for bar in bars] for bars in axes.containers]
+  np.testing.assert_allclose(heights, [[0.6, 0.8], [0.9, 1.0]])
+
+
+def test_reward_distribution_has_every_last_episode() -> None:
+  axes = plotting.reward_distribution(_evaluation()).axes[0]
+  names = [tick.get_text() for tick in axes.get_yticklabels()]
+  assert names == ['MetaMimic', 'open-loop replay']
+  drawn = [
+    np.asarray(points.get_offsets())[:, 0].tolist() for points in axes.collections
+  ]
+  assert drawn == [[0.8, 0.6], [0.95, 0.99]]
+
+
+def test_empty_tables_make_empty_figures() -> None:
+  nothing = pd.DataFrame()
+  for figure in (
+    plotting.learning_curve(nothing, nothing),
+    plotting.training(nothing, []),
+    plotting.term_rewards(nothing),
+    plotting.reward_distribution(nothing),
+  ):
+    assert plotting.svg(figure).startswith('<svg')
+
+
+def test_svg_keeps_text_and_repeats() -> None:
+  one = plotting.svg(plotting.learning_curve(_evaluator(), pd.DataFrame()))
+  assert '>learner steps</text>' in one
+  assert '<metadata>' not in one and one.rstrip().endswith('</svg>')
+  assert one == plotting.svg(plotting.learning_curve(_evaluator(), pd.DataFrame()))
+
+
+@pytest.mark.parametrize('name', ['curve.png', 'curve.svg'])
+def test_save_writes_the_format_of_its_ending(
+  tmp_path: pathlib.Path, name: str
+) -> None:
+  plotting.save(plotting.learning_curve(_evaluator(), pd.DataFrame()), tmp_path / name)
+  assert [path.name for path in tmp_path.iterdir()] == [name]
+  if name.endswith('png'):
+    with Image.open(tmp_path / name) as picture:
+      assert picture.size == (2000, 780)
+  else:
+    assert '<svg' in (tmp_path / name).read_text()
+
+
+def test_read_leaves_out_a_half_written_row(tmp_path: pathlib.Path) -> None:
+  path = tmp_path / 'learner.csv'
+  assert plotting.read(path).empty
+  path.write_text('')
+  assert plotting.read(path).empty
+  path.write_text('a,b\n1,2\n3')
+  assert plotting.read(path).to_dict('records') == [{'a': 1, 'b': 2}]

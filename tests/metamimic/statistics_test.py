@@ -1,0 +1,156 @@
+"""Tests of metamimic.statistics."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from metamimic import statistics
+
+
+def test_wilson_interval_of_a_textbook_case() -> None:
+  # (p + z²/2n ± z sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n), p = 9/10, z = 1.959964.
+  assert statistics.proportion_interval(9, 10) == pytest.approx(
+    (0.59585, 0.98212), abs=1e-5
+  )
+  assert statistics.proportion_interval(40, 40) == pytest.approx((0.91238, 1), abs=1e-5)
+  assert statistics.proportion_interval(0, 0) == (0, 1)
+
+
+def test_proportion_interval_refuses() -> None:
+  with pytest.raises(ValueError, match='5 successes of 4; expected 0 to 4'):
+    statistics.proportion_interval(5, 4)
+
+
+def test_mean_interval_covers_the_mean_as_often_as_it_says() -> None:
+  random = np.random.default_rng(1)
+  covered = 0
+  for _ in range(60):
+    low, high = statistics.mean_interval(random.normal(0.7, 0.1, 50))
+    covered += low < 0.7 < high
+  assert 52 <= covered <= 60
+
+
+def test_mean_interval_agrees_with_the_normal_one_and_repeats() -> None:
+  values = np.random.default_rng(0).normal(0.5, 0.1, 400)
+  low, high = statistics.mean_interval(values)
+  half = 1.96 * values.std(ddof=1) / 20
+  assert low == pytest.approx(values.mean() - half, abs=1e-3)
+  assert high == pytest.approx(values.mean() + half, abs=1e-3)
+  assert statistics.mean_interval(values) == (low, high)
+
+
+def test_mean_interval_degenerate_cases() -> None:
+  assert all(math.isnan(v) for v in statistics.mean_interval([]))
+  assert all(math.isnan(v) for v in statistics.mean_interval([0.3]))
+  assert statistics.mean_interval([0.3, 0.3, 0.3]) == (0.3, 0.3)
+  low, high = statistics.mean_interval([0.2, 0.4])
+  assert 0.2 <= low <= high <= 0.4
+
+
+def test_mean_interval_refuses() -> None:
+  with pytest.raises(ValueError, match='not finite'):
+    statistics.mean_interval([0.1, math.nan])
+  with pytest.raises(ValueError, match=r'shape \(1, 2\); expected one dimension'):
+    statistics.mean_interval(np.ones((1, 2)))
+
+
+def test_normalised() -> None:
+  assert statistics.normalised(0.75, 0.25, 0.75) == 1
+  assert statistics.normalised(0.25, 0.25, 0.75) == 0
+  assert statistics.normalised(0.625, 0.25, 0.75) == 0.75
+  assert math.isnan(statistics.normalised(0.5, 0.5, 0.5))
+
+
+def _episodes() -> pd.DataFrame:
+  rows = [
+    # learner_steps, arm, split, completed, success, arm term, total
+    (0, 'replay', 'valid', 1.0, 1, 1.0, 0.9),
+    (0, 'replay', 'valid', 1.0, 1, 1.0, 0.9),
+    (0, 'replay', 'train', 1.0, 1, 1.0, 0.8),
+    (0, 'zero', 'valid', 0.1, 0, 0.2, 0.3),
+    (100, 'metamimic', 'valid', 0.2, 0, 0.1, 0.1),
+    (200, 'metamimic', 'valid', 0.8, 1, 0.5, 0.5),
+    (200, 'metamimic', 'valid', 1.0, 0, 0.7, 0.7),
+    (200, 'metamimic', 'train', 1.0, 1, 0.8, 0.6),
+  ]
+  table = pd.DataFrame(
+    rows,
+    columns=[
+      'learner_steps',
+      'arm',
+      'split',
+      'completed',
+      'success',
+      'reward/arm',
+      'total',
+    ],
+  )
+  names = [f'demo_{i}' for i in range(len(table))]
+  return table.assign(seed=0, demonstration=names, steps=100)
+
+
+def test_summary_has_a_row_an_arm_and_split() -> None:
+  summary = statistics.summarise(_episodes())
+  assert list(zip(summary['arm'], summary['split'], strict=True)) == [
+    ('metamimic', 'valid'),
+    ('metamimic', 'train'),
+    ('replay', 'valid'),
+    ('replay', 'train'),
+    ('zero', 'valid'),
+  ]
+  held_out = summary.iloc[0]
+  assert held_out['learner_steps'] == 200
+  assert held_out['n'] == 2
+  assert held_out['reward'] == pytest.approx(0.6)
+  assert held_out['ratio'] == pytest.approx(0.6 / 0.9)
+  assert held_out['normalised'] == pytest.approx(0.5)
+  assert held_out['completed'] == pytest.approx(0.9)
+  assert held_out['success'] == 0.5
+  assert held_out['reward/arm'] == pytest.approx(0.6)
+  assert 0 < held_out['success_low'] < 0.5 < held_out['success_high'] < 1
+
+
+def test_the_ratio_is_to_the_replay_of_the_same_split() -> None:
+  summary = statistics.summarise(_episodes()).set_index(['arm', 'split'])
+  assert summary.loc[('metamimic', 'train'), 'ratio'] == pytest.approx(0.6 / 0.8)
+  assert summary.loc[('replay', 'train'), 'ratio'] == 1
+  # Zero action was not measured on the training demonstrations.
+  assert math.isnan(summary.loc[('metamimic', 'train'), 'normalised'])
+  assert math.isnan(summary.loc[('replay', 'train'), 'reward_low'])
+
+
+def test_each_seed_has_its_own_last_step() -> None:
+  table = pd.concat([_episodes(), _episodes().assign(seed=1).iloc[[4]]])
+  summary = statistics.summarise(table)
+  assert summary.iloc[0]['n'] == 3  # Two at step 200 of seed 0, one at 100 of seed 1.
+
+
+def test_the_later_row_of_an_episode_measured_twice_counts() -> None:
+  again = _episodes().iloc[[6]].assign(total=0.9)
+  held_out = statistics.summarise(pd.concat([_episodes(), again])).iloc[0]
+  assert held_out['n'] == 2
+  assert held_out['reward'] == pytest.approx((0.5 + 0.9) / 2)
+
+
+def test_without_controls_or_rows() -> None:
+  table = _episodes()
+  alone = statistics.summarise(table[table['arm'] == 'metamimic'])
+  assert len(alone) == 2 and alone['ratio'].isna().all()
+  assert statistics.summarise(table.iloc[:0]).empty
+
+
+def test_missing_columns_are_named() -> None:
+  with pytest.raises(ValueError, match=r"columns \['success'\] are missing"):
+    statistics.summarise(_episodes().drop(columns='success'))
+
+
+def test_order_and_terms() -> None:
+  assert statistics.order(['zero', 'bc', 'wrong_demonstration', 'bc', 'replay']) == [
+    'bc',
+    'replay',
+    'zero',
+    'wrong_demonstration',
+  ]
+  assert statistics.terms(_episodes()) == ['arm']
