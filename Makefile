@@ -41,7 +41,7 @@ test: check lint pytest  ## every check: linter, types, tests; Bazel if it is th
 	  'above are all there are.'; fi
 
 lint: setup  ## formatter (checked only), linter, type checker
-	$(PY) -m ruff format --check
+	$(PY) -m ruff format --check --output-format concise
 	$(PY) -m ruff check
 	$(PY) -m mypy
 

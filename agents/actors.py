@@ -1,7 +1,7 @@
 """Imitation actors: they follow demonstrations and write what happens to replay."""
 
-import threading
-from typing import Any, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import acme
 from acme import adders
@@ -21,15 +21,15 @@ class ImitationActor(acme.Worker):
   """Runs several environments in step, with one batched policy call for them all."""
 
   def __init__(
-      self,
-      environments: Sequence[imitation.ImitationEnvironment],
-      adders_: Sequence[adders.Adder],
-      act: Callable[[Mapping[str, np.ndarray]], np.ndarray],
-      reader: parameters.Reader,
-      logger: loggers.Logger,
-      config: config_lib.ActorConfig,
-      seed: Any,
-      stop: threading.Event,
+    self,
+    environments: Sequence[imitation.ImitationEnvironment],
+    adders_: Sequence[adders.Adder],
+    act: Callable[[Mapping[str, np.ndarray]], np.ndarray],
+    reader: parameters.Reader,
+    logger: loggers.Logger,
+    config: config_lib.ActorConfig,
+    seed: Any,
+    should_stop: Callable[[], bool],
   ):
     """Takes its parts.
 
@@ -41,7 +41,7 @@ class ImitationActor(acme.Worker):
       logger: of progress.
       config: exploration.
       seed: of exploration.
-      stop: ends `run`.
+      should_stop: ends `run`.
     """
     self._environments = list(environments)
     self._adders = list(adders_)
@@ -50,7 +50,7 @@ class ImitationActor(acme.Worker):
     self._logger = logger
     self._config = config
     self._rng = np.random.default_rng(seed)
-    self._stop = stop
+    self._should_stop = should_stop
     self._steps = self._episodes = 0
     self._sigma = np.zeros((len(environments), 1))
     self._random = np.zeros(len(environments), bool)
@@ -58,11 +58,11 @@ class ImitationActor(acme.Worker):
 
   def run(self) -> None:
     """Acts until the learner has finished or the run is stopped."""
-    if not self._reader.wait(self._stop):
+    if not self._reader.wait(self._should_stop):
       return
     try:
       observations = [self._reset(i) for i in range(len(self._environments))]
-      while not self._stop.is_set() and not self._reader.update().finished:
+      while not self._should_stop():
         observations = self._step(observations)
         self._tally.log(self._logger, self._steps, self._episodes)
     except replay.Stopped:
@@ -77,10 +77,10 @@ class ImitationActor(acme.Worker):
     return timestep.observation
 
   def _step(
-      self, observations: list[Mapping[str, np.ndarray]]
+    self, observations: list[Mapping[str, np.ndarray]]
   ) -> list[Mapping[str, np.ndarray]]:
     batch = {
-        group: np.stack([o[group] for o in observations]) for group in observations[0]
+      group: np.stack([o[group] for o in observations]) for group in observations[0]
     }
     actions = self._act(batch)
     noise = self._rng.standard_normal(actions.shape)
@@ -103,6 +103,10 @@ class ImitationActor(acme.Worker):
     return following
 
 
+def _mean(values: Sequence[float]) -> float:
+  return float(np.mean(values)) if values else float('nan')
+
+
 class _Tally:
   """Means since the last row of the log."""
 
@@ -121,23 +125,24 @@ class _Tally:
     self._terms.append(environment.result.terms)
     if last:
       self._ends.append(
-          environment.demonstration_step / environment.demonstration_length
+        environment.demonstration_step / environment.demonstration_length
       )
 
   def log(self, logger: loggers.Logger, steps: int, episodes: int) -> None:
     seconds = self._clock.due()
     if not seconds:
       return
-    mean = lambda values: float(np.mean(values)) if values else float('nan')
-    logger.write({
+    logger.write(
+      {
         'environment_steps': steps,
         'episodes': episodes,
         'steps_per_second': (steps - self._since) / seconds,
-        'reward': mean(self._totals),
-        'completed': mean(self._ends),
+        'reward': _mean(self._totals),
+        'completed': _mean(self._ends),
         **{
-            f'reward/{name}': mean([terms[name] for terms in self._terms])
-            for name in self._terms[0]
+          f'reward/{name}': _mean([terms[name] for terms in self._terms])
+          for name in self._terms[0]
         },
-    })
+      }
+    )
     self._clear(steps)

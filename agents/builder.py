@@ -58,12 +58,12 @@ def prepare(config: config_lib.Config, run_dir: str | None = None) -> None:
   demonstrations = storage.load(config.demonstrations)
   if not demonstrations.train or not demonstrations.valid:
     raise ValueError(
-        f'{config.demonstrations}: {len(demonstrations.train)} training and '
-        f'{len(demonstrations.valid)} held-out demonstrations; expected some of each'
+      f'{config.demonstrations}: {len(demonstrations.train)} training and '
+      f'{len(demonstrations.valid)} held-out demonstrations; expected some of each'
     )
   if config.algorithm == 'bc' and not storage.has_actions(config.demonstrations):
     raise ValueError(
-        f'{config.demonstrations}: has no actions; behavioural cloning needs them'
+      f'{config.demonstrations}: has no actions; behavioural cloning needs them'
     )
   name = config.imitation.reward or reward_library.DEFAULTS[demonstrations.task]
   layout = tasks.load(demonstrations.task, seed=0).layout
@@ -77,13 +77,16 @@ def prepare(config: config_lib.Config, run_dir: str | None = None) -> None:
   if config.evaluation.videos:
     rendering.choose_gl()
   if run_dir is not None:
-    policy_lib.describe(run_dir, {
+    policy_lib.describe(
+      run_dir,
+      {
         'task': demonstrations.task,
         'reward': name,
         'terms': terms,
         'temperatures': rewards.temperatures(reward),
         'started': time.time(),
-    })
+      },
+    )
 
 
 class _Builder:
@@ -108,11 +111,11 @@ class _Builder:
 
   def _reward(self) -> rewards.RewardFunction:
     return rewards.load(
-        self._description['reward'], self._layout, self._description['temperatures']
+      self._description['reward'], self._layout, self._description['temperatures']
     )
 
   def _policy(
-      self, demonstrations: types.DemonstrationSet
+    self, demonstrations: types.DemonstrationSet
   ) -> policy_lib.GoalConditionedPolicy:
     tf.keras.utils.set_random_seed(_seed(self._config, _NETWORKS) % 2**32)
     return policy_lib.create(self._layout, self._config, demonstrations)
@@ -123,22 +126,22 @@ class _Builder:
     return reverb.platform.checkpointers_lib.DefaultCheckpointer(path)
 
   def _learner_process(
-      self,
-      make_learner: Any,
-      policy: policy_lib.GoalConditionedPolicy,
-      client: reverb.Client,
-      checkpoint_replay: bool,
+    self,
+    learner: Any,
+    policy: policy_lib.GoalConditionedPolicy,
+    client: reverb.Client,
+    checkpoint_replay: bool,
   ) -> learning.LearnerProcess:
     return learning.LearnerProcess(
-        make_learner,
-        policy.variables,
-        {'features': policy.features},
-        client,
-        os.path.join(self._run_dir, policy_lib.CHECKPOINTS),
-        logs.RoleLogger(self._run_dir, 'learner', step='learner_steps'),
-        self._config,
-        self._stop,
-        checkpoint_replay,
+      learner,
+      policy.variables,
+      {'features': policy.features},
+      client,
+      os.path.join(self._run_dir, policy_lib.CHECKPOINTS),
+      logs.RoleLogger(self._run_dir, 'learner', step='learner_steps'),
+      self._config,
+      self._stop,
+      checkpoint_replay,
     )
 
   def evaluator(self, client: reverb.Client) -> evaluator_lib.Evaluator:
@@ -149,39 +152,39 @@ class _Builder:
     act = policy.actor(goals.GoalBank(demonstrations.demonstrations))
     environments = evaluation.make_environments(demonstrations, self._reward())
     controls = {
-        'tracker': evaluation.tracker(demonstrations.demonstrations, self._layout),
-        'zero': evaluation.zero,
+      'tracker': evaluation.tracker(demonstrations.demonstrations, self._layout),
+      'zero': evaluation.zero,
     }
     if with_actions:
       controls['replay'] = evaluation.replay(demonstrations.demonstrations)
     return evaluator_lib.Evaluator(
-        environments,
-        demonstrations,
-        act,
-        controls,
-        parameters.Reader(client, policy.variables),
-        logs.RoleLogger(self._run_dir, 'evaluator'),
-        self._config,
-        self._run_dir,
-        lambda: self._finish(environments[0], demonstrations, act),
-        self._stop,
+      environments,
+      demonstrations,
+      act,
+      controls,
+      parameters.Reader(client, policy.variables),
+      logs.RoleLogger(self._run_dir, 'evaluator'),
+      self._config,
+      self._run_dir,
+      lambda: self._finish(environments[0], demonstrations, act),
+      self._stop,
     )
 
   def _finish(
-      self,
-      environment: imitation.ImitationEnvironment,
-      demonstrations: types.DemonstrationSet,
-      act: Any,
+    self,
+    environment: imitation.ImitationEnvironment,
+    demonstrations: types.DemonstrationSet,
+    act: Any,
   ) -> None:
     summary = {
-        'learner_steps': self._config.learner_steps,
-        'wall_seconds': time.time() - self._description['started'],
+      'learner_steps': self._config.learner_steps,
+      'wall_seconds': time.time() - self._description['started'],
     }
     with open(os.path.join(self._run_dir, 'summary.json'), 'w') as f:
       json.dump(summary, f)
     for i in demonstrations.valid[: self._config.evaluation.videos]:
       showing.write_comparison(
-          os.path.join(self._run_dir, 'videos'), environment, demonstrations, i, act
+        os.path.join(self._run_dir, 'videos'), environment, demonstrations, i, act
       )
     report.write(self._run_dir)
 
@@ -207,24 +210,26 @@ class MetaMimicBuilder(_Builder):
     target = self._policy(demonstrations)
     bank = goals.GoalBank(demonstrations.demonstrations)
     critic, target_critic = self._critic(policy), self._critic(policy)
+    codec = replay.Codec(self._environment(demonstrations, seed=0))
     d4pg = config.d4pg
-    make_learner = lambda: d4pg_learning.D4PGLearner(
-        lambda observation: policy.embed(observation, bank),
-        policy.network,
-        critic,
-        target.network,
-        target_critic,
-        tf.linspace(d4pg.v_min, d4pg.v_max, d4pg.num_atoms),
-        replay.sample(client, d4pg, self._stop),
-        d4pg,
-        reward=imitation.IMITATION,
+    learner = d4pg_learning.D4PGLearner(
+      lambda observation: policy.embed(observation, bank),
+      policy.network,
+      critic,
+      target.network,
+      target_critic,
+      tf.linspace(d4pg.v_min, d4pg.v_max, d4pg.num_atoms),
+      replay.sample(client, d4pg, self._stop),
+      codec.unpack,
+      d4pg,
+      reward=imitation.IMITATION,
     )
-    return self._learner_process(make_learner, policy, client, checkpoint_replay=True)
+    return self._learner_process(learner, policy, client, checkpoint_replay=True)
 
   def _critic(self, policy: policy_lib.GoalConditionedPolicy) -> critics.CriticNetwork:
     d4pg = self._config.d4pg
     critic = critics.CriticNetwork(
-        self._config.network, d4pg.num_atoms, d4pg.v_min, d4pg.v_max
+      self._config.network, d4pg.num_atoms, d4pg.v_min, d4pg.v_max
     )
     critic(tf.zeros([1, policy.num_features]), tf.zeros([1, policy_lib.NUM_ACTIONS]))
     return critic
@@ -237,38 +242,43 @@ class MetaMimicBuilder(_Builder):
     # A resumed run must not act out the same episodes again.
     begun = int(time.time() * 1000)
     environments = [
-        self._environment(demonstrations, _seed(config, _ACTOR, index, i, begun))
-        for i in range(config.actor.environments)
+      self._environment(demonstrations, _seed(config, _ACTOR, index, i, begun))
+      for i in range(config.actor.environments)
     ]
+    reader = parameters.Reader(client, policy.variables, config.actor.update_period)
+
+    def over() -> bool:
+      return self._stop.is_set() or reader.update().finished
+
     n = config.d4pg.n_step
     return actors.ImitationActor(
-        environments,
-        [replay.StepAdder(client, e, n, self._stop) for e in environments],
-        policy.actor(goals.GoalBank(demonstrations.demonstrations)),
-        parameters.Reader(client, policy.variables, config.actor.update_period),
-        logs.RoleLogger(self._run_dir, f'actor-{index}', step='environment_steps'),
-        config.actor,
-        _seed(config, _EXPLORATION, index, begun),
-        self._stop,
+      environments,
+      [replay.StepAdder(client, e, n, over) for e in environments],
+      policy.actor(goals.GoalBank(demonstrations.demonstrations)),
+      reader,
+      logs.RoleLogger(self._run_dir, f'actor-{index}', step='environment_steps'),
+      config.actor,
+      _seed(config, _EXPLORATION, index, begun),
+      over,
     )
 
   def _environment(
-      self, demonstrations: types.DemonstrationSet, seed: int
+    self, demonstrations: types.DemonstrationSet, seed: int
   ) -> imitation.ImitationEnvironment:
     settings = self._config.imitation
     return imitation.ImitationEnvironment(
-        tasks.load(demonstrations.task, seed % 2**32),
-        demonstrations.demonstrations,
-        self._reward(),
-        demonstrations.train,
-        settings.start_within,
-        settings.early_end,
-        seed % 2**32,
+      tasks.load(demonstrations.task, seed % 2**32),
+      demonstrations.demonstrations,
+      self._reward(),
+      demonstrations.train,
+      settings.start_within,
+      settings.early_end,
+      seed % 2**32,
     )
 
 
 class BCBuilder(_Builder):
-  """Behavioural cloning: no actors, and the only builder that loads actions to learn."""
+  """Behavioural cloning: no actors, and it learns from the actions in the file."""
 
   @property
   def num_actors(self) -> int:
@@ -286,15 +296,15 @@ class BCBuilder(_Builder):
     policy = self._policy(demonstrations)
     bank = goals.GoalBank(demonstrations.demonstrations)
     dataset = bc_learning.frames(
-        demonstrations, config.bc.batch_size * config.bc.steps_per_call, config.seed
+      demonstrations, config.bc.batch_size * config.bc.steps_per_call, config.seed
     )
-    make_learner = lambda: bc_learning.BCLearner(
-        lambda observation: policy.embed(observation, bank),
-        policy.network,
-        iter(dataset),
-        config.bc,
+    learner = bc_learning.BCLearner(
+      lambda observation: policy.embed(observation, bank),
+      policy.network,
+      iter(dataset),
+      config.bc,
     )
-    return self._learner_process(make_learner, policy, client, checkpoint_replay=False)
+    return self._learner_process(learner, policy, client, checkpoint_replay=False)
 
   def actor(self, client: reverb.Client, index: int) -> Any:
     """Raises ValueError: there are no actors."""
@@ -302,7 +312,7 @@ class BCBuilder(_Builder):
 
 
 def make(
-    config: config_lib.Config, run_dir: str, stop: threading.Event
+  config: config_lib.Config, run_dir: str, stop: threading.Event
 ) -> MetaMimicBuilder | BCBuilder:
   """Returns the builder of the configured algorithm."""
   builders = {'metamimic': MetaMimicBuilder, 'bc': BCBuilder}

@@ -1,9 +1,9 @@
 """The evaluator: measures while training, and writes the run's results at its end."""
 
+from collections.abc import Callable, Mapping, Sequence
 import os
 import threading
 import time
-from typing import Callable, Mapping, Sequence
 
 from absl import logging
 import acme
@@ -24,17 +24,17 @@ class Evaluator(acme.Worker):
   """Follows the learner with rollouts on training and held-out demonstrations."""
 
   def __init__(
-      self,
-      environments: Sequence[imitation.ImitationEnvironment],
-      demonstrations: types.DemonstrationSet,
-      act: Callable[[Mapping[str, np.ndarray]], np.ndarray],
-      controls: Mapping[str, evaluation.Controller],
-      reader: parameters.Reader,
-      logger: loggers.Logger,
-      config: config_lib.Config,
-      run_dir: str,
-      finish: Callable[[], None],
-      stop: threading.Event,
+    self,
+    environments: Sequence[imitation.ImitationEnvironment],
+    demonstrations: types.DemonstrationSet,
+    act: Callable[[Mapping[str, np.ndarray]], np.ndarray],
+    controls: Mapping[str, evaluation.Controller],
+    reader: parameters.Reader,
+    logger: loggers.Logger,
+    config: config_lib.Config,
+    run_dir: str,
+    finish: Callable[[], None],
+    stop: threading.Event,
   ):
     """Takes its parts.
 
@@ -64,7 +64,7 @@ class Evaluator(acme.Worker):
 
   def run(self) -> None:
     """Evaluates now and then until the learner has finished, then once more, fully."""
-    if not self._reader.wait(self._stop):
+    if not self._reader.wait(self._stop.is_set):
       return
     settings = self._config.evaluation
     if not os.path.exists(self._path):
@@ -98,35 +98,35 @@ class Evaluator(acme.Worker):
       self._measure('wrong_demonstration', VALID, episodes, controller)
 
   def _measure(
-      self, arm: str, split: str, episodes: int, controller: evaluation.Controller
+    self, arm: str, split: str, episodes: int, controller: evaluation.Controller
   ) -> None:
     begun = time.monotonic()
     steps = self._reader.progress.learner_steps
     results = evaluation.run(
-        self._environments,
-        self._splits[split][:episodes],
-        controller,
-        self._stop.is_set,
+      self._environments,
+      self._splits[split][:episodes],
+      controller,
+      self._stop.is_set,
     )
     if not results or self._stop.is_set():
       return
     evaluation.append_rows(
-        self._path,
-        results,
-        seed=self._config.seed,
-        learner_steps=steps,
-        arm=arm,
-        split=split,
-        demonstrations=self._demonstrations.demonstrations,
+      self._path,
+      results,
+      seed=self._config.seed,
+      learner_steps=steps,
+      arm=arm,
+      split=split,
+      demonstrations=self._demonstrations.demonstrations,
     )
     row = {
-        'learner_steps': steps,
-        'arm': arm,
-        'split': split,
-        'episodes': len(results),
-        'reward': float(np.mean([e.total for e in results])),
-        'completed': float(np.mean([e.completed for e in results])),
-        'success': float(np.mean([e.success for e in results])),
+      'learner_steps': steps,
+      'arm': arm,
+      'split': split,
+      'episodes': len(results),
+      'reward': float(np.mean([e.total for e in results])),
+      'completed': float(np.mean([e.completed for e in results])),
+      'success': float(np.mean([e.success for e in results])),
     }
     self._logger.write(row)
     logging.info('%s in %.1f s', row, time.monotonic() - begun)

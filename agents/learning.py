@@ -1,8 +1,9 @@
 """The process around a learner: it publishes, checkpoints and logs."""
 
+from collections.abc import Mapping, Sequence
 import threading
 import time
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any
 
 from absl import logging
 import acme
@@ -22,21 +23,21 @@ class LearnerProcess(acme.Worker):
   """Runs a learner to its last step."""
 
   def __init__(
-      self,
-      make_learner: Callable[[], Any],
-      published: Sequence[tf.Variable],
-      extra_state: Mapping[str, Any],
-      client: Any,
-      checkpoints: str,
-      logger: loggers.Logger,
-      config: config_lib.Config,
-      stop: threading.Event,
-      checkpoint_replay: bool,
+    self,
+    learner: Any,
+    published: Sequence[tf.Variable],
+    extra_state: Mapping[str, Any],
+    client: Any,
+    checkpoints: str,
+    logger: loggers.Logger,
+    config: config_lib.Config,
+    stop: threading.Event,
+    checkpoint_replay: bool,
   ):
     """Takes its parts.
 
     Args:
-      make_learner: returns a learner with `step`, `num_steps` and `state`.
+      learner: has `step`, `num_steps` and `state`.
       published: variables that those who act need.
       extra_state: what a checkpoint holds beside the learner's state.
       client: of the replay server.
@@ -46,7 +47,7 @@ class LearnerProcess(acme.Worker):
       stop: ends `run`, after a last checkpoint.
       checkpoint_replay: whether the server's tables are kept with the learner.
     """
-    self._learner = make_learner()
+    self._learner = learner
     self._published = list(published)
     self._client = client
     self._logger = logger
@@ -55,7 +56,7 @@ class LearnerProcess(acme.Worker):
     self._checkpoint_replay = checkpoint_replay
     self._checkpoint = tf.train.Checkpoint(**self._learner.state, **extra_state)
     self._manager = tf.train.CheckpointManager(
-        self._checkpoint, checkpoints, max_to_keep=2
+      self._checkpoint, checkpoints, max_to_keep=2
     )
     latest = self._manager.latest_checkpoint
     if latest:
@@ -80,6 +81,7 @@ class LearnerProcess(acme.Worker):
           self._save()
     except replay.Stopped:
       pass
+    meter.log(self._logger, self._learner.num_steps, at_once=True)
     self._save()
     self._publish(finished=self._learner.num_steps >= last)
 
@@ -109,13 +111,13 @@ class _Meter:
   def add(self, metrics: Mapping[str, float]) -> None:
     self._metrics.append(metrics)
 
-  def log(self, logger: loggers.Logger, steps: int) -> None:
-    seconds = self._clock.due()
-    if not seconds:
+  def log(self, logger: loggers.Logger, steps: int, at_once: bool = False) -> None:
+    seconds = self._clock.due(at_once)
+    if not seconds or not self._metrics:
       return
     row: dict[str, Any] = {
-        'learner_steps': steps,
-        'learner_steps_per_second': (steps - self._steps) / seconds,
+      'learner_steps': steps,
+      'learner_steps_per_second': (steps - self._steps) / seconds,
     }
     if self._with_replay:
       info = self._client.server_info(timeout=10)[replay.TABLE]

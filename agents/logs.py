@@ -22,10 +22,10 @@ class Clock:
     self._period = period
     self._last = time.monotonic() - (period if at_once else 0)
 
-  def due(self) -> float:
+  def due(self, at_once: bool = False) -> float:
     """Returns the seconds since it was last due, if it is due again, else 0."""
     passed = time.monotonic() - self._last
-    if passed < self._period:
+    if passed < self._period and not at_once:
       return 0.0
     self._last += passed
     return passed
@@ -54,15 +54,17 @@ class RoleLogger(loggers.Logger):
 
   def write(self, data: dict[str, Any]) -> None:
     """Writes a row, with the time in front, and flushes it."""
-    row = {'wall_time': round(time.time(), 2), **data}
+    row = {'wall_time': f'{time.time():.2f}', **data}
     if self._writer is None:
       self._writer = csv.DictWriter(self._file, list(row))
       if not os.path.getsize(self._path):
         self._writer.writeheader()
-    self._writer.writerow({
-        key: f'{value:.6g}' if isinstance(value, float) and key != 'wall_time' else value
+    self._writer.writerow(
+      {
+        key: f'{value:.6g}' if isinstance(value, float) else value
         for key, value in row.items()
-    })
+      }
+    )
     self._file.flush()
     if self._summary is not None:
       with self._summary.as_default(step=int(data[self._step])):

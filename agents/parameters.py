@@ -4,9 +4,9 @@ They travel through a Reverb table of size one: one kind of server, one protocol
 no port that decodes objects.
 """
 
-import threading
+from collections.abc import Callable, Sequence
 import time
-from typing import NamedTuple, Sequence
+from typing import NamedTuple
 
 from absl import logging
 import numpy as np
@@ -26,16 +26,16 @@ class Progress(NamedTuple):
 def table() -> reverb.Table:
   """Returns the table of size one."""
   return reverb.Table(
-      TABLE,
-      sampler=reverb.selectors.Fifo(),
-      remover=reverb.selectors.Fifo(),
-      max_size=1,
-      rate_limiter=reverb.rate_limiters.MinSize(1),
+    TABLE,
+    sampler=reverb.selectors.Fifo(),
+    remover=reverb.selectors.Fifo(),
+    max_size=1,
+    rate_limiter=reverb.rate_limiters.MinSize(1),
   )
 
 
 def publish(
-    client: reverb.Client, variables: Sequence[tf.Variable], progress: Progress
+  client: reverb.Client, variables: Sequence[tf.Variable], progress: Progress
 ) -> None:
   """Replaces what is published.
 
@@ -52,7 +52,7 @@ class Reader:
   """Copies the published parameters into variables."""
 
   def __init__(
-      self, client: reverb.Client, variables: Sequence[tf.Variable], period: float = 0.0
+    self, client: reverb.Client, variables: Sequence[tf.Variable], period: float = 0.0
   ):
     """Reads nothing yet.
 
@@ -68,10 +68,10 @@ class Reader:
     self.progress = Progress(0, False)
     """The learner's, when it published what was read last."""
 
-  def wait(self, stop: threading.Event) -> bool:
+  def wait(self, should_stop: Callable[[], bool]) -> bool:
     """Waits for the first parameters and reads them; False: was stopped instead."""
     begun = said = time.monotonic()
-    while not stop.is_set():
+    while not should_stop():
       try:
         if self._client.server_info(timeout=5)[TABLE].current_size:
           self.update()
@@ -82,7 +82,7 @@ class Reader:
       if now - said > 30:
         said = now
         logging.warning('waiting %.0f s for the first parameters', now - begun)
-      stop.wait(0.2)
+      time.sleep(0.2)
     return False
 
   def update(self) -> Progress:

@@ -1,6 +1,7 @@
 """An environment that rewards following one demonstration, frame by frame."""
 
-from typing import Mapping, Protocol, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import dm_env
 from dm_env import specs
@@ -43,14 +44,14 @@ class ImitationEnvironment(dm_env.Environment):
   """
 
   def __init__(
-      self,
-      environment: stepping.ManipulationEnvironment,
-      demonstrations: Sequence[Reference],
-      reward: rewards.RewardFunction,
-      train: Sequence[int] = (),
-      start_within: float = 0.0,
-      early_end: float = 0.0,
-      seed: int = 0,
+    self,
+    environment: stepping.ManipulationEnvironment,
+    demonstrations: Sequence[Reference],
+    reward: rewards.RewardFunction,
+    train: Sequence[int] = (),
+    start_within: float = 0.0,
+    early_end: float = 0.0,
+    seed: int = 0,
   ):
     """Wraps a task.
 
@@ -105,7 +106,7 @@ class ImitationEnvironment(dm_env.Environment):
     return {group: values[self._step] for group, values in self._frames.items()}
 
   def reset(
-      self, demonstration: int | None = None, step: int | None = None
+    self, demonstration: int | None = None, step: int | None = None
   ) -> dm_env.TimeStep:
     """Starts an episode in a state of a demonstration.
 
@@ -138,14 +139,12 @@ class ImitationEnvironment(dm_env.Environment):
     lost = min(self.result.terms.values()) < self._early_end
     success = self.environment.succeeded
     reward = {
-        IMITATION: np.float32(self.result.total),
-        TASK: np.float32(success),
+      IMITATION: np.float32(self.result.total),
+      TASK: np.float32(success),
     }
     discount = {IMITATION: np.float32(not lost), TASK: np.float32(not success)}
     self._reset_next_step = lost or self._step >= self._length
-    step_type = (
-        dm_env.StepType.LAST if self._reset_next_step else dm_env.StepType.MID
-    )
+    step_type = dm_env.StepType.LAST if self._reset_next_step else dm_env.StepType.MID
     return dm_env.TimeStep(step_type, reward, discount, self._with_goal(observation))
 
   def _with_goal(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

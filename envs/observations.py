@@ -5,9 +5,10 @@ the same for every task. `objects` holds the pose and velocity of each object of
 task, one after the other; it stands in for pixels.
 """
 
+from collections.abc import Mapping
 import dataclasses
 import functools
-from typing import Mapping, NamedTuple
+from typing import NamedTuple
 
 import dm_env
 from dm_env import specs
@@ -20,19 +21,19 @@ OBJECTS = 'objects'
 
 # Angles as cosine and sine, because four of the arm's joints turn without limit.
 _BODY_FIELDS = (
-    ('arm_cos', 6),
-    ('arm_sin', 6),
-    ('fingers', 3),  # rad
-    ('arm_velocity', 6),  # rad/s
-    ('finger_velocity', 3),  # rad/s
-    ('pinch_position', 3),  # m, world frame
-    ('pinch_rotation', 6),  # first two rows of the rotation matrix, world frame
+  ('arm_cos', 6),
+  ('arm_sin', 6),
+  ('fingers', 3),  # rad
+  ('arm_velocity', 6),  # rad/s
+  ('finger_velocity', 3),  # rad/s
+  ('pinch_position', 3),  # m, world frame
+  ('pinch_rotation', 6),  # first two rows of the rotation matrix, world frame
 )
 _OBJECT_FIELDS = (
-    ('position', 3),  # m, world frame; the centre of the object's bottom face
-    ('orientation', 4),  # unit quaternion with w >= 0
-    ('velocity', 3),  # m/s, world frame
-    ('angular_velocity', 3),  # rad/s, the object's frame
+  ('position', 3),  # m, world frame; the centre of the object's bottom face
+  ('orientation', 4),  # unit quaternion with w >= 0
+  ('velocity', 3),  # m/s, world frame
+  ('angular_velocity', 3),  # rad/s, the object's frame
 )
 
 
@@ -78,7 +79,7 @@ class Layout:
       return self.fields[name]
     except KeyError:
       raise ValueError(
-          f'no field {name!r} in the observation; there are {list(self.fields)}'
+        f'no field {name!r} in the observation; there are {list(self.fields)}'
       ) from None
 
   def get(self, observation: Observation, name: str) -> np.ndarray:
@@ -90,15 +91,15 @@ class Layout:
   def sizes(self) -> dict[str, int]:
     """Length of the vector of each group."""
     return {
-        BODY: sum(size for _, size in _BODY_FIELDS),
-        OBJECTS: len(self.objects) * sum(size for _, size in _OBJECT_FIELDS),
+      BODY: sum(size for _, size in _BODY_FIELDS),
+      OBJECTS: len(self.objects) * sum(size for _, size in _OBJECT_FIELDS),
     }
 
   def spec(self) -> dict[str, specs.Array]:
     """Returns the spec of an observation."""
     return {
-        group: specs.Array((size,), np.float32, name=group)
-        for group, size in self.sizes.items()
+      group: specs.Array((size,), np.float32, name=group)
+      for group, size in self.sizes.items()
     }
 
 

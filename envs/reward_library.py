@@ -10,36 +10,42 @@ _ARM = rewards.Angles('arm_cos', 'arm_sin')
 _FINGERS = rewards.Euclidean('fingers')
 _PINCH = rewards.Euclidean('pinch_position')
 
-LIFT_BRICK = rewards.Reward((
+LIFT_BRICK = rewards.Reward(
+  (
     rewards.Term('arm', _ARM, 0.25, temperature=0.06),
     rewards.Term('fingers', _FINGERS, 0.15, temperature=0.10),
     rewards.Term('pinch', _PINCH, 0.20, temperature=0.02),
     rewards.Term('brick', rewards.Euclidean('brick/position'), 0.40, temperature=0.02),
-))
+  )
+)
 
-REACH_DUPLO = rewards.Reward((
+REACH_DUPLO = rewards.Reward(
+  (
     rewards.Term('arm', _ARM, 0.25, temperature=0.06),
     rewards.Term('fingers', _FINGERS, 0.15, temperature=0.10),
     rewards.Term('pinch', _PINCH, 0.40, temperature=0.02),
     rewards.Term('duplo', rewards.Euclidean('duplo/position'), 0.20, temperature=0.02),
-))
+  )
+)
 
-STACK_2_BRICKS = rewards.Reward((
+STACK_2_BRICKS = rewards.Reward(
+  (
     rewards.Term('arm', _ARM, 0.22, temperature=0.06),
     rewards.Term('fingers', _FINGERS, 0.13, temperature=0.10),
     rewards.Term('pinch', _PINCH, 0.17, temperature=0.02),
     rewards.Term('base', rewards.Euclidean('base/position'), 0.10, temperature=0.02),
     rewards.Term('top', rewards.Euclidean('top/position'), 0.30, temperature=0.02),
     rewards.Term(
-        'base_turn', rewards.Rotation('base/orientation'), 0.03, temperature=0.3
+      'base_turn', rewards.Rotation('base/orientation'), 0.03, temperature=0.3
     ),
     rewards.Term(
-        'top_turn', rewards.Rotation('top/orientation'), 0.05, temperature=0.3
+      'top_turn', rewards.Rotation('top/orientation'), 0.05, temperature=0.3
     ),
-))
+  )
+)
 
 DEFAULTS = {
-    'lift_brick': 'envs.reward_library:LIFT_BRICK',
-    'reach_duplo': 'envs.reward_library:REACH_DUPLO',
-    'stack_2_bricks': 'envs.reward_library:STACK_2_BRICKS',
+  'lift_brick': 'envs.reward_library:LIFT_BRICK',
+  'reach_duplo': 'envs.reward_library:REACH_DUPLO',
+  'stack_2_bricks': 'envs.reward_library:STACK_2_BRICKS',
 }

@@ -13,11 +13,12 @@ demonstration's observation at the same time) and returns a `RewardResult`; it i
 on the command line as `package.module:attribute`.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 import importlib
 import math
-from typing import Callable, Mapping, NamedTuple, Protocol, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -46,7 +47,7 @@ class Distance(Protocol):
   """How far an observation is from a goal."""
 
   def bind(
-      self, layout: observations.Layout
+    self, layout: observations.Layout
   ) -> Callable[[Observation, Observation], np.ndarray]:
     """Returns the distance for observations laid out so, over the last axis."""
 
@@ -65,7 +66,7 @@ class Euclidean:
     """See `Distance`."""
     group, part = layout.field(self.field)
     return lambda observation, goal: _norm(
-        goal[group][..., part] - observation[group][..., part]
+      goal[group][..., part] - observation[group][..., part]
     )
 
 
@@ -83,9 +84,12 @@ class Angles:
 
     def distance(observation: Observation, goal: Observation) -> np.ndarray:
       here, there = observation[group], goal[group]
-      c, s, goal_c, goal_s = here[..., cos], here[..., sin], there[..., cos], there[
-          ..., sin
-      ]
+      c, s, goal_c, goal_s = (
+        here[..., cos],
+        here[..., sin],
+        there[..., cos],
+        there[..., sin],
+      )
       return _norm(np.arctan2(goal_s * c - goal_c * s, goal_c * c + goal_s * s))
 
     return distance
@@ -123,8 +127,11 @@ class Term:
 
 
 class Reward:
-  """A weighted mean of terms. (Kernels of body and object, time-aligned: after Le
-  Paine et al. 2018; terms and weights: ours.)"""
+  """A weighted mean of terms.
+
+  Kernels of body and object, aligned in time: after Le Paine et al. 2018. Terms and
+  weights: ours.
+  """
 
   def __init__(self, terms: Sequence[Term], layout: observations.Layout | None = None):
     """Declares a reward.
@@ -139,7 +146,7 @@ class Reward:
     """
     if not terms or len({t.name for t in terms}) != len(terms):
       raise ValueError(
-          f'terms are {[t.name for t in terms]}; expected one or more, distinct'
+        f'terms are {[t.name for t in terms]}; expected one or more, distinct'
       )
     for term in terms:
       if term.weight <= 0 or (term.temperature is not None and term.temperature <= 0):
@@ -175,7 +182,7 @@ class Reward:
     """
     values, total = [], 0.0
     for distance, weight, tau in zip(
-        self.distances(observation, goal), self._weights, self._temperatures, strict=True
+      self.distances(observation, goal), self._weights, self._temperatures, strict=True
     ):
       value = math.exp(-float(distance) / tau)
       values.append(value)
@@ -191,10 +198,10 @@ class Reward:
 
 
 def calibrate(
-    reward: Reward,
-    demonstrations: Sequence[Observation],
-    frames: Sequence[int] = (2, 3),
-    value: float = 0.5,
+  reward: Reward,
+  demonstrations: Sequence[Observation],
+  frames: Sequence[int] = (2, 3),
+  value: float = 0.5,
 ) -> Reward:
   """Gives temperatures to the terms that have none.
 
@@ -242,9 +249,9 @@ def temperatures(reward: RewardFunction) -> dict[str, float]:
 
 
 def load(
-    name: str,
-    layout: observations.Layout,
-    calibrated: Mapping[str, float] | None = None,
+  name: str,
+  layout: observations.Layout,
+  calibrated: Mapping[str, float] | None = None,
 ) -> RewardFunction:
   """Returns the reward called `package.module:attribute`, bound if it can be.
 
@@ -267,8 +274,8 @@ def load(
   if isinstance(reward, Reward):
     known = calibrated or {}
     terms = [
-        dataclasses.replace(t, temperature=known.get(t.name, t.temperature))
-        for t in reward.terms
+      dataclasses.replace(t, temperature=known.get(t.name, t.temperature))
+      for t in reward.terms
     ]
     return Reward(terms, layout)
   if isinstance(reward, type) or not callable(reward):
@@ -277,7 +284,7 @@ def load(
 
 
 def check(
-    name: str, reward: RewardFunction, observation: Observation, goal: Observation
+  name: str, reward: RewardFunction, observation: Observation, goal: Observation
 ) -> list[str]:
   """Calls `reward` once and checks what it returns.
 

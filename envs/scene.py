@@ -18,7 +18,7 @@ class Scene:
   """
 
   def __init__(
-      self, task: composer.Task, physics: mjcf.Physics, layout: observations.Layout
+    self, task: composer.Task, physics: mjcf.Physics, layout: observations.Layout
   ):
     """Looks up addresses in the model once.
 
@@ -37,11 +37,11 @@ class Scene:
     self._pinch_xpos = data.site_xpos[self._pinch]
     self._pinch_xmat = data.site_xmat[self._pinch]
     free = [
-        j for j in range(model.njnt) if model.jnt_type[j] == mujoco.mjtJoint.mjJNT_FREE
+      j for j in range(model.njnt) if model.jnt_type[j] == mujoco.mjtJoint.mjJNT_FREE
     ]
     if len(free) != len(layout.objects):
       raise ValueError(
-          f'the model has {len(free)} free bodies; expected {layout.objects}'
+        f'the model has {len(free)} free bodies; expected {layout.objects}'
       )
     self._object_qpos, self._object_qvel, self._object_geoms = {}, {}, {}
     for name, joint in zip(layout.objects, free, strict=True):
@@ -52,7 +52,7 @@ class Scene:
       self._object_geoms[name] = self._geoms(lambda body, r=root: body == r)
     hand_body = physics.bind(hand.mjcf_model.worldbody.body[0]).element_id
     self._hand_geoms = self._geoms(
-        lambda root, r=model.body_rootid[hand_body]: root == r
+      lambda root, r=model.body_rootid[hand_body]: root == r
     )
     self.velocity_limits: np.ndarray = physics.model.actuator_ctrlrange[:, 1].copy()
 
@@ -88,9 +88,7 @@ class Scene:
   def pinch_jacobian(self) -> np.ndarray:
     """Returns d(position, rotation)/d(arm joints) of the pinch site, shape (6, 6)."""
     jacobian = np.empty((6, self._model.nv))
-    mujoco.mj_jacSite(
-        self._model, self._data, jacobian[:3], jacobian[3:], self._pinch
-    )
+    mujoco.mj_jacSite(self._model, self._data, jacobian[:3], jacobian[3:], self._pinch)
     return jacobian[:, :_ARM_DOFS]
 
   def object_position(self, name: str) -> np.ndarray:
@@ -125,7 +123,7 @@ class Scene:
     objects = np.empty(13 * len(self._object_qpos), np.float32)
     start = 0
     for pose, velocity in zip(
-        self._object_qpos.values(), self._object_qvel.values(), strict=True
+      self._object_qpos.values(), self._object_qvel.values(), strict=True
     ):
       objects[start : start + 7] = pose
       if pose[3] < 0:  # q and -q are the same orientation

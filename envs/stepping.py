@@ -6,8 +6,8 @@ bit for bit the same. A reset neither compiles the model again nor touches it: n
 task here changes its model between episodes.
 """
 
+from collections.abc import Callable
 import dataclasses
-from typing import Callable
 
 from dm_control import composer
 from dm_control import manipulation
@@ -141,8 +141,8 @@ class ManipulationEnvironment(dm_env.Environment):
     mujoco.mj_step1(self._model, self._data)
     if self._warnings.any():
       raise RuntimeError(
-          f'{self.task.name}: the simulation diverged (MuJoCo warnings '
-          f'{self._warnings.tolist()}) at action {np.asarray(action).tolist()}'
+        f'{self.task.name}: the simulation diverged (MuJoCo warnings '
+        f'{self._warnings.tolist()}) at action {np.asarray(action).tolist()}'
       )
     self._num_steps += 1
     held = self.task.success(self.scene)
@@ -176,16 +176,14 @@ class ManipulationEnvironment(dm_env.Environment):
     """
     if state.shape != (self._state_size,):
       raise ValueError(
-          f'{self.task.name}: state has shape {state.shape}; expected '
-          f'{(self._state_size,)}'
+        f'{self.task.name}: state has shape {state.shape}; expected '
+        f'{(self._state_size,)}'
       )
     mujoco.mj_resetData(self._model, self._data)
     mujoco.mj_setState(self._model, self._data, state, _STATE)
     mujoco.mj_forward(self._model, self._data)
     # mj_forward solves for the accelerations and so moves the warm start on.
-    mujoco.mj_setState(
-        self._model, self._data, state, _STATE
-    )
+    mujoco.mj_setState(self._model, self._data, state, _STATE)
     self._begin()
     return self.scene.observe()
 

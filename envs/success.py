@@ -32,7 +32,5 @@ def bricks_stacked(scene: scene_lib.Scene) -> bool:
   x, y, z = scene.object_position('top') - scene.object_position('base')
   low, high = _BRICK_HEIGHTS
   return (
-      math.hypot(x, y) < _STACK_OFFSET
-      and low < z < high
-      and not scene.touching('top')
+    math.hypot(x, y) < _STACK_OFFSET and low < z < high and not scene.touching('top')
   )

@@ -4,21 +4,21 @@ from envs import stepping
 from envs import success
 
 _ALL = (
-    stepping.Task(
-        'lift_brick', 'lift_brick_features', ('brick',), success.brick_lifted, 300
-    ),
-    stepping.Task(
-        'reach_duplo', 'reach_duplo_features', ('duplo',), success.duplo_reached, 200
-    ),
-    # The variant with the moveable base, because it keeps the pose of the base in the
-    # physics state; the other keeps it in the model.
-    stepping.Task(
-        'stack_2_bricks',
-        'stack_2_bricks_moveable_base_features',
-        ('base', 'top'),
-        success.bricks_stacked,
-        400,
-    ),
+  stepping.Task(
+    'lift_brick', 'lift_brick_features', ('brick',), success.brick_lifted, 300
+  ),
+  stepping.Task(
+    'reach_duplo', 'reach_duplo_features', ('duplo',), success.duplo_reached, 200
+  ),
+  # The variant with the moveable base, because it keeps the pose of the base in the
+  # physics state; the other keeps it in the model.
+  stepping.Task(
+    'stack_2_bricks',
+    'stack_2_bricks_moveable_base_features',
+    ('base', 'top'),
+    success.bricks_stacked,
+    400,
+  ),
 )
 
 TASKS: dict[str, stepping.Task] = {task.name: task for task in _ALL}

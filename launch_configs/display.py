@@ -110,7 +110,7 @@ class Progress:
   def learner_rate(self) -> float:
     """Learner steps per second over its last rows; 0 while unknown."""
     if len(self._steps) < 2:
-      return _number(self._learner_row, 'learner_steps_per_second')
+      return 0.0
     (t0, first), (t1, last) = self._steps[0], self._steps[-1]
     return (last - first) / (t1 - t0) if t1 > t0 else 0.0
 
@@ -242,12 +242,13 @@ class Display:
     return self._settings.algorithm != 'bc'
 
   def _time_left(self, running: Sequence[str]) -> str:
+    if not any(name.startswith('learner') for name in running):
+      # Its last steps need not have been worth a row.
+      return f'learner done; running: {" ".join(running)}' if running else 'done'
     left = self._progress.left
-    if left is None:
-      return 'time left: not known yet'
-    if left:
-      return f'training left {clock(left)}'
-    return f'trained; running: {" ".join(running)}' if running else 'trained'
+    return (
+      'time left: not known yet' if left is None else f'training left {clock(left)}'
+    )
 
   def _table(self, running: Sequence[str]) -> rich.console.Group:
     p = self._progress
@@ -267,11 +268,11 @@ class Display:
       )
       counts.add_row('replay', f'{p.replay_size:,.0f} transitions', '')
     counts.add_row('running', ' '.join(running), '')
-    scores = rich.table.Table('arm', padding=(0, 2))
-    for column in ('training', 'held-out', 'completed, held-out', 'at learner step'):
+    scores = rich.table.Table('imitation reward per step', box=None, padding=(0, 2))
+    for column in ('training', 'held-out', 'completed', 'at step'):
       scores.add_column(column, justify='right')
     for label, arm in (
-      (f'policy ({self._settings.algorithm})', self._settings.algorithm),
+      (f'policy: {self._settings.algorithm}', self._settings.algorithm),
       ('ceiling: open-loop replay', _CEILING),
       ('floor: zero action', _FLOOR),
     ):
@@ -283,8 +284,7 @@ class Display:
         _show(valid, 'completed'),
         f'{valid.learner_steps:,.0f}' if valid else '–',
       )
-    scores.title = 'imitation reward per step'
-    return rich.console.Group(counts, scores)
+    return rich.console.Group(counts, '', scores)
 
 
 def clock(seconds: float) -> str:

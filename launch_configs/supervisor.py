@@ -87,6 +87,7 @@ class Supervisor:
     self._running: dict[str, _Running] = {}
     self._signals: list[int] = []
     self._next_stall = 0.0
+    self._last_exit = time.monotonic()
 
   def run(self) -> int:
     """Returns the exit status of the run: 0 done, 1 failed, 128 + signal stopped.
@@ -131,6 +132,8 @@ class Supervisor:
   def _start(self, node: Node) -> None:
     log = self._run_dir / f'{node.name}.log'
     with open(log, 'ab') as output:
+      # Read before the node writes: the two share the position.
+      begin = output.tell()
       process = subprocess.Popen(
         node.command,
         stdin=subprocess.DEVNULL,
@@ -139,7 +142,7 @@ class Supervisor:
         env=self._env,
         start_new_session=True,
       )
-      self._running[node.name] = _Running(node, process, log, output.tell())
+      self._running[node.name] = _Running(node, process, log, begin)
     self._event('start', node=node.name, pid=process.pid)
 
   def _watch(self) -> int:
@@ -169,6 +172,7 @@ class Supervisor:
   def _exited(self) -> list[_Running]:
     exited = [run for run in self._running.values() if run.process.poll() is not None]
     for run in exited:
+      self._last_exit = time.monotonic()
       del self._running[run.node.name]
       # Its own children, if it left any, are in its session.
       self._signal(run, signal.SIGKILL)
@@ -181,22 +185,23 @@ class Supervisor:
     self._display.say(last_words(run.log, run.log_start))
 
   def _warn_of_stall(self) -> None:
-    learner = any(run.node.role == 'learner' for run in self._clients())
-    period = self._settings.stall_warning
-    now = time.monotonic()
+    now, period = time.monotonic(), self._settings.stall_warning
     if now < self._next_stall:
       return
     self._progress.update()
-    silent = now - self._progress.last_learner_row
-    if not learner or silent < period:
-      self._next_stall = now + max(period - silent, _POLL)
+    # Once the learner has left, the others' farewell is what takes long.
+    learns = any(run.node.role == 'learner' for run in self._clients())
+    since = self._progress.last_learner_row
+    silent = now - (since if learns else self._last_exit)
+    if silent < period:
+      self._next_stall = now + period - silent
       return
     self._next_stall = now + period
-    self._display.say(
-      f'no progress of the learner for {silent:.0f} s: {self._waits_on()}; running: '
-      + ' '.join(self._running),
-      'yellow',
-    )
+    what = f'no progress of the learner for {silent:.0f} s: {self._waits_on()}'
+    if not learns:
+      logs = ' '.join(str(run.log) for run in self._clients())
+      what = f'the learner left; waiting {silent:.0f} s for others, see {logs}'
+    self._display.say(f'{what}; running: {" ".join(self._running)}', 'yellow')
 
   def _waits_on(self) -> str:
     for run in self._running.values():

@@ -1,8 +1,8 @@
 """MetaMimic: one-shot high-fidelity imitation by off-policy reinforcement learning.
 
-    imitator = metamimic.load('runs/lift_brick')
-    follow = imitator.watch(demonstration)
-    action = follow(observation, step)
+imitator = metamimic.load('runs/lift_brick')
+follow = imitator.watch(demonstration)
+action = follow(observation, step)
 """
 
 from typing import Any
@@ -18,6 +18,6 @@ def load(run_dir: str) -> Any:
     FileNotFoundError: it is no run directory, or has no checkpoint yet.
   """
   # Here, so that recording and inspecting do not wait for TensorFlow.
-  from metamimic import policy  # noqa: PLC0415
+  from metamimic import policy
 
   return policy.load(run_dir)

@@ -7,11 +7,12 @@ dotted name (`--d4pg.discount 0.95`). Sources: "paper" is Le Paine et al. 2018
 and measured on two CPU cores.
 """
 
+from collections.abc import Mapping
 import dataclasses
 import json
 import os
 import typing
-from typing import Any, Literal, Mapping
+from typing import Any, Literal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,32 +180,30 @@ class Config:
 LAPTOP = Config(learner_steps=40_000)
 
 PRESETS: Mapping[str, tuple[str, Config]] = {
-    'tiny': (
-        'Seconds, for tests: it shows that everything runs, not that it learns.',
-        Config(
-            learner_steps=600,
-            checkpoint_period=5.0,
-            network=NetworkConfig(policy_width=32, critic_width=32),
-            d4pg=D4PGConfig(batch_size=32),
-            replay=ReplayConfig(max_size=20_000, min_size=200, samples_per_insert=12.8),
-            actor=ActorConfig(environments=2, random_steps=200),
-            evaluation=EvaluationConfig(
-                period=5.0, episodes=2, final_episodes=3, videos=1
-            ),
-        ),
+  'tiny': (
+    'Seconds, for tests: it shows that everything runs, not that it learns.',
+    Config(
+      learner_steps=600,
+      checkpoint_period=5.0,
+      network=NetworkConfig(policy_width=32, critic_width=32),
+      d4pg=D4PGConfig(batch_size=32),
+      replay=ReplayConfig(max_size=20_000, min_size=200, samples_per_insert=12.8),
+      actor=ActorConfig(environments=2, random_steps=200),
+      evaluation=EvaluationConfig(period=5.0, episodes=2, final_episodes=3, videos=1),
     ),
-    'laptop': ('The default run: minutes on two cores.', LAPTOP),
-    'paper': (
-        'Large normalised networks and many actors: hours, and a larger machine.',
-        Config(
-            network=NetworkConfig(
-                policy_width=1024, policy_blocks=4, critic_width=1024, critic_blocks=4
-            ),
-            d4pg=D4PGConfig(batch_size=256),
-            replay=ReplayConfig(max_size=1_000_000, min_size=10_000),
-            actor=ActorConfig(num_actors=16),
-        ),
+  ),
+  'laptop': ('The default run: minutes on two cores.', LAPTOP),
+  'paper': (
+    'Large normalised networks and many actors: hours, and a larger machine.',
+    Config(
+      network=NetworkConfig(
+        policy_width=1024, policy_blocks=4, critic_width=1024, critic_blocks=4
+      ),
+      d4pg=D4PGConfig(batch_size=256),
+      replay=ReplayConfig(max_size=1_000_000, min_size=10_000),
+      actor=ActorConfig(num_actors=16),
     ),
+  ),
 }
 
 
@@ -278,31 +277,55 @@ def validate(config: Config) -> None:
   Raises:
     ValueError: the message names the field, its value and what was expected.
   """
-  positive = ('learner_steps', 'd4pg.n_step', 'd4pg.batch_size', 'bc.batch_size',
-              'd4pg.steps_per_call', 'bc.steps_per_call', 'd4pg.target_update_period',
-              'replay.max_size', 'replay.min_size', 'replay.samples_per_insert',
-              'actor.num_actors', 'actor.environments', 'evaluation.episodes',
-              'evaluation.final_episodes', 'network.policy_width',
-              'network.critic_width', 'checkpoint_period', 'evaluation.period')
+  positive = (
+    'learner_steps',
+    'd4pg.n_step',
+    'd4pg.batch_size',
+    'bc.batch_size',
+    'd4pg.steps_per_call',
+    'bc.steps_per_call',
+    'd4pg.target_update_period',
+    'replay.max_size',
+    'replay.min_size',
+    'replay.samples_per_insert',
+    'actor.num_actors',
+    'actor.environments',
+    'evaluation.episodes',
+    'evaluation.final_episodes',
+    'network.policy_width',
+    'network.critic_width',
+    'checkpoint_period',
+    'evaluation.period',
+  )
   values = flatten(to_dict(config))
   for name in positive:
     if values[name] <= 0:
       raise ValueError(f'{name} is {values[name]}; expected a number above 0')
-  for name in ('d4pg.discount', 'imitation.start_within', 'imitation.early_end',
-               'd4pg.target_update_rate'):
+  for name in (
+    'd4pg.discount',
+    'imitation.start_within',
+    'imitation.early_end',
+    'd4pg.target_update_rate',
+  ):
     if not 0 <= values[name] <= 1:
       raise ValueError(f'{name} is {values[name]}; expected a number in [0, 1]')
   if config.d4pg.v_max <= config.d4pg.v_min:
-    raise ValueError(f'd4pg.v_max is {config.d4pg.v_max}; expected more than '
-                     f'd4pg.v_min ({config.d4pg.v_min})')
+    raise ValueError(
+      f'd4pg.v_max is {config.d4pg.v_max}; expected more than '
+      f'd4pg.v_min ({config.d4pg.v_min})'
+    )
   if config.d4pg.num_atoms < 2:
     raise ValueError(f'd4pg.num_atoms is {config.d4pg.num_atoms}; expected at least 2')
   if config.replay.min_size > config.replay.max_size:
-    raise ValueError(f'replay.min_size is {config.replay.min_size}; expected at most '
-                     f'replay.max_size ({config.replay.max_size})')
+    raise ValueError(
+      f'replay.min_size is {config.replay.min_size}; expected at most '
+      f'replay.max_size ({config.replay.max_size})'
+    )
   look_ahead = config.imitation.look_ahead
   if not look_ahead or min(look_ahead) < 1:
     raise ValueError(f'imitation.look_ahead is {look_ahead}; expected steps >= 1')
   if not config.demonstrations:
-    raise ValueError('demonstrations is empty; expected the path of an HDF5 file '
-                     '(python -m metamimic.record makes one)')
+    raise ValueError(
+      'demonstrations is empty; expected the path of an HDF5 file '
+      '(python -m metamimic.record makes one)'
+    )

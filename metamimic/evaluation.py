@@ -4,10 +4,10 @@ An episode is never ended early here, so that a policy that loses track goes on 
 for it. Every arm is measured on the same demonstrations from the same starts.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 import csv
 import dataclasses
 import os
-from typing import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -46,24 +46,24 @@ class Episode:
 
 
 def make_environments(
-    demonstrations: types.DemonstrationSet, reward: rewards.RewardFunction
+  demonstrations: types.DemonstrationSet, reward: rewards.RewardFunction
 ) -> list[imitation.ImitationEnvironment]:
   """Returns environments to evaluate in."""
   return [
-      imitation.ImitationEnvironment(
-          tasks.load(demonstrations.task, seed=i),
-          demonstrations.demonstrations,
-          reward,
-      )
-      for i in range(_ENVIRONMENTS)
+    imitation.ImitationEnvironment(
+      tasks.load(demonstrations.task, seed=i),
+      demonstrations.demonstrations,
+      reward,
+    )
+    for i in range(_ENVIRONMENTS)
   ]
 
 
 def run(
-    environments: Sequence[imitation.ImitationEnvironment],
-    demonstrations: Sequence[int],
-    controller: Controller,
-    should_stop: Callable[[], bool] = lambda: False,
+  environments: Sequence[imitation.ImitationEnvironment],
+  demonstrations: Sequence[int],
+  controller: Controller,
+  should_stop: Callable[[], bool] = lambda: False,
 ) -> list[Episode]:
   """Follows each demonstration once.
 
@@ -84,8 +84,8 @@ def run(
     while waiting and free:
       running.append(_Running(free.pop(), waiting.pop()))
     batch = {
-        group: np.stack([r.observation[group] for r in running])
-        for group in running[0].observation
+      group: np.stack([r.observation[group] for r in running])
+      for group in running[0].observation
     }
     actions = controller(batch, [r.environment for r in running])
     for r, action in zip(list(running), actions, strict=True):
@@ -100,9 +100,7 @@ def run(
 class _Running:
   """An episode under way."""
 
-  def __init__(
-      self, environment: imitation.ImitationEnvironment, demonstration: int
-  ):
+  def __init__(self, environment: imitation.ImitationEnvironment, demonstration: int):
     self.environment = environment
     self.observation = environment.reset(demonstration, step=0).observation
     self._terms: list[dict[str, float]] = []
@@ -123,15 +121,15 @@ class _Running:
       return None
     steps = len(self._totals)
     return Episode(
-        demonstration=environment.demonstration,
-        steps=steps,
-        completed=(steps if self._lost is None else self._lost) / steps,
-        success=environment.environment.succeeded,
-        terms={
-            name: float(np.mean([terms[name] for terms in self._terms]))
-            for name in result.terms
-        },
-        total=float(np.mean(self._totals)),
+      demonstration=environment.demonstration,
+      steps=steps,
+      completed=(steps if self._lost is None else self._lost) / steps,
+      success=environment.environment.succeeded,
+      terms={
+        name: float(np.mean([terms[name] for terms in self._terms]))
+        for name in result.terms
+      },
+      total=float(np.mean(self._totals)),
     )
 
 
@@ -145,19 +143,21 @@ def replay(demonstrations: Sequence[types.Demonstration]) -> Controller:
   """Returns the ceiling: the demonstrator's own actions, open loop. Sees actions."""
 
   def control(
-      batch: Batch, environments: Sequence[imitation.ImitationEnvironment]
+    batch: Batch, environments: Sequence[imitation.ImitationEnvironment]
   ) -> np.ndarray:
     del batch
-    return np.stack([
+    return np.stack(
+      [
         demonstrations[e.demonstration].actions[e.demonstration_step]
         for e in environments
-    ])
+      ]
+    )
 
   return control
 
 
 def tracker(
-    demonstrations: Sequence[types.Demonstration], layout: observations_lib.Layout
+  demonstrations: Sequence[types.Demonstration], layout: observations_lib.Layout
 ) -> Controller:
   """Returns a proportional controller on the joints' differences to the next frame.
 
@@ -169,18 +169,18 @@ def tracker(
     return np.concatenate([angles, layout.get(frame, 'fingers')], -1)
 
   def control(
-      batch: Batch, environments: Sequence[imitation.ImitationEnvironment]
+    batch: Batch, environments: Sequence[imitation.ImitationEnvironment]
   ) -> np.ndarray:
     following = [demonstrations[e.demonstration] for e in environments]
     steps = [
-        min(e.demonstration_step + 1, d.num_steps)
-        for e, d in zip(environments, following, strict=True)
+      min(e.demonstration_step + 1, d.num_steps)
+      for e, d in zip(environments, following, strict=True)
     ]
     goal = {
-        group: np.stack([
-            d.observations[group][t] for d, t in zip(following, steps, strict=True)
-        ])
-        for group in layout.sizes
+      group: np.stack(
+        [d.observations[group][t] for d, t in zip(following, steps, strict=True)]
+      )
+      for group in layout.sizes
     }
     difference = joints(goal) - joints(batch)
     difference[:, :6] = (difference[:, :6] + np.pi) % (2 * np.pi) - np.pi
@@ -196,7 +196,7 @@ def follow(act: Callable[[Batch], np.ndarray]) -> Controller:
 
 
 def follow_wrong(
-    act: Callable[[Batch], np.ndarray], shown: Mapping[int, int]
+  act: Callable[[Batch], np.ndarray], shown: Mapping[int, int]
 ) -> Controller:
   """Returns the policy, shown another demonstration than it is rewarded for.
 
@@ -225,14 +225,14 @@ def shuffled(demonstrations: Sequence[int]) -> dict[int, int]:
 
 
 def append_rows(
-    path: str,
-    episodes: Sequence[Episode],
-    *,
-    seed: int,
-    learner_steps: int,
-    arm: str,
-    split: str,
-    demonstrations: Sequence[types.Demonstration],
+  path: str,
+  episodes: Sequence[Episode],
+  *,
+  seed: int,
+  learner_steps: int,
+  arm: str,
+  split: str,
+  demonstrations: Sequence[types.Demonstration],
 ) -> None:
   """Appends one row an episode to a CSV file, with a header if it is new.
 
@@ -248,16 +248,35 @@ def append_rows(
   if not episodes:
     return
   terms = list(episodes[0].terms)
-  header = ['seed', 'learner_steps', 'arm', 'demonstration', 'split', 'steps',
-            'completed', 'success', *(f'reward/{t}' for t in terms), 'total']
+  header = [
+    'seed',
+    'learner_steps',
+    'arm',
+    'demonstration',
+    'split',
+    'steps',
+    'completed',
+    'success',
+    *(f'reward/{t}' for t in terms),
+    'total',
+  ]
   new = not os.path.exists(path) or not os.path.getsize(path)
   with open(path, 'a', newline='') as f:
     writer = csv.writer(f)
     if new:
       writer.writerow(header)
     for e in episodes:
-      writer.writerow([
-          seed, learner_steps, arm, demonstrations[e.demonstration].name, split, e.steps,
-          f'{e.completed:.4f}', int(e.success),
-          *(f'{e.terms[t]:.5f}' for t in terms), f'{e.total:.5f}',
-      ])
+      writer.writerow(
+        [
+          seed,
+          learner_steps,
+          arm,
+          demonstrations[e.demonstration].name,
+          split,
+          e.steps,
+          f'{e.completed:.4f}',
+          int(e.success),
+          *(f'{e.terms[t]:.5f}' for t in terms),
+          f'{e.total:.5f}',
+        ]
+      )

@@ -1,8 +1,9 @@
 """The trained policy: how it is put together, loaded and used, with no server."""
 
+from collections.abc import Callable, Mapping
 import json
 import os
-from typing import Any, Callable, Mapping
+from typing import Any
 
 import numpy as np
 import sonnet as snt
@@ -25,11 +26,11 @@ class GoalConditionedPolicy(snt.Module):
   """Observation and goal -> action; holds all the variables that acting needs."""
 
   def __init__(
-      self,
-      layout: observations_lib.Layout,
-      config: config_lib.Config,
-      mean: np.ndarray,
-      deviation: np.ndarray,
+    self,
+    layout: observations_lib.Layout,
+    config: config_lib.Config,
+    mean: np.ndarray,
+    deviation: np.ndarray,
   ):
     """Makes the networks and their variables.
 
@@ -59,32 +60,44 @@ class GoalConditionedPolicy(snt.Module):
     return self.features(observation, bank.lookup(observation['goal'], self.look_ahead))
 
   def actor(
-      self, bank: goals.GoalBank
+    self, bank: goals.GoalBank
   ) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
     """Returns a function from batched observations with `goal` to actions, (B, 9)."""
-    act = tf.function(
-        lambda observation: self.network(self.embed(observation, bank)), jit_compile=True
-    )
-    return lambda observation: act(dict(observation)).numpy()
+    spec = {
+      group: tf.TensorSpec([None, size], tf.float32)
+      for group, size in self.layout.sizes.items()
+    }
+    spec['goal'] = tf.TensorSpec([None, 2], tf.int32)
+
+    # A concrete function, because for so small a batch most of the time of a call into
+    # a graph is spent on finding out which graph.
+    @tf.function(input_signature=[spec])
+    def act(observation: Mapping[str, tf.Tensor]) -> tf.Tensor:
+      return self.network(self.embed(observation, bank))
+
+    graph = act.get_concrete_function()
+
+    def call(observation: Mapping[str, np.ndarray]) -> np.ndarray:
+      return graph({name: tf.constant(observation[name]) for name in spec}).numpy()
+
+    return call
 
 
 def create(
-    layout: observations_lib.Layout,
-    config: config_lib.Config,
-    demonstrations: types.DemonstrationSet,
+  layout: observations_lib.Layout,
+  config: config_lib.Config,
+  demonstrations: types.DemonstrationSet,
 ) -> GoalConditionedPolicy:
   """Returns an untrained policy, normalised by the training demonstrations."""
   train = [demonstrations.demonstrations[i].observations for i in demonstrations.train]
-  return GoalConditionedPolicy(
-      layout, config, *features_lib.statistics(layout, train)
-  )
+  return GoalConditionedPolicy(layout, config, *features_lib.statistics(layout, train))
 
 
 class Imitator:
   """A trained policy that can be shown demonstrations."""
 
   def __init__(
-      self, task: str, config: config_lib.Config, policy: GoalConditionedPolicy
+    self, task: str, config: config_lib.Config, policy: GoalConditionedPolicy
   ):
     """Wraps a policy; see `load`."""
     self.task = task
@@ -95,7 +108,7 @@ class Imitator:
     """The network."""
 
   def watch(
-      self, demonstration: types.Demonstration
+    self, demonstration: types.Demonstration
   ) -> Callable[[Mapping[str, np.ndarray], int], np.ndarray]:
     """Shows it one demonstration.
 
@@ -111,15 +124,13 @@ class Imitator:
     """
     if demonstration.task != self.task:
       raise ValueError(
-          f'{demonstration.name} is of task {demonstration.task!r}; this policy was '
-          f'trained on {self.task!r}'
+        f'{demonstration.name} is of task {demonstration.task!r}; this policy was '
+        f'trained on {self.task!r}'
       )
     act = self.policy.actor(goals.GoalBank([demonstration]))
 
     def follow(observation: Mapping[str, np.ndarray], step: int) -> np.ndarray:
-      batch = {
-          group: observation[group][None] for group in self.policy.layout.sizes
-      }
+      batch = {group: observation[group][None] for group in self.policy.layout.sizes}
       return act({**batch, 'goal': np.array([[0, step]], np.int32)})[0]
 
     return follow
@@ -166,4 +177,3 @@ def load(run_dir: str) -> Imitator:
   restored = tf.train.Checkpoint(policy=policy.network, features=policy.features)
   restored.restore(checkpoint).assert_existing_objects_matched().expect_partial()
   return Imitator(task, config, policy)
-

@@ -1,7 +1,7 @@
 """Demonstration | agent: what a policy does with a demonstration, as a video."""
 
+from collections.abc import Callable, Iterator, Mapping
 import os
-from typing import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -12,11 +12,11 @@ from metamimic.demonstrations import types
 
 
 def write_comparison(
-    folder: str,
-    environment: imitation.ImitationEnvironment,
-    demonstrations: types.DemonstrationSet,
-    index: int,
-    act: Callable[[Mapping[str, np.ndarray]], np.ndarray],
+  folder: str,
+  environment: imitation.ImitationEnvironment,
+  demonstrations: types.DemonstrationSet,
+  index: int,
+  act: Callable[[Mapping[str, np.ndarray]], np.ndarray],
 ) -> str:
   """Draws a demonstration beside the policy that follows it.
 

@@ -1,6 +1,7 @@
 """The behavioural cloning learner."""
 
-from typing import Any, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import acme
 import numpy as np
@@ -21,11 +22,11 @@ class BCLearner(acme.Learner):
   """
 
   def __init__(
-      self,
-      embed: Callable[[Tensors], tf.Tensor],
-      policy: snt.Module,
-      dataset: Iterator[Tensors],
-      config: config_lib.BCConfig,
+    self,
+    embed: Callable[[Tensors], tf.Tensor],
+    policy: snt.Module,
+    dataset: Iterator[Tensors],
+    config: config_lib.BCConfig,
   ):
     """Takes a network whose variables exist.
 
@@ -62,15 +63,15 @@ class BCLearner(acme.Learner):
   def state(self) -> dict[str, Any]:
     """All that a checkpoint must hold, trackable by tf.train.Checkpoint."""
     return {
-        'policy': self._policy,
-        'optimizer': self._optimizer,
-        'num_steps': self._num_steps,
+      'policy': self._policy,
+      'optimizer': self._optimizer,
+      'num_steps': self._num_steps,
     }
 
   def _many_updates(self, batches: Tensors) -> tf.Tensor:
     calls = self._config.steps_per_call
     batches = tf.nest.map_structure(
-        lambda t: tf.reshape(t, [calls, self._config.batch_size, *t.shape[1:]]), batches
+      lambda t: tf.reshape(t, [calls, self._config.batch_size, *t.shape[1:]]), batches
     )
     total = tf.constant(0.0)
     for i in tf.range(calls):
@@ -82,7 +83,7 @@ class BCLearner(acme.Learner):
     variables = self._policy.trainable_variables
     with tf.GradientTape() as tape:
       loss = tf.reduce_mean(
-          losses.squared_error(self._policy(features), batch['action'])
+        losses.squared_error(self._policy(features), batch['action'])
       )
     self._optimizer.apply(tape.gradient(loss, variables), variables)
     self._num_steps.assign_add(1)
@@ -90,7 +91,7 @@ class BCLearner(acme.Learner):
 
 
 def frames(
-    demonstrations: types.DemonstrationSet, batch_size: int, seed: int
+  demonstrations: types.DemonstrationSet, batch_size: int, seed: int
 ) -> tf.data.Dataset:
   """Returns batches of frames of the training demonstrations, for ever.
 
@@ -107,15 +108,15 @@ def frames(
   """
   train = [(i, demonstrations.demonstrations[i]) for i in demonstrations.train]
   observation = {
-      group: np.concatenate([d.observations[group][:-1] for _, d in train])
-      for group in train[0][1].observations
+    group: np.concatenate([d.observations[group][:-1] for _, d in train])
+    for group in train[0][1].observations
   }
-  observation['goal'] = np.concatenate([
-      np.stack([np.full(d.num_steps, i), np.arange(d.num_steps)], 1) for i, d in train
-  ]).astype(np.int32)
+  observation['goal'] = np.concatenate(
+    [np.stack([np.full(d.num_steps, i), np.arange(d.num_steps)], 1) for i, d in train]
+  ).astype(np.int32)
   action = np.concatenate([d.actions for _, d in train])
   dataset = tf.data.Dataset.from_tensor_slices(
-      {'observation': observation, 'action': action}
+    {'observation': observation, 'action': action}
   )
   dataset = dataset.shuffle(len(action), seed=seed, reshuffle_each_iteration=True)
   return dataset.repeat().batch(batch_size, drop_remainder=True).prefetch(2)

@@ -1,6 +1,7 @@
 """The D4PG learner."""
 
-from typing import Any, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import acme
 import numpy as np
@@ -21,16 +22,17 @@ class D4PGLearner(acme.Learner):
   """
 
   def __init__(
-      self,
-      embed: Callable[[Tensors], tf.Tensor],
-      policy: snt.Module,
-      critic: snt.Module,
-      target_policy: snt.Module,
-      target_critic: snt.Module,
-      atoms: tf.Tensor,
-      dataset: Iterator[Tensors],
-      config: config_lib.D4PGConfig,
-      reward: str,
+    self,
+    embed: Callable[[Tensors], tf.Tensor],
+    policy: snt.Module,
+    critic: snt.Module,
+    target_policy: snt.Module,
+    target_critic: snt.Module,
+    atoms: tf.Tensor,
+    dataset: Iterator[Any],
+    unpack: Callable[[Any], Tensors],
+    config: config_lib.D4PGConfig,
+    reward: str,
   ):
     """Takes networks whose variables exist.
 
@@ -41,8 +43,8 @@ class D4PGLearner(acme.Learner):
       target_policy: a second policy; overwritten with the first's weights.
       target_critic: likewise.
       atoms: the critic's support, (N,).
-      dataset: yields batches of `steps_per_call * batch_size` transitions, as
-        `agents.replay` describes them.
+      dataset: yields `steps_per_call * batch_size` packed transitions.
+      unpack: packed transitions -> batch, as `agents.replay` describes it.
       config: hyperparameters.
       reward: which reward and discount of a transition to learn from.
     """
@@ -51,6 +53,7 @@ class D4PGLearner(acme.Learner):
     self._target_policy, self._target_critic = target_policy, target_critic
     self._atoms = atoms
     self._dataset = dataset
+    self._unpack = unpack
     self._config = config
     self._reward = reward
     self._policy_optimizer = snt.optimizers.Adam(config.policy_learning_rate)
@@ -86,23 +89,24 @@ class D4PGLearner(acme.Learner):
   def state(self) -> dict[str, Any]:
     """All that a checkpoint must hold, trackable by tf.train.Checkpoint."""
     return {
-        'policy': self._policy,
-        'critic': self._critic,
-        'target_policy': self._target_policy,
-        'target_critic': self._target_critic,
-        'policy_optimizer': self._policy_optimizer,
-        'critic_optimizer': self._critic_optimizer,
-        'num_steps': self._num_steps,
+      'policy': self._policy,
+      'critic': self._critic,
+      'target_policy': self._target_policy,
+      'target_critic': self._target_critic,
+      'policy_optimizer': self._policy_optimizer,
+      'critic_optimizer': self._critic_optimizer,
+      'num_steps': self._num_steps,
     }
 
-  def _many_updates(self, batches: Tensors) -> dict[str, tf.Tensor]:
+  def _many_updates(self, batches: Any) -> dict[str, tf.Tensor]:
     calls = self._config.steps_per_call
     batches = tf.nest.map_structure(
-        lambda t: tf.reshape(t, [calls, self._config.batch_size, *t.shape[1:]]), batches
+      lambda t: tf.reshape(t, [calls, self._config.batch_size, *t.shape[1:]]), batches
     )
     critic_loss = policy_loss = tf.constant(0.0)
     for i in tf.range(calls):
-      critic, policy = self._update(tf.nest.map_structure(lambda t: t[i], batches))  # noqa: B023
+      batch = tf.nest.map_structure(lambda t: t[i], batches)  # noqa: B023
+      critic, policy = self._update(self._unpack(batch))
       critic_loss += critic
       policy_loss += policy
     return {'critic_loss': critic_loss / calls, 'policy_loss': policy_loss / calls}
@@ -112,10 +116,10 @@ class D4PGLearner(acme.Learner):
     o_tm1 = self._embed(batch['observation'])
     o_t = self._embed(batch['next_observation'])
     r_t, d_t = losses.n_step_return(
-        batch['reward'][self._reward],
-        batch['discount'][self._reward],
-        batch['real'],
-        config.discount,
+      batch['reward'][self._reward],
+      batch['discount'][self._reward],
+      batch['real'],
+      config.discount,
     )
     q_t = self._target_critic(o_t, self._target_policy(o_t))
 
@@ -124,7 +128,7 @@ class D4PGLearner(acme.Learner):
       tape.watch(critic_variables)
       q_tm1 = self._critic(o_tm1, batch['action'])
       critic_loss = tf.reduce_mean(
-          losses.categorical_td_loss(q_tm1.logits, r_t, d_t, q_t.logits, self._atoms)
+        losses.categorical_td_loss(q_tm1.logits, r_t, d_t, q_t.logits, self._atoms)
       )
     critic_gradients = tape.gradient(critic_loss, critic_variables)
 
@@ -137,17 +141,17 @@ class D4PGLearner(acme.Learner):
       value = self._critic(o_tm1, a_tm1).mean()
     dqda = action_tape.gradient(value, a_tm1)
     policy_gradients = policy_tape.gradient(
-        a_tm1,
-        policy_variables,
-        output_gradients=losses.policy_gradient(dqda, config.action_gradient_clip),
+      a_tm1,
+      policy_variables,
+      output_gradients=losses.policy_gradient(dqda, config.action_gradient_clip),
     )
 
     if config.gradient_clip:
       critic_gradients, _ = tf.clip_by_global_norm(
-          critic_gradients, config.gradient_clip
+        critic_gradients, config.gradient_clip
       )
       policy_gradients, _ = tf.clip_by_global_norm(
-          policy_gradients, config.gradient_clip
+        policy_gradients, config.gradient_clip
       )
     self._critic_optimizer.apply(critic_gradients, critic_variables)
     self._policy_optimizer.apply(policy_gradients, policy_variables)

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 
 def n_step_return(
-    r_t: tf.Tensor, d_t: tf.Tensor, real_t: tf.Tensor, discount: float
+  r_t: tf.Tensor, d_t: tf.Tensor, real_t: tf.Tensor, discount: float
 ) -> tuple[tf.Tensor, tf.Tensor]:
   """Sums n steps of reward, and discounts what follows them.
 
@@ -26,9 +26,7 @@ def n_step_return(
   return tf.reduce_sum(before * r_t * real_t, 1), before[:, -1] * step[:, -1]
 
 
-def categorical_projection(
-    z_p: tf.Tensor, p: tf.Tensor, z_q: tf.Tensor
-) -> tf.Tensor:
+def categorical_projection(z_p: tf.Tensor, p: tf.Tensor, z_q: tf.Tensor) -> tf.Tensor:
   """Projects distributions onto evenly spaced atoms (Bellemare et al. 2017).
 
   Args:
@@ -48,11 +46,11 @@ def categorical_projection(
 
 
 def categorical_td_loss(
-    logits_tm1: tf.Tensor,
-    r_t: tf.Tensor,
-    d_t: tf.Tensor,
-    logits_t: tf.Tensor,
-    atoms: tf.Tensor,
+  logits_tm1: tf.Tensor,
+  r_t: tf.Tensor,
+  d_t: tf.Tensor,
+  logits_t: tf.Tensor,
+  atoms: tf.Tensor,
 ) -> tf.Tensor:
   """Cross-entropy to the projected Bellman target; no gradient flows to the target.
 
@@ -66,9 +64,15 @@ def categorical_td_loss(
   Returns:
     Loss of each transition, (B,).
   """
-  tf.debugging.assert_shapes([
-      (logits_tm1, 'BN'), (r_t, 'B'), (d_t, 'B'), (logits_t, 'BN'), (atoms, 'N'),
-  ])
+  tf.debugging.assert_shapes(
+    [
+      (logits_tm1, 'BN'),
+      (r_t, 'B'),
+      (d_t, 'B'),
+      (logits_t, 'BN'),
+      (atoms, 'N'),
+    ]
+  )
   z_t = r_t[:, None] + d_t[:, None] * atoms[None]
   target = categorical_projection(z_t, tf.nn.softmax(logits_t), atoms)
   return tf.nn.softmax_cross_entropy_with_logits(tf.stop_gradient(target), logits_tm1)

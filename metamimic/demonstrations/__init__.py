@@ -1,0 +1,1 @@
+"""Demonstrations: types, files, scripted experts, goals."""

@@ -4,14 +4,14 @@ Replay and environments carry two integers; whoever needs the frames, the policy
 the learner, looks them up here.
 """
 
-from typing import Mapping, Protocol, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 
 
 class _Demonstration(Protocol):
-
   @property
   def observations(self) -> Mapping[str, np.ndarray]:
     """By group, (T+1, n) float32."""
@@ -34,8 +34,10 @@ class GoalBank:
     groups = list(demonstrations[0].observations)
     lengths = [len(d.observations[groups[0]]) for d in demonstrations]
     self._frames = {
-        group: tf.constant(np.concatenate([d.observations[group] for d in demonstrations]))
-        for group in groups
+      group: tf.constant(
+        np.concatenate([d.observations[group] for d in demonstrations])
+      )
+      for group in groups
     }
     self._start = tf.constant(np.cumsum([0, *lengths[:-1]]), tf.int32)
     self._last = tf.constant(np.array(lengths) - 1, tf.int32)

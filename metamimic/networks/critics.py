@@ -10,10 +10,10 @@ from metamimic.networks import residual
 
 
 class CriticNetwork(snt.Module):
-  """Features and action -> distribution of the return. (D4PG.)"""
+  """Features and action -> distribution of the return, as in D4PG."""
 
   def __init__(
-      self, config: config_lib.NetworkConfig, num_atoms: int, v_min: float, v_max: float
+    self, config: config_lib.NetworkConfig, num_atoms: int, v_min: float, v_max: float
   ):
     """Makes the layers.
 
@@ -25,13 +25,13 @@ class CriticNetwork(snt.Module):
     """
     super().__init__(name='critic')
     self._torso = residual.ResidualMLP(
-        config.critic_width, config.critic_blocks, config.block_layers, config.normalise
+      config.critic_width, config.critic_blocks, config.block_layers, config.normalise
     )
     self._head = policies.head(num_atoms)
     self._atoms = tf.linspace(float(v_min), float(v_max), num_atoms)
 
   def __call__(
-      self, features: tf.Tensor, action: tf.Tensor
+    self, features: tf.Tensor, action: tf.Tensor
   ) -> acme_networks.DiscreteValuedDistribution:
     """Maps (B, F) and (B, A) to a batch of B distributions."""
     logits = self._head(self._torso(tf.concat([features, action], -1)))

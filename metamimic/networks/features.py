@@ -4,7 +4,7 @@ All of it is ours. Goals as scaled differences is what makes tracking easy: with
 or .025 rad per unit, one control step of motion is about one.
 """
 
-from typing import Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import sonnet as snt
@@ -44,8 +44,8 @@ def present_size(layout: observations_lib.Layout) -> int:
 
 
 def statistics(
-    layout: observations_lib.Layout,
-    observations: Sequence[Mapping[str, np.ndarray]],
+  layout: observations_lib.Layout,
+  observations: Sequence[Mapping[str, np.ndarray]],
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns mean and standard deviation of the present's features.
 
@@ -58,15 +58,17 @@ def statistics(
     the demonstrations does not explode when it does.
   """
   frames = {
-      group: np.concatenate([o[group] for o in observations]) for group in layout.sizes
+    group: np.concatenate([o[group] for o in observations]) for group in layout.sizes
   }
   present, _ = _present(layout, frames, lambda parts: np.concatenate(parts, -1))
   return present.mean(0), present.std(0) + 1e-2
 
 
 def _rotation(q: tf.Tensor, to: tf.Tensor) -> tf.Tensor:
-  """Twice the vector part of the rotation from `q` to `to`: its rotation vector, for
-  small angles; (..., 4) -> (..., 3)."""
+  """Twice the vector part of the rotation from `q` to `to`, (..., 4) -> (..., 3).
+
+  For small angles that is the rotation vector.
+  """
   q = tf.broadcast_to(q, tf.shape(to))
   w, v = q[..., :1], q[..., 1:]
   to_w, to_v = to[..., :1], to[..., 1:]
@@ -79,11 +81,11 @@ class Features(snt.Module):
   """Observation and goal frames -> one vector."""
 
   def __init__(
-      self,
-      layout: observations_lib.Layout,
-      look_ahead: Sequence[int],
-      mean: np.ndarray,
-      deviation: np.ndarray,
+    self,
+    layout: observations_lib.Layout,
+    look_ahead: Sequence[int],
+    mean: np.ndarray,
+    deviation: np.ndarray,
   ):
     """Keeps the statistics as variables, so that they travel with the weights.
 
@@ -99,7 +101,7 @@ class Features(snt.Module):
     self._look_ahead = tuple(look_ahead)
     self._mean = tf.Variable(mean, trainable=False, dtype=tf.float32, name='mean')
     self._deviation = tf.Variable(
-        deviation, trainable=False, dtype=tf.float32, name='deviation'
+      deviation, trainable=False, dtype=tf.float32, name='deviation'
     )
 
   def __call__(self, observation: Tensors, goal: Tensors) -> tf.Tensor:
@@ -113,12 +115,12 @@ class Features(snt.Module):
       (B, F) float32.
     """
     present, offsets = _present(
-        self._layout, observation, lambda parts: tf.concat(parts, -1)
+      self._layout, observation, lambda parts: tf.concat(parts, -1)
     )
     present = (present - self._mean) / self._deviation
     features = [
-        tf.clip_by_value(present, -_CLIP, _CLIP),
-        tf.clip_by_value(offsets / _NEAR, -3.0, 3.0),
+      tf.clip_by_value(present, -_CLIP, _CLIP),
+      tf.clip_by_value(offsets / _NEAR, -3.0, 3.0),
     ]
     if self._look_ahead:
       features.append(self._difference(observation, goal))
@@ -133,14 +135,14 @@ class Features(snt.Module):
 
     (cos, goal_cos), (sin, goal_sin) = both('arm_cos'), both('arm_sin')
     arm = tf.math.atan2(
-        goal_sin * cos - goal_cos * sin, goal_cos * cos + goal_sin * sin
+      goal_sin * cos - goal_cos * sin, goal_cos * cos + goal_sin * sin
     )
     fingers, goal_fingers = both('fingers')
     pinch, goal_pinch = both('pinch_position')
     parts = [
-        arm / _ARM_SCALE,
-        (goal_fingers - fingers) / _FINGER_SCALE,
-        (goal_pinch - pinch) / _POSITION_SCALE,
+      arm / _ARM_SCALE,
+      (goal_fingers - fingers) / _FINGER_SCALE,
+      (goal_pinch - pinch) / _POSITION_SCALE,
     ]
     for name in layout.objects:
       position, goal_position = both(f'{name}/position')

@@ -24,7 +24,7 @@ class PolicyNetwork(snt.Module):
     """
     super().__init__(name='policy')
     self._torso = residual.ResidualMLP(
-        config.policy_width, config.policy_blocks, config.block_layers, config.normalise
+      config.policy_width, config.policy_blocks, config.block_layers, config.normalise
     )
     self._head = head(num_actions)
 

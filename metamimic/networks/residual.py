@@ -51,7 +51,7 @@ class ResidualMLP(snt.Module):
     self._first = snt.Linear(width)
     self._norm = _layer_norm() if normalise else None
     self._blocks = [
-        ResidualBlock(width, block_layers, normalise) for _ in range(blocks)
+      ResidualBlock(width, block_layers, normalise) for _ in range(blocks)
     ]
 
   def __call__(self, x: tf.Tensor) -> tf.Tensor:

@@ -82,7 +82,7 @@ def test_lines_where_there_is_no_terminal(
   with shown.shown():
     shown.update(['learner-0'])
     assert capsys.readouterr().out == ''
-    shown.update(['learner-0'], last=True)
+    shown.update(['replay-0', 'learner-0'], last=True)
   assert capsys.readouterr().out == (
     '0:00:00 | learner 500/1,000 (0/s) | environment 1,234 (0/s) | replay 1,200 | '
     'imitation reward (floor to ceiling) training 0.750 (– to –), '
@@ -113,7 +113,9 @@ def test_behavioural_cloning_has_no_environment_columns(
   (logs / 'learner.csv').write_text('wall_time,learner_steps,loss\n1,1000,.5\n')
   progress.update()
   line = display.Display(progress, settings).line(['evaluator-0'])
-  assert line == ('0:00:00 | learner 1,000/1,000 (0/s) | trained; running: evaluator-0')
+  assert line == (
+    '0:00:00 | learner 1,000/1,000 (0/s) | learner done; running: evaluator-0'
+  )
 
 
 def test_clock() -> None:

@@ -145,6 +145,15 @@ def test_stalled_run_says_on_what_it_waits(
   assert run.finish()[0] == 143
 
 
+def test_waiting_for_others_after_the_learner_is_said(launch: Any) -> None:
+  run = launch({'actor-0': 'wait'}, '--stall-warning', '0.5')
+  lines = iter(run.process.stdout.readline, '')
+  warning = next(line for line in lines if line.startswith('the learner left; waiting'))
+  assert f'see {run.dir}/actor-0.log' in warning
+  run.signal(signal.SIGTERM)
+  assert run.finish()[0] == 143
+
+
 def test_log_of_an_earlier_launch_is_not_reported(tmp_path: pathlib.Path) -> None:
   log = tmp_path / 'actor-0.log'
   log.write_text('Traceback (most recent call last):\nValueError: old\n')
