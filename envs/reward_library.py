@@ -1,7 +1,7 @@
 """Named rewards: data only.
 
-Where a term has no temperature it is calibrated on the training demonstrations of the
-run, and written to the run's `reward.json`. Weights are ours.
+No term has a temperature here: they are calibrated on the training demonstrations of a
+run, and recorded in its `run.json`. Weights are ours.
 """
 
 from envs import rewards
@@ -12,35 +12,31 @@ _PINCH = rewards.Euclidean('pinch_position')
 
 LIFT_BRICK = rewards.Reward(
   (
-    rewards.Term('arm', _ARM, 0.25, temperature=0.06),
-    rewards.Term('fingers', _FINGERS, 0.15, temperature=0.10),
-    rewards.Term('pinch', _PINCH, 0.20, temperature=0.02),
-    rewards.Term('brick', rewards.Euclidean('brick/position'), 0.40, temperature=0.02),
+    rewards.Term('arm', _ARM, 0.25),
+    rewards.Term('fingers', _FINGERS, 0.15),
+    rewards.Term('pinch', _PINCH, 0.20),
+    rewards.Term('brick', rewards.Euclidean('brick/position'), 0.40),
   )
 )
 
 REACH_DUPLO = rewards.Reward(
   (
-    rewards.Term('arm', _ARM, 0.25, temperature=0.06),
-    rewards.Term('fingers', _FINGERS, 0.15, temperature=0.10),
-    rewards.Term('pinch', _PINCH, 0.40, temperature=0.02),
-    rewards.Term('duplo', rewards.Euclidean('duplo/position'), 0.20, temperature=0.02),
+    rewards.Term('arm', _ARM, 0.25),
+    rewards.Term('fingers', _FINGERS, 0.15),
+    rewards.Term('pinch', _PINCH, 0.40),
+    rewards.Term('duplo', rewards.Euclidean('duplo/position'), 0.20),
   )
 )
 
 STACK_2_BRICKS = rewards.Reward(
   (
-    rewards.Term('arm', _ARM, 0.22, temperature=0.06),
-    rewards.Term('fingers', _FINGERS, 0.13, temperature=0.10),
-    rewards.Term('pinch', _PINCH, 0.17, temperature=0.02),
-    rewards.Term('base', rewards.Euclidean('base/position'), 0.10, temperature=0.02),
-    rewards.Term('top', rewards.Euclidean('top/position'), 0.30, temperature=0.02),
-    rewards.Term(
-      'base_turn', rewards.Rotation('base/orientation'), 0.03, temperature=0.3
-    ),
-    rewards.Term(
-      'top_turn', rewards.Rotation('top/orientation'), 0.05, temperature=0.3
-    ),
+    rewards.Term('arm', _ARM, 0.22),
+    rewards.Term('fingers', _FINGERS, 0.13),
+    rewards.Term('pinch', _PINCH, 0.17),
+    rewards.Term('base', rewards.Euclidean('base/position'), 0.10),
+    rewards.Term('top', rewards.Euclidean('top/position'), 0.30),
+    rewards.Term('base_turn', rewards.Rotation('base/orientation'), 0.03),
+    rewards.Term('top_turn', rewards.Rotation('top/orientation'), 0.05),
   )
 )
 

@@ -1,0 +1,194 @@
+"""Makes the results that the README shows, from nothing.
+
+  python -m benchmarks.results lift_brick     runs it, all seeds, then writes the files
+  python -m benchmarks.results --readme       writes the README's table from the files
+
+A name stands for runs with several seeds, one after the other, under runs/results/;
+those that are finished are not run again. results/NAME.csv gets every final episode,
+results/NAME.json the configuration, wall times and the machine.
+"""
+
+import argparse
+from collections.abc import Sequence
+import dataclasses
+import json
+import os
+import pathlib
+import platform
+import re
+import subprocess
+import sys
+
+import pandas as pd
+
+from metamimic import statistics
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_RUNS = _ROOT / 'runs' / 'results'
+_RESULTS = _ROOT / 'results'
+_README = _ROOT / 'README.md'
+_BEGIN, _END = '<!-- results: make readme -->', '<!-- end of results -->'
+_LABELS = {
+  'metamimic': 'MetaMimic',
+  'bc': 'behavioural cloning (sees actions)',
+  'replay': 'open-loop replay (sees actions)',
+  'tracker': 'proportional tracker',
+  'wrong_demonstration': 'MetaMimic, shown another demonstration',
+  'zero': 'no action',
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+  """One line of the README's table, and its controls."""
+
+  task: str
+  """Its demonstrations are data/<task>.hdf5, 500 to learn from and 50 held out."""
+  seeds: tuple[int, ...]
+  """A run each."""
+  arguments: tuple[str, ...] = ()
+  """Of the launcher, beside the laptop preset."""
+
+
+EXPERIMENTS = {
+  'lift_brick': Experiment('lift_brick', (0, 1, 2)),
+  'lift_brick_bc': Experiment(
+    'lift_brick', (0, 1, 2), ('--algorithm', 'bc', '--learner-steps', '20000')
+  ),
+  'reach_duplo': Experiment('reach_duplo', (0,), ('--learner-steps', '20000')),
+  'stack_2_bricks': Experiment(
+    'stack_2_bricks', (0,), ('--learner-steps', '100000')
+  ),
+  'stack_2_bricks_bc': Experiment(
+    'stack_2_bricks', (0,), ('--algorithm', 'bc', '--learner-steps', '40000')
+  ),
+}
+
+
+def run(name: str, seeds: Sequence[int]) -> None:
+  """Runs an experiment and writes its files.
+
+  Args:
+    name: in `EXPERIMENTS`.
+    seeds: which runs; all that were made before count in the files too.
+
+  Raises:
+    subprocess.CalledProcessError: recording or a run failed.
+  """
+  experiment = EXPERIMENTS[name]
+  data = _ROOT / 'data' / f'{experiment.task}.hdf5'
+  if not data.exists():
+    arguments = ['--task', experiment.task, '--output', str(data), '--seed', '0']
+    _call('metamimic.record', *arguments, '--train', '500', '--valid', '50')
+  for seed in seeds:
+    arguments = ['--demonstrations', str(data), '--seed', str(seed)]
+    directory = ['--preset', 'laptop', '--run-dir', str(_directory(name, seed))]
+    _call('launch_configs.local', *directory, *arguments, *experiment.arguments)
+  collect(name)
+
+
+def _directory(name: str, seed: int) -> pathlib.Path:
+  return _RUNS / f'{name}-seed{seed}'
+
+
+def _call(module: str, *arguments: str) -> None:
+  subprocess.run([sys.executable, '-m', module, *arguments], cwd=_ROOT, check=True)
+
+
+def collect(name: str) -> None:
+  """Writes results/NAME.csv and .json from the finished runs of an experiment."""
+  tables, runs, config = [], {}, {}
+  for seed in EXPERIMENTS[name].seeds:
+    directory = _directory(name, seed)
+    if not (directory / 'summary.json').exists():
+      continue
+    tables.append(statistics.last(pd.read_csv(directory / 'evaluation.csv')))
+    runs[seed] = json.loads((directory / 'summary.json').read_text())
+    config = json.loads((directory / 'config.json').read_text())
+  if not tables:
+    raise SystemExit(f'{name}: no finished run under {_RUNS}')
+  config['demonstrations'] = os.path.relpath(config['demonstrations'], _ROOT)
+  del config['seed']
+  about = {
+    'command': f'python -m benchmarks.results {name}',
+    'runs': runs,
+    'config': config,
+    'machine': {
+      'processor': _processor(),
+      'cores': os.cpu_count(),
+      'python': platform.python_version(),
+    },
+  }
+  _RESULTS.mkdir(exist_ok=True)
+  pd.concat(tables).to_csv(_RESULTS / f'{name}.csv', index=False)
+  (_RESULTS / f'{name}.json').write_text(json.dumps(about, indent=2) + '\n')
+  print(table(name))
+
+
+def _processor() -> str:
+  with open('/proc/cpuinfo') as f:
+    found = re.search(r'model name\s*: (.*)', f.read())
+  return found[1] if found else platform.machine()
+
+
+def table(name: str) -> str:
+  """Returns an experiment's held-out results as rows of a Markdown table."""
+  rows = pd.read_csv(_RESULTS / f'{name}.csv')
+  about = json.loads((_RESULTS / f'{name}.json').read_text())
+  minutes = [run['wall_seconds'] / 60 for run in about['runs'].values()]
+  summary = statistics.summarise(rows)
+  lines = []
+  for row in summary[summary['split'] == 'valid'].itertuples():
+    learned = row.arm not in statistics.CONTROLS
+    if name.endswith('_bc') and not learned:
+      continue
+    took = f'{sum(minutes) / len(minutes):.1f}' if learned else ''
+    lines.append(
+      f'| {about["config"]["demonstrations"][5:-5]} | {_LABELS[row.arm]} '
+      f'| {row.reward:.3f} ({row.reward_low:.3f}–{row.reward_high:.3f}) '
+      f'| {row.ratio:.2f} | {row.completed:.2f} '
+      f'| {row.success:.2f} ({row.success_low:.2f}–{row.success_high:.2f}) '
+      f'| {len(minutes)} × {row.n // len(minutes)} | {took} |'
+    )
+  return '\n'.join(lines)
+
+
+def readme_table() -> str:
+  """Returns the README's table, from all files under results/."""
+  header = (
+    '| task | arm | reward (95 %) | of replay | completed | success (95 %) '
+    '| seeds × episodes | minutes |\n|---|---|---|---|---|---|---|---|'
+  )
+  names = [name for name in EXPERIMENTS if (_RESULTS / f'{name}.csv').exists()]
+  return '\n'.join([header, *(table(name) for name in names)])
+
+
+def write_readme() -> None:
+  """Replaces the table between the README's markers."""
+  text = _README.read_text()
+  before, _, rest = text.partition(_BEGIN)
+  _, _, after = rest.partition(_END)
+  _README.write_text(f'{before}{_BEGIN}\n{readme_table()}\n{_END}{after}')
+
+
+def main() -> None:
+  """Does what the command line asks for."""
+  parser = argparse.ArgumentParser('python -m benchmarks.results', description=__doc__)
+  parser.formatter_class = argparse.RawDescriptionHelpFormatter
+  parser.add_argument('name', nargs='?', choices=sorted(EXPERIMENTS))
+  parser.add_argument('--seeds', type=int, nargs='+', help='run only these')
+  parser.add_argument('--collect', action='store_true', help='run nothing')
+  parser.add_argument('--readme', action='store_true', help="write the README's table")
+  options = parser.parse_args()
+  if options.name and options.collect:
+    collect(options.name)
+  elif options.name:
+    run(options.name, options.seeds or EXPERIMENTS[options.name].seeds)
+  elif not options.readme:
+    parser.error('expected a name or --readme')
+  if options.readme:
+    write_readme()
+
+
+if __name__ == '__main__':
+  main()
