@@ -1,6 +1,7 @@
 """Imitation actors: they follow demonstrations and write what happens to replay."""
 
 from collections.abc import Callable, Mapping, Sequence
+import math
 from typing import Any
 
 import acme
@@ -43,7 +44,8 @@ class ImitationActor(acme.Worker):
       seed: of exploration.
       should_stop: ends `run`.
     """
-    self._environments = list(environments)
+    self.environments = tuple(environments)
+    """Where it acts."""
     self._adders = list(adders_)
     self._act = act
     self._reader = reader
@@ -54,16 +56,24 @@ class ImitationActor(acme.Worker):
     self._steps = self._episodes = 0
     self._sigma = np.zeros((len(environments), 1))
     self._random = np.zeros(len(environments), bool)
+    self._observations: list[Mapping[str, np.ndarray]] = []
     self._tally = _Tally()
 
-  def run(self) -> None:
-    """Acts until the learner has finished or the run is stopped."""
+  def run(self, num_steps: float = math.inf) -> None:
+    """Acts until the learner has finished or the run is stopped.
+
+    Args:
+      num_steps: environment steps after which to return, all environments together; the
+        next call goes on from there.
+    """
     if not self._reader.wait(self._should_stop):
       return
+    last = self._steps + num_steps
     try:
-      observations = [self._reset(i) for i in range(len(self._environments))]
-      while not self._should_stop():
-        observations = self._step(observations)
+      if not self._observations:
+        self._observations = [self._reset(i) for i in range(len(self.environments))]
+      while self._steps < last and not self._should_stop():
+        self._observations = self._step(self._observations)
         self._tally.log(self._logger, self._steps, self._episodes)
     except replay.Stopped:
       pass
@@ -72,7 +82,7 @@ class ImitationActor(acme.Worker):
     config = self._config
     self._sigma[i] = config.sigma * self._rng.choice(config.sigma_factors)
     self._random[i] = self._steps < config.random_steps and self._rng.random() < 0.5
-    timestep = self._environments[i].reset()
+    timestep = self.environments[i].reset()
     self._adders[i].add_first(timestep)
     return timestep.observation
 
@@ -90,7 +100,7 @@ class ImitationActor(acme.Worker):
       actions = np.where(self._random[:, None], uniform, actions)
     actions = actions.astype(np.float32)
     following = []
-    for i, environment in enumerate(self._environments):
+    for i, environment in enumerate(self.environments):
       timestep = environment.step(actions[i])
       self._adders[i].add(actions[i], timestep)
       self._steps += 1

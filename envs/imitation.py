@@ -150,6 +150,10 @@ class ImitationEnvironment(dm_env.Environment):
   def _with_goal(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {**observation, GOAL: np.array([self._index, self._step], np.int32)}
 
+  def close(self) -> None:
+    """Closes the task."""
+    self.environment.close()
+
   def observation_spec(self) -> dict[str, specs.Array]:
     """Returns the task's groups and `goal`."""
     goal = specs.Array((2,), np.int32, name=GOAL)

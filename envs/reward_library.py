@@ -1,7 +1,8 @@
 """Named rewards: data only.
 
-No term has a temperature here: they are calibrated on the training demonstrations of a
-run, and recorded in its `run.json`. Weights are ours.
+A term without a temperature is calibrated on the training demonstrations of a run; all
+are recorded in its `run.json`. A temperature is given only for what hardly moves in a
+demonstration, which therefore says nothing about its scale. Weights are ours.
 """
 
 from envs import rewards
@@ -24,7 +25,7 @@ REACH_DUPLO = rewards.Reward(
     rewards.Term('arm', _ARM, 0.25),
     rewards.Term('fingers', _FINGERS, 0.15),
     rewards.Term('pinch', _PINCH, 0.40),
-    rewards.Term('duplo', rewards.Euclidean('duplo/position'), 0.20),
+    rewards.Term('duplo', rewards.Euclidean('duplo/position'), 0.20, 0.02),
   )
 )
 
@@ -33,9 +34,9 @@ STACK_2_BRICKS = rewards.Reward(
     rewards.Term('arm', _ARM, 0.22),
     rewards.Term('fingers', _FINGERS, 0.13),
     rewards.Term('pinch', _PINCH, 0.17),
-    rewards.Term('base', rewards.Euclidean('base/position'), 0.10),
+    rewards.Term('base', rewards.Euclidean('base/position'), 0.10, 0.02),
     rewards.Term('top', rewards.Euclidean('top/position'), 0.30),
-    rewards.Term('base_turn', rewards.Rotation('base/orientation'), 0.03),
+    rewards.Term('base_turn', rewards.Rotation('base/orientation'), 0.03, 0.3),
     rewards.Term('top_turn', rewards.Rotation('top/orientation'), 0.05),
   )
 )

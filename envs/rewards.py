@@ -18,13 +18,16 @@ import dataclasses
 import functools
 import importlib
 import math
-from typing import NamedTuple, Protocol
+import numbers
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from envs import observations
 
 Observation = observations.Observation
+DistanceFunction = Callable[[Observation, Observation], np.ndarray]
+"""(Batched) observation and goal -> how far apart they are, shape (...)."""
 
 
 class RewardResult(NamedTuple):
@@ -46,9 +49,7 @@ class RewardFunction(Protocol):
 class Distance(Protocol):
   """How far an observation is from a goal."""
 
-  def bind(
-    self, layout: observations.Layout
-  ) -> Callable[[Observation, Observation], np.ndarray]:
+  def bind(self, layout: observations.Layout) -> DistanceFunction:
     """Returns the distance for observations laid out so, over the last axis."""
 
 
@@ -62,7 +63,7 @@ class Euclidean:
 
   field: str
 
-  def bind(self, layout):  # noqa: ANN001, ANN201
+  def bind(self, layout: observations.Layout) -> DistanceFunction:
     """See `Distance`."""
     group, part = layout.field(self.field)
     return lambda observation, goal: _norm(
@@ -77,19 +78,14 @@ class Angles:
   cos: str
   sin: str
 
-  def bind(self, layout):  # noqa: ANN001, ANN201
+  def bind(self, layout: observations.Layout) -> DistanceFunction:
     """See `Distance`."""
     group, cos = layout.field(self.cos)
-    _, sin = layout.field(self.sin)
+    sin_group, sin = layout.field(self.sin)
 
     def distance(observation: Observation, goal: Observation) -> np.ndarray:
-      here, there = observation[group], goal[group]
-      c, s, goal_c, goal_s = (
-        here[..., cos],
-        here[..., sin],
-        there[..., cos],
-        there[..., sin],
-      )
+      c, goal_c = observation[group][..., cos], goal[group][..., cos]
+      s, goal_s = observation[sin_group][..., sin], goal[sin_group][..., sin]
       return _norm(np.arctan2(goal_s * c - goal_c * s, goal_c * c + goal_s * s))
 
     return distance
@@ -101,7 +97,7 @@ class Rotation:
 
   field: str
 
-  def bind(self, layout):  # noqa: ANN001, ANN201
+  def bind(self, layout: observations.Layout) -> DistanceFunction:
     """See `Distance`."""
     group, part = layout.field(self.field)
 
@@ -149,8 +145,9 @@ class Reward:
         f'terms are {[t.name for t in terms]}; expected one or more, distinct'
       )
     for term in terms:
-      if term.weight <= 0 or (term.temperature is not None and term.temperature <= 0):
-        raise ValueError(f'{term}: expected weight and temperature above 0')
+      tau = 1.0 if term.temperature is None else term.temperature
+      if not (0 < term.weight < math.inf and 0 < tau < math.inf):
+        raise ValueError(f'{term}: expected weight and temperature above 0 and finite')
     self.terms = tuple(terms)
     self.layout = layout
     total = sum(term.weight for term in terms)
@@ -269,8 +266,10 @@ def load(
     raise ValueError(f'reward {name!r}: expected package.module:attribute')
   try:
     reward = getattr(importlib.import_module(module), attribute)
-  except (ImportError, AttributeError) as e:
-    raise ValueError(f'reward {name!r} cannot be imported: {e}') from e
+  except Exception as e:  # Any: it is the user's code that runs.
+    raise ValueError(
+      f'reward {name!r} cannot be imported: {type(e).__name__}: {e}'
+    ) from e
   if isinstance(reward, Reward):
     known = calibrated or {}
     terms = [
@@ -309,7 +308,10 @@ def check(
     raise ValueError(f'reward {name!r} returned {result!r}; expected a RewardResult')
   if not result.terms:
     raise ValueError(f'reward {name!r} returned no terms; expected at least one')
-  for key, value in {'total': result.total, **result.terms}.items():
-    if not (math.isfinite(value) and 0 <= value <= 1):
-      raise ValueError(f'reward {name!r}: {key} is {value}; expected it in [0, 1]')
+  values: dict[str, Any] = {'total': result.total, **result.terms}
+  for key, value in values.items():
+    if not (isinstance(value, numbers.Real) and 0 <= float(value) <= 1):
+      raise ValueError(
+        f'reward {name!r}: {key} is {value!r}; expected a number in [0, 1]'
+      )
   return list(result.terms)

@@ -1,11 +1,10 @@
 """Fast access to the parts of the physics that tasks, experts and rewards need."""
 
-from dm_control import composer
-from dm_control import mjcf
 import mujoco
 import numpy as np
 
 from envs import observations
+from envs import simulator
 
 _ARM_DOFS = 6
 
@@ -18,7 +17,10 @@ class Scene:
   """
 
   def __init__(
-    self, task: composer.Task, physics: mjcf.Physics, layout: observations.Layout
+    self,
+    task: simulator.composer.Task,
+    physics: simulator.mjcf.Physics,
+    layout: observations.Layout,
   ):
     """Looks up addresses in the model once.
 
@@ -48,17 +50,15 @@ class Scene:
       qpos, dof = model.jnt_qposadr[joint], model.jnt_dofadr[joint]
       self._object_qpos[name] = self._qpos[qpos : qpos + 7]
       self._object_qvel[name] = self._qvel[dof : dof + 6]
-      root = model.body_rootid[model.jnt_bodyid[joint]]
-      self._object_geoms[name] = self._geoms(lambda body, r=root: body == r)
+      self._object_geoms[name] = self._geoms_with(model.jnt_bodyid[joint])
     hand_body = physics.bind(hand.mjcf_model.worldbody.body[0]).element_id
-    self._hand_geoms = self._geoms(
-      lambda root, r=model.body_rootid[hand_body]: root == r
-    )
+    self._hand_geoms = self._geoms_with(hand_body)
     self.velocity_limits: np.ndarray = physics.model.actuator_ctrlrange[:, 1].copy()
 
-  def _geoms(self, of_root) -> np.ndarray:  # noqa: ANN001
-    roots = self._model.body_rootid[self._model.geom_bodyid]
-    return np.array([of_root(root) for root in roots])
+  def _geoms_with(self, body: int) -> np.ndarray:
+    """Returns which geoms belong to the same tree of bodies, (number of geoms,)."""
+    roots = self._model.body_rootid
+    return roots[self._model.geom_bodyid] == roots[body]
 
   @property
   def arm_joints(self) -> np.ndarray:

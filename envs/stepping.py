@@ -2,15 +2,13 @@
 
 Composer calls its hooks, and updates every observable, 20 times a control step. The
 Jaco tasks have no hook there, so one call into MuJoCo makes the whole control step,
-bit for bit the same. A reset neither compiles the model again nor touches it: no
-task here changes its model between episodes.
+bit for bit the same. A reset does not compile the model again: all that these tasks
+change in it between episodes is where they draw a hint of the goal.
 """
 
 from collections.abc import Callable
 import dataclasses
 
-from dm_control import composer
-from dm_control import manipulation
 import dm_env
 from dm_env import specs
 import mujoco
@@ -18,9 +16,12 @@ import numpy as np
 
 from envs import observations
 from envs import scene as scene_lib
+from envs import simulator
 
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
-_SUBSTEP_HOOKS = ('before_substep', 'after_substep', 'before_step', 'after_step')
+# What only composer would call.
+_TASK_HOOKS = ('before_substep', 'after_substep', 'after_step')
+_ENTITY_HOOKS = (*_TASK_HOOKS, 'before_step', 'initialize_episode')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,21 +56,17 @@ class ManipulationEnvironment(dm_env.Environment):
       seed: of the random starts.
 
     Raises:
-      RuntimeError: the dm_control task needs composer's hooks within a control step,
-        so that it cannot be stepped in one call.
+      RuntimeError: the dm_control task has hooks that only composer calls, so that it
+        cannot be stepped without it.
     """
     self.task = task
-    self._composer: composer.Environment = manipulation.load(task.environment, seed)
+    self._composer: simulator.composer.Environment = simulator.manipulation.load(
+      task.environment, seed
+    )
     self._composer.reset()
     self._random_state = np.random.RandomState(seed)
     composer_task = self._composer.task
-    for entity in composer_task.root_entity.iter_entities():
-      for hook in _SUBSTEP_HOOKS:
-        if getattr(type(entity), hook) is not getattr(composer.Entity, hook):
-          raise RuntimeError(f'{task.environment}: {entity} has a {hook} hook')
-    for hook in ('before_substep', 'after_substep', 'after_step'):
-      if getattr(type(composer_task), hook) is not getattr(composer.Task, hook):
-        raise RuntimeError(f'{task.environment}: the task has a {hook} hook')
+    _refuse_hooks(task.environment, composer_task)
     # Not the proxy that composer hands out: this object lives as long as we do.
     self.physics = self._composer._physics
     self._model, self._data = self.physics.model.ptr, self.physics.data.ptr
@@ -211,3 +208,16 @@ class ManipulationEnvironment(dm_env.Environment):
   def close(self) -> None:
     """Frees the model."""
     self._composer.close()
+
+
+def _refuse_hooks(name: str, task: simulator.composer.Task) -> None:
+  for owner, base, hooks in (
+    (task, simulator.composer.Task, _TASK_HOOKS),
+    *(
+      (entity, simulator.composer.Entity, _ENTITY_HOOKS)
+      for entity in task.root_entity.iter_entities()
+    ),
+  ):
+    for hook in hooks:
+      if getattr(type(owner), hook) is not getattr(base, hook):
+        raise RuntimeError(f'{name}: {type(owner).__name__} has a hook {hook}')

@@ -1,0 +1,270 @@
+"""Environment steps per CPU second of our actor, of bare physics, and of Acme's actor.
+
+    python -m benchmarks.actor --run-dir runs/lift_brick
+
+All of an actor counts: policy, physics, reward and writes to a Reverb server in another
+process. The bare physics is `mj_step(model, data, 20)` through the very states and
+actions of our actor's round. Acme's is EnvironmentLoop, FeedForwardActor and
+NStepTransitionAdder on dm_control's own environment, with the same policy network.
+"""
+
+import dataclasses
+import functools
+import os
+import sys
+import tempfile
+import threading
+import time
+from typing import Any
+
+from benchmarks import common
+
+common.limit_threads()
+
+import acme
+from acme import specs
+from acme import wrappers
+from acme.adders import reverb as acme_adders
+from acme.agents.tf import actors as acme_actors
+from acme.tf import networks as acme_networks
+from acme.tf import utils as acme_utils
+from acme.utils import counting
+from acme.utils import loggers
+from dm_control import manipulation
+import dm_env
+import mujoco
+import numpy as np
+import reverb
+import sonnet as snt
+import tensorflow as tf
+import tyro
+
+from agents import actors
+from agents import builder
+from agents import parameters
+from envs import observations
+from envs import stepping
+from envs import tasks
+from metamimic import config as config_lib
+from metamimic import policy as policy_lib
+from metamimic.demonstrations import storage
+from metamimic.networks import policies
+
+OURS, RAW, ACME = 'ours', 'mj_step', 'acme'
+_ACME_TABLE = 'acme'
+_SUBSTEPS = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+  """Measures environment steps per CPU second."""
+
+  demonstrations: str = 'data/lift_brick.hdf5'
+  """File of lift demonstrations to follow."""
+  run_dir: str = ''
+  """Run whose policy acts; empty: an untrained one, which loses track at once and so
+  spends its time on resets."""
+  rounds: int = 5
+  """Turns of each arm."""
+  steps: int = 2000
+  """Environment steps in a turn."""
+  output: str = f'{common.RESULTS}/benchmark_actor.csv'
+  """File of the results."""
+
+
+class _Recorder:
+  """An environment that keeps what is done to it."""
+
+  def __init__(self, environment: stepping.ManipulationEnvironment):
+    self._environment = environment
+    self.states: list[np.ndarray] = []
+    self.actions: list[list[np.ndarray]] = []
+
+  def __getattr__(self, name: str) -> Any:
+    return getattr(self._environment, name)
+
+  def begin(self) -> None:
+    """Forgets what was kept, and begins with the present state."""
+    self.states, self.actions = [self._environment.get_state()], [[]]
+
+  def set_state(self, state: np.ndarray) -> dict[str, np.ndarray]:
+    self.states.append(state)
+    self.actions.append([])
+    return self._environment.set_state(state)
+
+  def advance(self, action: np.ndarray) -> dict[str, np.ndarray]:
+    self.actions[-1].append(action)
+    return self._environment.advance(action)
+
+
+class _Ours:
+  """Our actor as a node of a run has it."""
+
+  def __init__(self, actor: actors.ImitationActor, steps: int):
+    self._actor = actor
+    self._steps = steps
+    self.recorders = [_Recorder(e.environment) for e in actor.environments]
+    for environment, recorder in zip(actor.environments, self.recorders, strict=True):
+      environment.environment = recorder  # type: ignore[assignment]
+    actor.run(1)
+
+  def __call__(self) -> tuple[float, float]:
+    for recorder in self.recorders:
+      recorder.begin()
+    begun = time.process_time()
+    self._actor.run(self._steps)
+    seconds = time.process_time() - begun
+    return sum(len(a) for r in self.recorders for a in r.actions), seconds
+
+
+def raw(ours: _Ours, physics: stepping.ManipulationEnvironment) -> tuple[float, float]:
+  """Steps the physics through what our actor did last; starts of episodes are free."""
+  model, data = physics.physics.model.ptr, physics.physics.data.ptr
+  limits, seconds, steps = physics.scene.velocity_limits, 0.0, 0
+  for recorder in ours.recorders:
+    for state, actions in zip(recorder.states, recorder.actions, strict=True):
+      physics.set_state(state)
+      controls = [np.clip(a, -1, 1) * limits for a in actions]
+      begun = time.process_time()
+      for control in controls:
+        data.ctrl[:] = control
+        mujoco.mj_step(model, data, _SUBSTEPS)
+      seconds += time.process_time() - begun
+      steps += len(actions)
+    if not np.array_equal(data.qpos, recorder.physics.data.qpos):
+      raise RuntimeError('the bare physics took another course than our actor')
+  return steps, seconds
+
+
+class NStepTransitionAdder(acme_adders.NStepTransitionAdder):
+  """Acme's, with a writer as Reverb 0.11 makes it."""
+
+  @property
+  def _writer(self) -> reverb.TrajectoryWriter:
+    if self._ReverbAdder__writer is None:
+      self._ReverbAdder__writer = self._client.trajectory_writer(
+        num_keep_alive_refs=self._max_sequence_length
+      )
+      self._writer_created_timestamp = time.time()
+    return self._ReverbAdder__writer
+
+
+def acme_environment() -> dm_env.Environment:
+  """Returns dm_control's own lift_brick, wrapped as Acme's examples do."""
+  environment = manipulation.load(tasks.get('lift_brick').environment, seed=0)
+  environment = wrappers.CanonicalSpecWrapper(environment, clip=True)
+  return wrappers.SinglePrecisionWrapper(environment)
+
+
+def acme_loop(
+  environment: dm_env.Environment, client: reverb.Client, config: config_lib.Config
+) -> acme.EnvironmentLoop:
+  """Returns Acme's loop with a policy of our sizes."""
+  spec = acme.make_environment_spec(environment)
+  network = snt.Sequential(
+    [
+      acme_utils.batch_concat,
+      policies.PolicyNetwork(policy_lib.NUM_ACTIONS, config.network),
+      acme_networks.ClippedGaussian(config.actor.sigma),
+      acme_networks.ClipToSpec(spec.actions),
+    ]
+  )
+  acme_utils.create_variables(network, [spec.observations])
+  adder = NStepTransitionAdder(
+    client,
+    config.d4pg.n_step,
+    config.d4pg.discount,
+    priority_fns={_ACME_TABLE: None},
+  )
+  return acme.EnvironmentLoop(
+    environment,
+    acme_actors.FeedForwardActor(network, adder),
+    counter=counting.Counter(),
+    logger=loggers.NoOpLogger(),
+  )
+
+
+def _tables(
+  config: config_lib.Config, run_dir: str, signature: Any
+) -> list[reverb.Table]:
+  """Both actors' tables, and ours of parameters; nothing throttles an insert."""
+  free = functools.partial(reverb.rate_limiters.MinSize, 1)
+  experience, published = builder.make(config, run_dir, threading.Event()).replay_tables()
+  acme_table = reverb.Table(
+    _ACME_TABLE,
+    sampler=reverb.selectors.Uniform(),
+    remover=reverb.selectors.Fifo(),
+    max_size=config.replay.max_size,
+    rate_limiter=free(),
+    signature=signature,
+  )
+  return [experience.replace(rate_limiter=free()), published, acme_table]
+
+
+def _config(arguments: Arguments) -> config_lib.Config:
+  config = config_lib.LAPTOP
+  if arguments.run_dir:
+    config = config_lib.load(os.path.join(arguments.run_dir, 'config.json'))
+  evaluation = dataclasses.replace(config.evaluation, videos=0)
+  return dataclasses.replace(
+    config,
+    demonstrations=os.path.abspath(arguments.demonstrations),
+    actor=dataclasses.replace(config.actor, random_steps=0),
+    evaluation=evaluation,
+  )
+
+
+def _publish(client: reverb.Client, config: config_lib.Config, run_dir: str) -> None:
+  if run_dir:
+    policy = policy_lib.load(run_dir).policy
+  else:
+    demonstrations = storage.load(config.demonstrations)
+    layout = observations.Layout(tasks.get(demonstrations.task).objects)
+    policy = policy_lib.create(layout, config, demonstrations)
+  parameters.publish(client, policy.variables, parameters.Progress(0, False))
+
+
+def _run(loop: acme.EnvironmentLoop, steps: int) -> int:
+  done = 0
+  while done < steps:
+    done += loop.run_episode()['episode_length']
+  return done
+
+
+def main(arguments: Arguments) -> int:
+  """Measures, writes and prints; returns the exit status."""
+  tf.config.threading.set_intra_op_parallelism_threads(1)
+  tf.config.threading.set_inter_op_parallelism_threads(1)
+  config = _config(arguments)
+  environment = acme_environment()
+  signature = NStepTransitionAdder.signature(acme.make_environment_spec(environment))
+  with tempfile.TemporaryDirectory() as run_dir:
+    builder.prepare(config, run_dir)
+    make_tables = functools.partial(_tables, config, run_dir, signature)
+    with common.server(make_tables) as address:
+      client = reverb.Client(address)
+      _publish(client, config, arguments.run_dir)
+      made = builder.make(config, run_dir, threading.Event())
+      ours = _Ours(made.actor(client, 0), arguments.steps)
+      loop = acme_loop(environment, client, config)
+      measurements = common.measure(
+        {
+          OURS: ours,
+          RAW: functools.partial(raw, ours, tasks.load('lift_brick', seed=0)),
+          ACME: common.timed(functools.partial(_run, loop, arguments.steps)),
+        },
+        arguments.rounds,
+      )
+  common.write(arguments.output, common.rows(measurements))
+  for arm, rate in common.medians(measurements).items():
+    print(f'{arm}: {rate:.0f} steps per CPU second')
+  return common.report(
+    [
+      common.Bar('actor / mj_step', common.ratio(measurements, OURS, RAW), 0.6),
+      common.Bar("actor / Acme's", common.ratio(measurements, OURS, ACME), 2.5),
+    ]
+  )
+
+
+if __name__ == '__main__':
+  sys.exit(main(tyro.cli(Arguments, description=__doc__)))

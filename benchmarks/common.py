@@ -1,0 +1,221 @@
+"""What the benchmarks share: measuring side by side, servers, results."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
+import csv
+import dataclasses
+from importlib import metadata
+import multiprocessing
+from multiprocessing import connection
+import os
+import pathlib
+import platform
+import statistics
+import time
+from typing import Any
+
+from launch_configs import loopback
+
+RESULTS = 'results'
+"""Folder of the results, in the working directory."""
+
+_THREAD_LIMITS = (
+  'OMP_NUM_THREADS',
+  'OPENBLAS_NUM_THREADS',
+  'MKL_NUM_THREADS',
+  'TF_NUM_INTRAOP_THREADS',
+  'TF_NUM_INTEROP_THREADS',
+)
+_PACKAGES = ('tensorflow-cpu', 'dm-reverb', 'dm-acme', 'dm-control', 'mujoco', 'numpy')
+_CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
+
+Arm = Callable[[], tuple[float, float]]
+"""Does a piece of work; returns how much it was, and the CPU seconds it took."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+  """One arm in one round."""
+
+  round: int
+  arm: str
+  amount: float
+  """Of work done, in the benchmark's unit."""
+  cpu_seconds: float
+  """Of the measured process, all of its threads."""
+
+  @property
+  def rate(self) -> float:
+    """Work per CPU second."""
+    return self.amount / self.cpu_seconds
+
+
+@dataclasses.dataclass(frozen=True)
+class Bar:
+  """A ratio, and what it must reach."""
+
+  name: str
+  ratio: float
+  bar: float
+  is_lower_bound: bool = False
+  """The ratio is at least this; how much more was not waited for."""
+
+
+def limit_threads() -> None:
+  """Gives this process and its children one thread a library, as nodes of a run have.
+
+  To be called before TensorFlow and NumPy are imported.
+  """
+  os.environ.update(dict.fromkeys(_THREAD_LIMITS, '1'))
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  os.environ['CUDA_VISIBLE_DEVICES'] = ''
+
+
+def timed(work: Callable[[], float]) -> Arm:
+  """Returns an arm of which everything counts.
+
+  Args:
+    work: returns how much it did.
+  """
+
+  def arm() -> tuple[float, float]:
+    begun = time.process_time()
+    amount = work()
+    return amount, time.process_time() - begun
+
+  return arm
+
+
+def measure(arms: Mapping[str, Arm], rounds: int) -> list[Measurement]:
+  """Runs the arms in turn, round after round, and prints what comes.
+
+  What else runs on the machine then slows all of them alike. The first turn of each is
+  not counted: it compiles, and fills caches.
+
+  Args:
+    arms: by name.
+    rounds: turns of each arm that count.
+  """
+  measurements = []
+  for number in range(rounds + 1):
+    for name, arm in arms.items():
+      measurement = Measurement(number, name, *arm())
+      if number:
+        measurements.append(measurement)
+        print(f'round {number}: {name} {measurement.rate:.1f}', flush=True)
+  return measurements
+
+
+def medians(measurements: Sequence[Measurement]) -> dict[str, float]:
+  """Returns each arm's median rate."""
+  rates: dict[str, list[float]] = {}
+  for m in measurements:
+    rates.setdefault(m.arm, []).append(m.rate)
+  return {arm: statistics.median(values) for arm, values in rates.items()}
+
+
+def ratio(measurements: Sequence[Measurement], arm: str, other: str) -> float:
+  """Returns the median, over rounds, of how many times as fast as `other` `arm` is."""
+  rates = {(m.round, m.arm): m.rate for m in measurements}
+  rounds = {m.round for m in measurements}
+  return statistics.median(rates[r, arm] / rates[r, other] for r in rounds)
+
+
+def report(bars: Sequence[Bar]) -> int:
+  """Prints the ratios beside their bars; returns the exit status, 1 for a miss."""
+  for bar in bars:
+    verdict = 'reached' if bar.ratio >= bar.bar else 'MISSED'
+    least = 'at least ' if bar.is_lower_bound else ''
+    print(f'{bar.name}: {least}{bar.ratio:.2f} (bar {bar.bar:g}: {verdict})')
+  return int(any(bar.ratio < bar.bar for bar in bars))
+
+
+def machine() -> dict[str, str]:
+  """Returns what the measurements were made on."""
+  info = {
+    'date': time.strftime('%Y-%m-%d %H:%M'),
+    'cpu': _processor(),
+    'cores': str(len(os.sched_getaffinity(0))),
+    'load': f'{os.getloadavg()[0]:.1f}',
+    'python': platform.python_version(),
+  }
+  return info | {name: metadata.version(name) for name in _PACKAGES}
+
+
+def _processor() -> str:
+  with contextlib.suppress(OSError), open('/proc/cpuinfo') as f:
+    for line in f:
+      if line.startswith('model name'):
+        return line.partition(':')[2].strip()
+  return platform.processor() or platform.machine()
+
+
+def rows(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
+  """Returns a row for each measurement."""
+  return [
+    dataclasses.asdict(m) | {'per_cpu_second': f'{m.rate:.2f}'} for m in measurements
+  ]
+
+
+def write(path: str, rows_: Sequence[Mapping[str, Any]]) -> None:
+  """Writes rows to a CSV file, each with the machine's columns, and says so.
+
+  Args:
+    path: the file; its folder is made if need be. It is replaced once all is written.
+    rows_: with the same columns.
+  """
+  os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+  info = machine()
+  with open(path + '.tmp', 'w', newline='') as f:
+    writer = csv.DictWriter(f, [*rows_[0], *info])
+    writer.writeheader()
+    writer.writerows({**row, **info} for row in rows_)
+  os.replace(path + '.tmp', path)
+  print(f'{path}: {len(rows_)} rows')
+
+
+@contextlib.contextmanager
+def server(make_tables: Callable[[], Sequence[Any]]) -> Iterator[str]:
+  """Serves Reverb tables from another process, on loopback; yields its address.
+
+  Args:
+    make_tables: called there, so it must be possible to pickle it.
+
+  Raises:
+    RuntimeError: the server did not start; why is on its standard error.
+  """
+  library = loopback.build_library(_CHECKOUT / 'build')
+  context = multiprocessing.get_context('spawn')
+  ours, theirs = context.Pipe()
+  preloaded = os.environ.get('LD_PRELOAD')
+  os.environ['LD_PRELOAD'] = f'{library} {preloaded or ""}'.strip()
+  try:
+    process = context.Process(target=_serve, args=(make_tables, theirs))
+    process.start()
+  finally:
+    if preloaded is None:
+      del os.environ['LD_PRELOAD']
+    else:
+      os.environ['LD_PRELOAD'] = preloaded
+  theirs.close()
+  try:
+    yield f'{loopback.HOST}:{ours.recv()}'
+  except EOFError as e:
+    raise RuntimeError('the Reverb server ended before it was ready') from e
+  finally:
+    ours.close()
+    process.join(10)
+    process.kill()
+
+
+def _serve(
+  make_tables: Callable[[], Sequence[Any]], parent: connection.Connection
+) -> None:
+  import reverb
+
+  running = reverb.Server(make_tables())
+  parent.send(running.port)
+  # Until the other end is closed, or its process has died.
+  with contextlib.suppress(EOFError):
+    parent.recv()
+  os._exit(0)

@@ -1,0 +1,359 @@
+"""Tests of agents.d4pg.learning, beside Acme's own D4PG learner."""
+
+from collections.abc import Iterator
+import dataclasses
+from typing import Any
+
+from acme import types as acme_types
+from acme.agents.tf.d4pg import learning as acme_learning
+from acme.tf import losses as acme_losses
+from acme.utils import loggers
+import numpy as np
+import pytest
+import reverb
+import sonnet as snt
+import tensorflow as tf
+import tree
+
+from agents.d4pg import learning
+from metamimic import config as config_lib
+from metamimic.networks import critics
+from metamimic.networks import policies
+
+FEATURES, ACTIONS, BATCH = 7, 3, 16
+RATE = 1e-3
+NETWORK = config_lib.NetworkConfig(policy_width=16, critic_width=16)
+# What Acme's learner does: one step, copies as targets.
+LIKE_ACME = config_lib.D4PGConfig(
+  discount=0.9,
+  n_step=1,
+  num_atoms=11,
+  batch_size=BATCH,
+  policy_learning_rate=RATE,
+  critic_learning_rate=RATE,
+  target_update_rate=1.0,
+  target_update_period=1,
+  steps_per_call=1,
+)
+CLIPPED = dataclasses.replace(LIKE_ACME, action_gradient_clip=1.0, gradient_clip=40.0)
+
+
+@dataclasses.dataclass
+class Networks:
+  """Policy, critic and their targets."""
+
+  policy: snt.Module
+  critic: snt.Module
+  target_policy: snt.Module
+  target_critic: snt.Module
+
+  def weights(self, *names: str) -> list[np.ndarray]:
+    """Returns copies of the weights of these networks, of all unless named."""
+    names = names or tuple(f.name for f in dataclasses.fields(self))
+    return [v.numpy() for name in names for v in getattr(self, name).variables]
+
+
+def _networks(seed: int, gain: float = 1.0) -> Networks:
+  """Returns networks with the weights of this seed; `gain` makes gradients large."""
+
+  def pair() -> tuple[snt.Module, snt.Module]:
+    policy = policies.PolicyNetwork(ACTIONS, NETWORK)
+    policy(tf.zeros([1, FEATURES]))
+    critic = critics.CriticNetwork(
+      NETWORK, LIKE_ACME.num_atoms, LIKE_ACME.v_min, LIKE_ACME.v_max
+    )
+    critic(tf.zeros([1, FEATURES]), tf.zeros([1, ACTIONS]))
+    return policy, critic
+
+  networks = Networks(*pair(), *pair())
+  rng = np.random.default_rng(seed)
+  for variable in (*networks.policy.variables, *networks.critic.variables):
+    scale = gain / np.sqrt(variable.shape[0]) if len(variable.shape) == 2 else 0.1
+    start = 1.0 if 'scale' in variable.name else 0.0
+    variable.assign(start + scale * rng.standard_normal(variable.shape))
+  return networks
+
+
+def _batches(
+  seed: int, count: int, n: int = 1, size: int = BATCH, same: bool = False
+) -> list[dict[str, Any]]:
+  """Returns transitions; `same`: the next observation is the observation."""
+  rng = np.random.default_rng(seed)
+  batches = []
+  for _ in range(count):
+    now, after = rng.standard_normal((2, size, FEATURES)).astype(np.float32)
+    batches.append(
+      {
+        'observation': now,
+        'next_observation': now if same else after,
+        'action': rng.uniform(-1, 1, (size, ACTIONS)).astype(np.float32),
+        'reward': {'imitation': rng.uniform(0, 2, (size, n)).astype(np.float32)},
+        'discount': {'imitation': rng.choice([0, 1], (size, n)).astype(np.float32)},
+        'real': np.ones((size, n), np.float32),
+      }
+    )
+  return tree.map_structure(tf.constant, batches)
+
+
+def _learner(
+  networks: Networks, batches: Iterator[Any], config: config_lib.D4PGConfig
+) -> learning.D4PGLearner:
+  return learning.D4PGLearner(
+    lambda observation: observation,
+    networks.policy,
+    networks.critic,
+    networks.target_policy,
+    networks.target_critic,
+    tf.linspace(config.v_min, config.v_max, config.num_atoms),
+    batches,
+    lambda batch: batch,
+    config,
+    reward='imitation',
+  )
+
+
+def _step(
+  networks: Networks, batches: list[Any], config: config_lib.D4PGConfig
+) -> list[dict[str, float]]:
+  learner = _learner(networks, iter(batches), config)
+  return [learner.step() for _ in batches]
+
+
+def _step_acme(networks: Networks, batches: list[Any], clipping: bool) -> list[Any]:
+  """Lets Acme's learner take the same batches; returns its losses."""
+  stacked = tree.map_structure(lambda *parts: tf.stack(parts), *batches)
+  transitions = acme_types.Transition(
+    observation=stacked['observation'],
+    action=stacked['action'],
+    reward=stacked['reward']['imitation'][..., 0],
+    discount=stacked['discount']['imitation'][..., 0],
+    next_observation=stacked['next_observation'],
+  )
+  # One of TensorFlow's own iterators: the step is a graph, and a Python one would give
+  # it its first batch for ever.
+  dataset = tf.data.Dataset.from_tensor_slices(transitions)
+  samples = dataset.map(lambda t: reverb.ReplaySample(info=(), data=t))
+  logger = loggers.InMemoryLogger()
+  learner = acme_learning.D4PGLearner(
+    networks.policy,
+    networks.critic,
+    networks.target_policy,
+    networks.target_critic,
+    discount=LIKE_ACME.discount,
+    target_update_period=1,
+    dataset_iterator=iter(samples),
+    policy_optimizer=snt.optimizers.Adam(RATE),
+    critic_optimizer=snt.optimizers.Adam(RATE),
+    clipping=clipping,
+    logger=logger,
+    checkpoint=False,
+  )
+  for _ in batches:
+    learner.step()
+  return list(logger.data)
+
+
+def _assert_close(a: list[np.ndarray], b: list[np.ndarray]) -> None:
+  for x, y in zip(a, b, strict=True):
+    np.testing.assert_allclose(x, y, rtol=0, atol=1e-5)
+
+
+def _distance(a: list[np.ndarray], b: list[np.ndarray]) -> float:
+  return max(np.abs(x - y).max() for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize(
+  ('config', 'gain'), [(LIKE_ACME, 1.0), (CLIPPED, 30.0)], ids=['plain', 'clipped']
+)
+def test_agrees_with_acme_where_next_observation_is_the_observation(
+  config: config_lib.D4PGConfig, gain: float
+) -> None:
+  ours, acmes, start = (_networks(0, gain) for _ in range(3))
+  batches = _batches(1, 3, same=True)
+  metrics = _step(ours, batches, config)
+  reported = _step_acme(acmes, batches, clipping=config.gradient_clip > 0)
+  for names in (('policy',), ('critic',)):
+    _assert_close(ours.weights(*names), acmes.weights(*names))
+    assert _distance(ours.weights(*names), start.weights(*names)) > 2 * RATE
+  for mine, theirs in zip(metrics, reported, strict=True):
+    np.testing.assert_allclose(
+      mine['critic_loss'], theirs['critic_loss'].numpy(), rtol=1e-5
+    )
+
+
+def test_clipping_makes_a_difference_there() -> None:
+  clipped, plain = _networks(0, 30.0), _networks(0, 30.0)
+  batches = _batches(1, 3, same=True)
+  _step(clipped, batches, CLIPPED)
+  _step(plain, batches, LIKE_ACME)
+  for name in ('policy', 'critic'):
+    assert _distance(clipped.weights(name), plain.weights(name)) > 1e-4
+
+
+def test_acme_copies_targets_before_the_step_and_we_after_it() -> None:
+  ours, acmes = _networks(0), _networks(0)
+  batches = _batches(1, 2, same=True)
+  _step(ours, batches, LIKE_ACME)
+  _step_acme(acmes, batches, clipping=False)
+  for online, target in (('policy', 'target_policy'), ('critic', 'target_critic')):
+    assert _distance(ours.weights(online), ours.weights(target)) == 0
+    assert _distance(acmes.weights(online), acmes.weights(target)) > RATE / 2
+  # Acme's are one step old: those that its second update bootstrapped from.
+  earlier = _networks(0)
+  _step(earlier, batches[:1], LIKE_ACME)
+  targets = ('target_policy', 'target_critic')
+  _assert_close(acmes.weights(*targets), earlier.weights(*targets))
+
+
+def _policy_after(networks: Networks, observation: tf.Tensor) -> list[np.ndarray]:
+  """Returns the policy after one update with Acme's loss at this observation."""
+  policy = networks.policy
+  with tf.GradientTape(persistent=True) as tape:
+    action = policy(observation)
+    value = networks.critic(observation, action).mean()
+    loss = tf.reduce_mean(acme_losses.dpg(value, action, tape))
+  variables = policy.trainable_variables
+  snt.optimizers.Adam(RATE).apply(tape.gradient(loss, variables), variables)
+  return networks.weights('policy')
+
+
+def test_policy_gradient_is_taken_at_the_observation_and_by_acme_at_the_next() -> None:
+  ours, acmes = _networks(0), _networks(0)
+  batches = _batches(2, 1)
+  _step(ours, batches, LIKE_ACME)
+  _step_acme(acmes, batches, clipping=False)
+  _assert_close(ours.weights('critic'), acmes.weights('critic'))
+  assert _distance(ours.weights('policy'), acmes.weights('policy')) > RATE
+  here = _policy_after(_networks(0), batches[0]['observation'])
+  _assert_close(ours.weights('policy'), here)
+  following = _policy_after(_networks(0), batches[0]['next_observation'])
+  _assert_close(acmes.weights('policy'), following)
+
+
+def test_policy_loss_is_minus_the_mean_value() -> None:
+  networks = _networks(3)
+  batch = _batches(3, 1)[0]
+  policy, critic = networks.policy, networks.critic
+  value = critic(batch['observation'], policy(batch['observation'])).mean()
+  expected = -tf.reduce_mean(value).numpy()
+  metrics = _step(networks, [batch], LIKE_ACME)[0]
+  np.testing.assert_allclose(metrics['policy_loss'], expected, rtol=1e-5)
+
+
+def test_k_updates_in_a_call_are_k_calls_of_one() -> None:
+  k, n = 4, 3
+  config = dataclasses.replace(
+    LIKE_ACME, n_step=n, target_update_rate=0.1, target_update_period=2
+  )
+  batches = _batches(4, k, n=n)
+  apart, together = _networks(0), _networks(0)
+  metrics = _step(apart, batches, config)
+  joined = tree.map_structure(lambda *parts: tf.concat(parts, 0), *batches)
+  learner = _learner(
+    together, iter([joined]), dataclasses.replace(config, steps_per_call=k)
+  )
+  mean = learner.step()
+  assert learner.num_steps == k
+  for a, b in zip(apart.weights(), together.weights(), strict=True):
+    np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+  for name, value in mean.items():
+    np.testing.assert_allclose(value, np.mean([m[name] for m in metrics]), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ('rate', 'period', 'moves'),
+  [(0.25, 1, [True] * 4), (0.25, 3, [False, False, True, False]), (1.0, 2, [0, 1] * 2)],
+)
+def test_targets_follow_at_their_rate_and_period(
+  rate: float, period: int, moves: list[bool]
+) -> None:
+  config = dataclasses.replace(
+    LIKE_ACME, target_update_rate=rate, target_update_period=period
+  )
+  networks = _networks(0)
+  online, target = ('policy', 'critic'), ('target_policy', 'target_critic')
+  learner = _learner(networks, iter(_batches(5, len(moves))), config)
+  # A new learner's targets are copies.
+  assert _distance(networks.weights(*online), networks.weights(*target)) == 0
+  for moved in moves:
+    before = networks.weights(*target)
+    learner.step()
+    after = networks.weights(*online)
+    expected = [
+      t + rate * (o - t) if moved else t for t, o in zip(before, after, strict=True)
+    ]
+    for x, y in zip(networks.weights(*target), expected, strict=True):
+      np.testing.assert_allclose(x, y, rtol=0, atol=1e-7)
+
+
+def test_restored_learner_goes_on_bit_for_bit(tmp_path: Any) -> None:
+  config = dataclasses.replace(LIKE_ACME, target_update_rate=0.1)
+  batches = _batches(6, 6)
+  networks = _networks(0)
+  learner = _learner(networks, iter(batches), config)
+  for _ in range(3):
+    learner.step()
+  path = tf.train.Checkpoint(**learner.state).save(str(tmp_path / 'checkpoint'))
+  fresh = _networks(1)
+  resumed = _learner(fresh, iter(batches[3:]), config)
+  tf.train.Checkpoint(**resumed.state).restore(path).assert_consumed()
+  assert resumed.num_steps == 3
+  for _ in range(3):
+    assert learner.step() == resumed.step()
+  assert resumed.num_steps == 6
+  for a, b in zip(_everything(learner), _everything(resumed), strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+def _everything(learner: learning.D4PGLearner) -> list[np.ndarray]:
+  """Returns all that a learner holds, the slots of the optimisers included."""
+  found = []
+  for value in learner.state.values():
+    variables = value.variables if hasattr(value, 'variables') else [value]
+    found += [v.numpy() for v in tree.flatten(variables)]
+  slots = sum(
+    len(o.m) + len(o.v)
+    for name, o in learner.state.items()
+    if name.endswith('optimizer')
+  )
+  assert slots == 2 * sum(
+    len(learner.state[name].trainable_variables) for name in ('policy', 'critic')
+  )
+  return found
+
+
+def test_learns_to_choose_actions() -> None:
+  """Single steps: the reward is how near an action is to a function of what is seen."""
+  rng = np.random.default_rng(0)
+  matrix = rng.normal(0, 0.3, (FEATURES, ACTIONS)).astype(np.float32)
+
+  def reward(seen: np.ndarray, action: np.ndarray) -> np.ndarray:
+    return np.exp(-2 * ((action - np.tanh(seen @ matrix)) ** 2).sum(-1))
+
+  calls, steps = 40, 10
+  size = 64 * steps
+
+  def batches() -> Iterator[Any]:
+    while True:
+      batch = _batches(int(rng.integers(2**31)), 1, size=size)[0]
+      values = reward(batch['observation'].numpy(), batch['action'].numpy())
+      batch['reward']['imitation'] = tf.constant(values[:, None])
+      batch['discount']['imitation'] = tf.zeros([size, 1])
+      yield batch
+
+  config = dataclasses.replace(
+    LIKE_ACME, batch_size=64, steps_per_call=steps, v_max=1.0
+  )
+  networks = _networks(0, gain=0.1)
+  networks.critic._atoms = tf.linspace(0.0, 1.0, LIKE_ACME.num_atoms)
+  seen = rng.standard_normal((500, FEATURES)).astype(np.float32)
+
+  def performance() -> float:
+    return float(reward(seen, networks.policy(seen).numpy()).mean())
+
+  before = performance()
+  learner = _learner(networks, batches(), config)
+  metrics = [learner.step() for _ in range(calls)]
+  print(f'reward {before:.3f} -> {performance():.3f}, {metrics[0]} -> {metrics[-1]}')
+  assert performance() > before + 0.2
+  assert metrics[-1]['critic_loss'] < metrics[0]['critic_loss'] - 0.2

@@ -1,0 +1,225 @@
+"""Tests of envs.stepping: the same physics as dm_control's, and the same again."""
+
+import subprocess
+import sys
+
+import mujoco
+import numpy as np
+import pytest
+
+from envs import simulator
+from envs import stepping
+from envs import tasks
+from tests.envs import conftest
+
+_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+_ZERO = np.zeros(9, np.float32)
+
+
+def _actions(num_steps: int) -> np.ndarray:
+  """Returns jerky movements, some of them beyond the limits, (num_steps, 9)."""
+  rng = np.random.default_rng(0)
+  return rng.uniform(-1.3, 1.3, (num_steps, 9)).astype(np.float32)
+
+
+def _collide(env: stepping.ManipulationEnvironment, place: conftest.Place) -> None:
+  """Starts an episode with objects that fall on the hand, on each other, on the table.
+
+  Contacts are what the solver's warm start matters to.
+  """
+  env.reset(seed=5)
+  for i, name in enumerate(env.layout.objects):
+    above_hand = env.scene.pinch_position + [0.0, 0.0, 0.05 + 0.1 * i]
+    place(env, name, above_hand, np.array([0.8, 0.6, 0.0, 0.0]))
+
+
+def _record(
+  env: stepping.ManipulationEnvironment, actions: np.ndarray
+) -> tuple[list[dict[str, np.ndarray]], list[np.ndarray]]:
+  observations, states = [env.scene.observe()], [env.get_state()]
+  for action in actions:
+    observations.append(env.advance(action))
+    states.append(env.get_state())
+  return observations, states
+
+
+def _assert_replays(
+  env: stepping.ManipulationEnvironment,
+  start: int,
+  actions: np.ndarray,
+  observations: list[dict[str, np.ndarray]],
+  states: list[np.ndarray],
+) -> None:
+  seen = [env.set_state(states[start])]
+  np.testing.assert_array_equal(env.get_state(), states[start])
+  for step in range(start, len(actions)):
+    seen.append(env.advance(actions[step]))
+    np.testing.assert_array_equal(env.get_state(), states[step + 1])
+  for there, then in zip(seen, observations[start:], strict=True):
+    for group in then:
+      np.testing.assert_array_equal(there[group], then[group])
+
+
+def test_an_episode_replays_bit_for_bit_from_any_step(
+  env: stepping.ManipulationEnvironment, place: conftest.Place
+) -> None:
+  _collide(env, place)
+  actions = _actions(40)
+  observations, states = _record(env, actions)
+  assert env.physics.data.ncon > 0
+  for start in reversed(range(len(actions) + 1)):
+    _assert_replays(env, start, actions, observations, states)
+
+
+def test_an_episode_replays_bit_for_bit_in_another_environment(
+  env: stepping.ManipulationEnvironment, place: conftest.Place
+) -> None:
+  _collide(env, place)
+  actions = _actions(40)
+  observations, states = _record(env, actions)
+  other = tasks.load(env.task.name, seed=99)
+  other.reset()
+  other.advance(actions[0])
+  for start in (0, 17):
+    _assert_replays(other, start, actions, observations, states)
+
+
+def test_steps_are_those_of_composer(
+  env: stepping.ManipulationEnvironment, place: conftest.Place
+) -> None:
+  _collide(env, place)
+  actions = _actions(100)
+  _, states = _record(env, actions)
+  composer = simulator.manipulation.load(env.task.environment, seed=1)
+  composer.reset()
+  model, data = composer.physics.model.ptr, composer.physics.data.ptr
+  mujoco.mj_setState(model, data, states[0], _STATE)
+  mujoco.mj_forward(model, data)
+  mujoco.mj_setState(model, data, states[0], _STATE)
+  state = np.empty_like(states[0])
+  for action, expected in zip(actions, states[1:], strict=True):
+    composer.step(np.clip(action, -1, 1) * composer.action_spec().maximum)
+    mujoco.mj_getState(model, data, state, _STATE)
+    np.testing.assert_array_equal(state, expected)
+
+
+def test_starts_are_those_of_composer(env: stepping.ManipulationEnvironment) -> None:
+  composer = env._composer
+  env.reset(seed=4)
+  state = env.get_state()
+  with composer.physics.reset_context():
+    composer._hooks.initialize_episode(composer.physics, np.random.RandomState(4))
+  np.testing.assert_array_equal(env.get_state(), state)
+
+
+def test_a_step_is_40_milliseconds(lift: stepping.ManipulationEnvironment) -> None:
+  lift.reset()
+  before = lift.physics.data.time
+  lift.advance(_ZERO)
+  assert lift.physics.data.time - before == pytest.approx(0.04, abs=1e-12)
+
+
+def test_actions_are_clipped_joint_velocities(
+  lift: stepping.ManipulationEnvironment,
+) -> None:
+  lift.reset()
+  lift.advance(np.array([0.5, -0.5, 2.0, -2.0, 0.0, 1.0, 1.0, -1.0, 0.1]))
+  limits = lift.scene.velocity_limits
+  np.testing.assert_array_equal(
+    lift.physics.data.ctrl, limits * [0.5, -0.5, 1, -1, 0, 1, 1, -1, 0.1]
+  )
+
+
+def _hook(self: object, *args: object) -> None:
+  """Stands for a hook that does something."""
+
+
+@pytest.mark.parametrize('hook', stepping._ENTITY_HOOKS)
+def test_an_entity_that_needs_composer_is_refused(
+  lift: stepping.ManipulationEnvironment, monkeypatch: pytest.MonkeyPatch, hook: str
+) -> None:
+  entity = type(lift._composer.task.hand)
+  monkeypatch.setattr(entity, hook, _hook, raising=False)
+  message = f'^lift_brick_features: {entity.__name__} has a hook {hook}$'
+  with pytest.raises(RuntimeError, match=message):
+    tasks.load('lift_brick', seed=0)
+
+
+@pytest.mark.parametrize('hook', stepping._TASK_HOOKS)
+def test_a_task_that_needs_composer_is_refused(
+  lift: stepping.ManipulationEnvironment, monkeypatch: pytest.MonkeyPatch, hook: str
+) -> None:
+  task = type(lift._composer.task)
+  monkeypatch.setattr(task, hook, _hook, raising=False)
+  message = f'^lift_brick_features: {task.__name__} has a hook {hook}$'
+  with pytest.raises(RuntimeError, match=message):
+    tasks.load('lift_brick', seed=0)
+
+
+def test_a_state_of_another_size_is_refused(
+  env: stepping.ManipulationEnvironment,
+) -> None:
+  env.reset()
+  size = len(env.get_state())
+  message = rf'^{env.task.name}: state has shape \({size - 1},\); expected \({size},\)$'
+  with pytest.raises(ValueError, match=message):
+    env.set_state(np.zeros(size - 1))
+
+
+def test_set_state_begins_an_episode(lift: stepping.ManipulationEnvironment) -> None:
+  lift.reset()
+  state = lift.get_state()
+  for _ in range(2):
+    lift.set_state(state)
+    for _ in range(lift.task.max_steps - 1):
+      assert lift.step(_ZERO).mid()
+  assert lift.step(_ZERO).last()
+
+
+def test_divergence_is_an_error_until_the_next_start(
+  lift: stepping.ManipulationEnvironment,
+) -> None:
+  lift.reset(seed=0)
+  state = lift.get_state()
+  broken = np.full(9, np.nan, np.float32)
+  with pytest.raises(
+    RuntimeError, match=r'^lift_brick: the simulation diverged .* at action \[nan, '
+  ):
+    lift.step(broken)
+  with pytest.raises(RuntimeError, match=r'diverged .* at action \[0\.0, '):
+    lift.step(_ZERO)
+  lift.set_state(state)
+  assert lift.step(_ZERO).mid()
+  lift.physics.data.qvel[0] = 1e12
+  with pytest.raises(RuntimeError, match='lift_brick: the simulation diverged'):
+    lift.step(_ZERO)
+  assert lift.reset().first()
+  assert lift.step(_ZERO).mid()
+
+
+_USE = """
+from envs import tasks
+for name in tasks.TASKS:
+  environment = tasks.load(name, seed=0)
+  for _ in range(12):
+    environment.reset()
+"""
+
+
+def _output(code: str) -> str:
+  done = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, check=True
+  )
+  return done.stdout + done.stderr
+
+
+def test_nothing_is_said_on_import_and_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+  monkeypatch.delenv('DISPLAY', raising=False)
+  monkeypatch.delenv('MUJOCO_GL', raising=False)
+  assert _output(_USE) == ''
+
+
+def test_other_warnings_are_still_given() -> None:
+  code = 'logging.warning("beware"); import warnings; warnings.warn("(65550) of mine")'
+  output = _output(f'from envs import simulator\nfrom absl import logging\n{code}')
+  assert 'beware' in output and '(65550) of mine' in output
