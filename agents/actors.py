@@ -94,7 +94,7 @@ class ImitationActor(acme.Worker):
     }
     actions = self._act(batch)
     noise = self._rng.standard_normal(actions.shape)
-    actions = np.clip(actions + self._sigma * noise, -1, 1)
+    actions = np.minimum(np.maximum(actions + self._sigma * noise, -1), 1)
     if self._random.any():
       uniform = self._rng.uniform(-1, 1, actions.shape)
       actions = np.where(self._random[:, None], uniform, actions)

@@ -77,16 +77,30 @@ def prepare(config: config_lib.Config, run_dir: str | None = None) -> None:
   if config.evaluation.videos:
     rendering.choose_gl()
   if run_dir is not None:
-    policy_lib.describe(
+    _describe(
       run_dir,
       {
         'task': demonstrations.task,
         'reward': name,
         'terms': terms,
         'temperatures': rewards.temperatures(reward),
-        'started': time.time(),
       },
     )
+
+
+def _describe(run_dir: str, found: dict[str, Any]) -> None:
+  """Writes `run.json`; that of a resumed run must say the same."""
+  try:
+    before = policy_lib.description(run_dir)
+  except FileNotFoundError:
+    policy_lib.describe(run_dir, {**found, 'started': time.time()})
+    return
+  for key, value in found.items():
+    if before[key] != value:
+      raise ValueError(
+        f'{run_dir}/run.json: the run began with {key} {before[key]}; now it is '
+        f'{value}. The reward has changed: begin a new run.'
+      )
 
 
 class _Builder:
@@ -176,17 +190,26 @@ class _Builder:
     demonstrations: types.DemonstrationSet,
     act: Any,
   ) -> None:
-    summary = {
-      'learner_steps': self._config.learner_steps,
-      'wall_seconds': time.time() - self._description['started'],
-    }
-    with open(os.path.join(self._run_dir, 'summary.json'), 'w') as f:
-      json.dump(summary, f)
     for i in demonstrations.valid[: self._config.evaluation.videos]:
       showing.write_comparison(
         os.path.join(self._run_dir, 'videos'), environment, demonstrations, i, act
       )
-    report.write(self._run_dir)
+    # Last, because a run that has a summary is not resumed; the report reads it.
+    summary = os.path.join(self._run_dir, 'summary.json')
+    with open(summary + '.tmp', 'w') as f:
+      json.dump(
+        {
+          'learner_steps': self._config.learner_steps,
+          'wall_seconds': time.time() - self._description['started'],
+        },
+        f,
+      )
+    os.replace(summary + '.tmp', summary)
+    try:
+      report.write(self._run_dir)
+    except BaseException:
+      os.remove(summary)
+      raise
 
 
 class MetaMimicBuilder(_Builder):
@@ -254,7 +277,7 @@ class MetaMimicBuilder(_Builder):
     return actors.ImitationActor(
       environments,
       [replay.StepAdder(client, e, n, over) for e in environments],
-      policy.actor(goals.GoalBank(demonstrations.demonstrations)),
+      policy.actor(goals.GoalBank(demonstrations.demonstrations), len(environments)),
       reader,
       logs.RoleLogger(self._run_dir, f'actor-{index}', step='environment_steps'),
       config.actor,
@@ -315,8 +338,9 @@ def make(
   config: config_lib.Config, run_dir: str, stop: threading.Event
 ) -> MetaMimicBuilder | BCBuilder:
   """Returns the builder of the configured algorithm."""
-  builders = {'metamimic': MetaMimicBuilder, 'bc': BCBuilder}
-  return builders[config.algorithm](config, run_dir, stop)
+  if config.algorithm == 'bc':
+    return BCBuilder(config, run_dir, stop)
+  return MetaMimicBuilder(config, run_dir, stop)
 
 
 def _seed(config: config_lib.Config, *stream: int) -> int:

@@ -67,13 +67,16 @@ class Evaluator(acme.Worker):
     if not self._reader.wait(self._stop.is_set):
       return
     settings = self._config.evaluation
-    if not os.path.exists(self._path):
-      self._evaluate_controls()
+    self._evaluate_controls()
     clock = logs.Clock(settings.period, at_once=True)
+    evaluated = None
     while not self._stop.is_set():
-      if self._reader.update().finished:
+      progress = self._reader.update()
+      if progress.finished:
         break
-      if clock.due():
+      # The same policy again would say nothing new.
+      if progress.learner_steps != evaluated and clock.due():
+        evaluated = progress.learner_steps
         self._evaluate_policy(settings.episodes)
       self._stop.wait(0.5)
     if self._stop.is_set():
@@ -84,9 +87,15 @@ class Evaluator(acme.Worker):
 
   def _evaluate_controls(self) -> None:
     settings = self._config.evaluation
+    # A resumed run has them, or those that were measured before it was stopped.
+    done = evaluation.measured(self._path)
     for arm, controller in self._controls.items():
-      self._measure(arm, VALID, settings.final_episodes, controller)
-      self._measure(arm, TRAIN, settings.episodes, controller)
+      for split, episodes in (
+        (VALID, settings.final_episodes),
+        (TRAIN, settings.episodes),
+      ):
+        if (arm, split) not in done:
+          self._measure(arm, split, episodes, controller)
 
   def _evaluate_policy(self, episodes: int, wrong: bool = False) -> None:
     controller = evaluation.follow(self._act)

@@ -66,7 +66,7 @@ class RoleLogger(loggers.Logger):
       }
     )
     self._file.flush()
-    if self._summary is not None:
+    if self._summary is not None and self._step is not None:
       with self._summary.as_default(step=int(data[self._step])):
         for key, value in data.items():
           if key != self._step and isinstance(value, (int, float)):

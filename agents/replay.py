@@ -31,7 +31,8 @@ from envs import imitation
 from metamimic import config as config_lib
 
 TABLE = 'experience'
-_MAX_PENDING = 40  # Items on their way to the server; Reverb warns at about 128.
+_MAX_PENDING = 32  # Items on their way to the server; Reverb warns at about 50.
+_BURST = 8  # Steps that are written at a time.
 _FLUSH_TIMEOUT_MS = 1000
 
 
@@ -100,7 +101,7 @@ class Codec:
     }
 
 
-def _writer_config(codec: Codec, n: int):  # noqa: ANN202
+def _writer_config(codec: Codec, n: int) -> Any:
   """The pattern that cuts windows of n + 1 steps out of the stream of steps."""
   row = structured_writer.create_reference_step(np.zeros(codec.size, np.float32))
   return structured_writer.create_config(row[-n - 1 :], TABLE)
@@ -136,7 +137,12 @@ def table(
 
 
 class StepAdder(adders.Adder):
-  """Writes the steps of one environment."""
+  """Writes the steps of one environment, in bursts.
+
+  A single step costs several times as much: the physics in between has emptied the
+  processor's caches, and Reverb's threads are woken for each. What is added is kept
+  until then and must not be changed.
+  """
 
   def __init__(
     self,
@@ -164,6 +170,7 @@ class StepAdder(adders.Adder):
       'real': 0.0,
     }
     self._observation: Any = None
+    self._steps: list[dict[str, Any]] = []
 
   def add_first(self, timestep: dm_env.TimeStep) -> None:
     """Begins an episode."""
@@ -172,7 +179,7 @@ class StepAdder(adders.Adder):
   def add(
     self, action: np.ndarray, next_timestep: dm_env.TimeStep, extras: Any = ()
   ) -> None:
-    """Writes one step; the last one of an episode makes its last n transitions too.
+    """Adds one step; the last one of an episode makes its last n transitions too.
 
     Args:
       action: what was done, (9,) float32.
@@ -182,31 +189,39 @@ class StepAdder(adders.Adder):
     Raises:
       Stopped: `should_stop` said so while replay took nothing.
     """
-    step = {
-      'observation': self._observation,
-      'action': action,
-      'reward': next_timestep.reward,
-      'discount': next_timestep.discount,
-      'real': 1.0,
-    }
-    self._writer.append(self._codec.pack(step))
+    self._steps.append(
+      {
+        'observation': self._observation,
+        'action': action,
+        'reward': next_timestep.reward,
+        'discount': next_timestep.discount,
+        'real': 1.0,
+      }
+    )
     self._observation = next_timestep.observation
     if next_timestep.last():
-      padding = self._codec.pack({**self._zero, 'observation': self._observation})
-      for _ in range(self._n):
-        self._writer.append(padding)
+      padding = {**self._zero, 'observation': self._observation}
+      self._steps += [padding] * self._n
+      self._write()
       wait(
         lambda: self._writer.end_episode(timeout_ms=_FLUSH_TIMEOUT_MS),
         self._should_stop,
       )
-    else:
+    elif len(self._steps) >= _BURST:
+      self._write()
       wait(
         lambda: self._writer.flush(_MAX_PENDING, timeout_ms=_FLUSH_TIMEOUT_MS),
         self._should_stop,
       )
 
+  def _write(self) -> None:
+    for step in self._steps:
+      self._writer.append(self._codec.pack(step))
+    self._steps.clear()
+
   def reset(self) -> None:
-    """Forgets an unfinished episode."""
+    """Ends an episode where it is; its transitions of n steps stay."""
+    self._write()
     self._writer.end_episode(timeout_ms=_FLUSH_TIMEOUT_MS)
 
 

@@ -66,7 +66,9 @@ class Arguments:
   spends its time on resets."""
   rounds: int = 5
   """Turns of each arm."""
-  steps: int = 2000
+  environments: int = 0
+  """Environments in our actor; 0: as the run has, or the laptop preset."""
+  steps: int = 4000
   """Environment steps in a turn."""
   output: str = f'{common.RESULTS}/benchmark_actor.csv'
   """File of the results."""
@@ -209,7 +211,11 @@ def _config(arguments: Arguments) -> config_lib.Config:
   return dataclasses.replace(
     config,
     demonstrations=os.path.abspath(arguments.demonstrations),
-    actor=dataclasses.replace(config.actor, random_steps=0),
+    actor=dataclasses.replace(
+      config.actor,
+      random_steps=0,
+      environments=arguments.environments or config.actor.environments,
+    ),
     evaluation=evaluation,
   )
 

@@ -130,7 +130,9 @@ class ManipulationEnvironment(dm_env.Environment):
     Raises:
       RuntimeError: the simulation has diverged.
     """
-    np.multiply(np.clip(action, -1, 1), self._limits, out=self._control)
+    # Not np.clip, which takes ten times as long for nine numbers.
+    action = np.minimum(np.maximum(action, -1), 1)
+    np.multiply(action, self._limits, out=self._control)
     # Velocity and position dependent fields are kept up to date between steps, as
     # composer does: finish the step that the last mj_step1 began.
     mujoco.mj_step2(self._model, self._data)
@@ -179,8 +181,6 @@ class ManipulationEnvironment(dm_env.Environment):
     mujoco.mj_resetData(self._model, self._data)
     mujoco.mj_setState(self._model, self._data, state, _STATE)
     mujoco.mj_forward(self._model, self._data)
-    # mj_forward solves for the accelerations and so moves the warm start on.
-    mujoco.mj_setState(self._model, self._data, state, _STATE)
     self._begin()
     return self.scene.observe()
 

@@ -31,6 +31,5 @@ def bricks_stacked(scene: scene_lib.Scene) -> bool:
   """The top brick rests on the base, upright above it, and the hand has let go."""
   x, y, z = scene.object_position('top') - scene.object_position('base')
   low, high = _BRICK_HEIGHTS
-  return (
-    math.hypot(x, y) < _STACK_OFFSET and low < z < high and not scene.touching('top')
-  )
+  above = math.hypot(x, y) < _STACK_OFFSET and bool(low < z < high)
+  return above and not scene.touching('top')

@@ -19,6 +19,8 @@ import time
 import traceback
 from typing import Any
 
+from absl import logging
+
 from launch_configs import loopback
 from launch_configs import run_directory
 from metamimic import config
@@ -139,6 +141,7 @@ def _run(run_dir: pathlib.Path, role: str, index: int, stop: threading.Event) ->
   from agents import builder
   from launch_configs import program
 
+  logging.set_verbosity(logging.INFO)
   settings = config.load(str(run_dir / 'config.json'))
   topology = program.make_program(builder.make(settings, str(run_dir), stop))
   place = program.find(topology, role, index)

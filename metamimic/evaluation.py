@@ -224,6 +224,18 @@ def shuffled(demonstrations: Sequence[int]) -> dict[int, int]:
   return dict(zip(demonstrations, np.roll(demonstrations, 1).tolist(), strict=True))
 
 
+def measured(path: str) -> set[tuple[str, str]]:
+  """Returns the (arm, split) pairs that have rows in a file of `append_rows`.
+
+  Args:
+    path: the file; it may not be there yet.
+  """
+  if not os.path.exists(path):
+    return set()
+  with open(path, newline='') as f:
+    return {(row['arm'], row['split']) for row in csv.DictReader(f)}
+
+
 def append_rows(
   path: str,
   episodes: Sequence[Episode],

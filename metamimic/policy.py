@@ -60,18 +60,24 @@ class GoalConditionedPolicy(snt.Module):
     return self.features(observation, bank.lookup(observation['goal'], self.look_ahead))
 
   def actor(
-    self, bank: goals.GoalBank
+    self, bank: goals.GoalBank, batch: int | None = None
   ) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
-    """Returns a function from batched observations with `goal` to actions, (B, 9)."""
+    """Returns a function from batched observations with `goal` to actions, (B, 9).
+
+    Args:
+      bank: the demonstrations that `goal` refers to.
+      batch: B, if it is always the same: the function is then compiled for it, which
+        takes a second or two and pays for who calls it all the time.
+    """
     spec = {
-      group: tf.TensorSpec([None, size], tf.float32)
+      group: tf.TensorSpec([batch, size], tf.float32)
       for group, size in self.layout.sizes.items()
     }
-    spec['goal'] = tf.TensorSpec([None, 2], tf.int32)
+    spec['goal'] = tf.TensorSpec([batch, 2], tf.int32)
 
     # A concrete function, because for so small a batch most of the time of a call into
     # a graph is spent on finding out which graph.
-    @tf.function(input_signature=[spec])
+    @tf.function(input_signature=[spec], jit_compile=batch is not None)
     def act(observation: Mapping[str, tf.Tensor]) -> tf.Tensor:
       return self.network(self.embed(observation, bank))
 

@@ -166,4 +166,6 @@ class D4PGLearner(acme.Learner):
     online = (*self._policy.variables, *self._critic.variables)
     target = (*self._target_policy.variables, *self._target_critic.variables)
     for source, destination in zip(online, target):  # noqa: B905 (autograph)
-      destination.assign(destination + rate * (source - destination))
+      # The sum would be off by a rounding where a copy is asked for.
+      mixed = source if rate == 1 else destination + rate * (source - destination)
+      destination.assign(mixed)

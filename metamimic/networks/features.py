@@ -4,7 +4,8 @@ All of it is ours. Goals as scaled differences is what makes tracking easy: with
 or .025 rad per unit, one control step of motion is about one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import sonnet as snt
@@ -21,7 +22,7 @@ _ROTATION_SCALE = 0.1  # rad
 Tensors = Mapping[str, tf.Tensor]
 
 
-def _offsets(layout: observations_lib.Layout, observation) -> list:  # noqa: ANN001
+def _offsets(layout: observations_lib.Layout, observation: Any) -> list:
   """Positions of objects relative to the hand and to each other, (..., 3) each."""
   pinch = layout.get(observation, 'pinch_position')
   positions = [layout.get(observation, f'{name}/position') for name in layout.objects]
@@ -31,7 +32,9 @@ def _offsets(layout: observations_lib.Layout, observation) -> list:  # noqa: ANN
   return offsets
 
 
-def _present(layout: observations_lib.Layout, observation, concat) -> tuple:  # noqa: ANN001
+def _present(
+  layout: observations_lib.Layout, observation: Any, concat: Callable[[list], Any]
+) -> tuple:
   offsets = _offsets(layout, observation)
   present = [observation[group] for group in layout.sizes]
   return concat([*present, *offsets]), concat(offsets)

@@ -1,0 +1,187 @@
+"""Tests of agents.actors, with stand-ins for environments, replay and parameters."""
+
+from collections.abc import Mapping
+import types
+from typing import Any
+
+import dm_env
+import numpy as np
+import pytest
+
+from agents import actors
+from agents import replay
+from metamimic import config as config_lib
+
+EPISODE = 4
+ACTIONS = 9
+
+
+class _Environment:
+  """Episodes of four steps whose observation counts them; reward: that count."""
+
+  demonstration_length = 8
+
+  def __init__(self, number: int) -> None:
+    self.number = number
+    self.actions: list[np.ndarray] = []
+    self.demonstration_step = 0
+    self.resets = 0
+
+  def _observation(self) -> dict[str, np.ndarray]:
+    now = [self.number, self.demonstration_step]
+    return {'body': np.array(now, np.float32), 'goal': np.array(now, np.int32)}
+
+  def reset(self) -> dm_env.TimeStep:
+    self.demonstration_step = 0
+    self.resets += 1
+    return dm_env.TimeStep(dm_env.StepType.FIRST, None, None, self._observation())
+
+  def step(self, action: np.ndarray) -> dm_env.TimeStep:
+    self.actions.append(action)
+    self.demonstration_step += 1
+    reward = self.demonstration_step
+    terms = {'arm': reward / 10, 'brick': reward / 5}
+    self.result = types.SimpleNamespace(total=reward, terms=terms)
+    last = self.demonstration_step == EPISODE
+    step_type = dm_env.StepType.LAST if last else dm_env.StepType.MID
+    return dm_env.TimeStep(step_type, reward, 1.0, self._observation())
+
+
+class _Adder:
+  """Keeps what it is given; `full`: replay takes nothing after that many."""
+
+  def __init__(self, full: int | None = None) -> None:
+    self.firsts: list[dm_env.TimeStep] = []
+    self.added: list[tuple[np.ndarray, dm_env.TimeStep]] = []
+    self._full = full
+
+  def add_first(self, timestep: dm_env.TimeStep) -> None:
+    self.firsts.append(timestep)
+
+  def add(self, action: np.ndarray, timestep: dm_env.TimeStep) -> None:
+    if len(self.added) == self._full:
+      raise replay.Stopped()
+    self.added.append((action, timestep))
+
+
+class _Logger:
+  def __init__(self) -> None:
+    self.rows: list[dict[str, Any]] = []
+
+  def write(self, row: dict[str, Any]) -> None:
+    self.rows.append(row)
+
+
+class _Setting:
+  """An actor with two environments and a constant policy."""
+
+  def __init__(self, steps: int, full: int | None = None, **config: Any) -> None:
+    self.environments = [_Environment(i) for i in range(2)]
+    self.adders = [_Adder(full), _Adder(full)]
+    self.logger = _Logger()
+    self.batches: list[Mapping[str, np.ndarray]] = []
+    self.ready = True
+    calls = iter(range(steps + 1))
+    settings = {'sigma': 0.0, 'random_steps': 0, **config}
+    environments: Any = self.environments
+    adders: Any = self.adders
+    reader: Any = self
+    logger: Any = self.logger
+    self.actor = actors.ImitationActor(
+      environments,
+      adders,
+      self._act,
+      reader,
+      logger,
+      config=config_lib.ActorConfig(**settings),
+      seed=0,
+      should_stop=lambda: next(calls) == steps,
+    )
+
+  def wait(self, should_stop: object) -> bool:
+    return self.ready
+
+  def _act(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+    self.batches.append(batch)
+    return np.full((len(batch['body']), ACTIONS), 0.5, np.float32)
+
+  def done(self) -> np.ndarray:
+    """Returns all actions, (environments, steps, 9)."""
+    return np.array([e.actions for e in self.environments])
+
+
+def test_without_noise_it_acts_as_the_policy_says_and_writes_every_step() -> None:
+  setting = _Setting(steps=10)
+  setting.actor.run()
+  assert setting.done().shape == (2, 10, ACTIONS)
+  assert (setting.done() == 0.5).all()
+  assert setting.done().dtype == np.float32
+  # One batched call a step, for both.
+  assert [b['body'][:, 1].tolist() for b in setting.batches[:6]] == [
+    [t % EPISODE] * 2 for t in range(6)
+  ]
+  assert setting.batches[0]['goal'].tolist() == [[0, 0], [1, 0]]
+  for number, adder in enumerate(setting.adders):
+    seen = [timestep.observation['body'].tolist() for _, timestep in adder.added]
+    assert seen == [[number, t % EPISODE + 1] for t in range(10)]
+    assert [timestep.last() for _, timestep in adder.added] == (
+      [False, False, False, True] * 2 + [False, False]
+    )
+    assert len(adder.firsts) == 3
+
+
+def test_noise_is_of_the_size_drawn_for_the_episode_and_stays_in_bounds() -> None:
+  setting = _Setting(steps=400, sigma=0.2, sigma_factors=(0.0, 1.0))
+  setting.actor.run()
+  actions = setting.done().reshape(2, 100, EPISODE, ACTIONS)
+  noisy = (actions != 0.5).any((2, 3))
+  assert 0.35 < noisy.mean() < 0.65
+  assert (actions[~noisy] == 0.5).all()
+  assert np.abs(actions).max() == 1
+  # Clipped at 1, which is 2.5 deviations off.
+  assert actions[noisy].std() == pytest.approx(0.2, rel=0.03)
+
+
+def test_half_of_the_first_episodes_are_random() -> None:
+  setting = _Setting(steps=600, random_steps=600)
+  setting.actor.run()
+  actions = setting.done().reshape(2, 150, EPISODE, ACTIONS)
+  random = (actions != 0.5).any((2, 3))
+  # The two environments' 600 steps are the first 75 episodes of each.
+  assert 0.35 < random[:, :75].mean() < 0.65
+  assert not random[:, 76:].any()
+  assert actions[random].mean() == pytest.approx(0, abs=0.05)
+  assert actions[random].std() == pytest.approx(1 / np.sqrt(3), rel=0.05)
+
+
+def test_rows_hold_means_since_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+  due = iter([0.0] * 5 + [2.0] + [0.0] * 3 + [4.0])
+  monkeypatch.setattr(actors.logs.Clock, 'due', lambda self: next(due))
+  setting = _Setting(steps=10)
+  setting.actor.run()
+  first, second = setting.logger.rows
+  assert first == {
+    'environment_steps': 12,
+    'episodes': 2,
+    'steps_per_second': 6.0,
+    'reward': pytest.approx((1 + 2 + 3 + 4 + 1 + 2) / 6),
+    'completed': 0.5,
+    'reward/arm': pytest.approx(0.1 * 13 / 6),
+    'reward/brick': pytest.approx(0.2 * 13 / 6),
+  }
+  assert second['environment_steps'] == 20
+  assert second['steps_per_second'] == 2.0
+  assert second['reward'] == pytest.approx((3 + 4 + 1 + 2) / 4)
+
+
+def test_it_does_not_act_before_there_is_a_policy() -> None:
+  setting = _Setting(steps=10)
+  setting.ready = False
+  setting.actor.run()
+  assert [e.resets for e in setting.environments] == [0, 0]
+
+
+def test_it_leaves_when_replay_was_stopped() -> None:
+  setting = _Setting(steps=10, full=3)
+  setting.actor.run()
+  assert len(setting.adders[0].added) == 3

@@ -1,0 +1,336 @@
+"""The whole local program, as a user starts it, on a few recorded demonstrations.
+
+One run directory goes through a stop, a node that is killed, a refusal and an end; the
+tests look at what it left. A second one clones the demonstrators' actions.
+"""
+
+from collections.abc import Callable, Iterator
+import csv
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import tensorflow as tf
+
+import metamimic
+from metamimic import video
+from metamimic.demonstrations import storage
+
+ROOT = pathlib.Path(__file__).absolute().parents[2]
+PATIENCE = 240.0  # s; only for how long a failing test hangs
+ENDLESS = 1_000_000
+STEPS = 8000
+"""Learner steps of the whole run: enough to be better than its start."""
+TERMS = ['arm', 'fingers', 'pinch', 'brick']
+NODES = {'replay-0', 'learner-0', 'actor-0', 'actor-1', 'evaluator-0'}
+SETTINGS = [
+  *('--preset', 'tiny', '--actor.num-actors', '2', '--seed', '7'),
+  *('--d4pg.policy-learning-rate', '1e-3', '--d4pg.critic-learning-rate', '2e-3'),
+]
+
+
+@dataclasses.dataclass
+class Launch:
+  """What one start of the program came to."""
+
+  status: int
+  output: str
+  pids: dict[str, int]
+  """Of its nodes, by name."""
+  left: list[str]
+  """Processes that outlived the launcher and sockets they listened on."""
+
+
+@dataclasses.dataclass
+class Runs:
+  """What all the tests look at."""
+
+  dir: pathlib.Path
+  demonstrations: str
+  stopped: Launch
+  learnt_when_stopped: list[dict[str, str]]
+  """Rows of the learner's log then."""
+  weights_when_stopped: list[np.ndarray]
+  killed: Launch
+  learnt_when_killed: list[dict[str, str]]
+  refused: Launch
+  done: Launch
+  cloning_dir: pathlib.Path
+  cloned: Launch
+
+
+def _rows(path: pathlib.Path) -> list[dict[str, str]]:
+  if not path.exists():
+    return []
+  with open(path, newline='') as f:
+    return list(csv.DictReader(f))
+
+
+def _steps(run_dir: pathlib.Path) -> list[int]:
+  return [int(row['learner_steps']) for row in _rows(run_dir / 'logs' / 'learner.csv')]
+
+
+def _pids(run_dir: pathlib.Path) -> dict[str, int]:
+  """Returns the process ids of the last launch, by the node's name."""
+  file = run_dir / 'events.jsonl'
+  lines = file.read_text().splitlines() if file.exists() else []
+  events = [json.loads(line) for line in lines]
+  return {e['node']: e['pid'] for e in events if e['event'] == 'start'}
+
+
+def _left_over(pids: dict[str, int], port: int | None) -> list[str]:
+  found = [
+    name
+    for name, pid in pids.items()
+    if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+  ]
+  listening = {
+    c.laddr.port
+    for c in psutil.net_connections(kind='tcp')
+    if c.status == psutil.CONN_LISTEN
+  }
+  return found + ([f'port {port}'] if port in listening else [])
+
+
+def _launch(
+  run_dir: pathlib.Path,
+  *flags: str,
+  meanwhile: Callable[[subprocess.Popen[str]], object] = lambda process: None,
+) -> Launch:
+  """Starts the program, does something meanwhile, and waits for its end."""
+  begun = len(_pids(run_dir))
+  process = subprocess.Popen(
+    [sys.executable, '-m', 'launch_configs.local', '--run-dir', str(run_dir), *flags],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+    cwd=ROOT,
+  )
+  try:
+    meanwhile(process)
+    address = run_dir / 'addresses' / 'replay'
+    port = int(address.read_text().split(':')[1]) if address.exists() else None
+    output, _ = process.communicate(timeout=PATIENCE)
+  finally:
+    # Its nodes die with it.
+    process.kill()
+    process.wait()
+  pids = _pids(run_dir) if begun or run_dir.exists() else {}
+  return Launch(process.returncode, output, pids, _left_over(pids, port))
+
+
+def _wait_for_steps(
+  process: subprocess.Popen[str], run_dir: pathlib.Path, more: int
+) -> None:
+  """Waits until the learner's log has this many rows more, or the program is over."""
+  end, have = time.monotonic() + PATIENCE, len(_steps(run_dir))
+  while len(_steps(run_dir)) < have + more and process.poll() is None:
+    assert time.monotonic() < end, 'the learner does not learn'
+    time.sleep(0.1)
+
+
+def _weights(run_dir: pathlib.Path) -> list[np.ndarray]:
+  checkpoint = tf.train.latest_checkpoint(str(run_dir / 'checkpoints'))
+  names = [name for name, _ in tf.train.list_variables(checkpoint)]
+  return [
+    tf.train.load_variable(checkpoint, name)
+    for name in sorted(names)
+    if name.startswith('policy/') and 'OPTIMIZER' not in name
+  ]
+
+
+@pytest.fixture(name='runs', scope='module')
+def runs_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+  folder = tmp_path_factory.mktemp('local')
+  demonstrations = str(folder / 'lift.hdf5')
+  subprocess.run(
+    [sys.executable, '-m', 'metamimic.record', '--task', 'lift_brick']
+    + ['--output', demonstrations, '--train', '6', '--valid', '3', '--seed', '0'],
+    check=True,
+    cwd=ROOT,
+    timeout=PATIENCE,
+  )
+  run_dir, cloning_dir = folder / 'run', folder / 'cloning'
+  settings = [*SETTINGS, '--demonstrations', demonstrations]
+
+  def stop(process: subprocess.Popen[str]) -> None:
+    _wait_for_steps(process, run_dir, 2)
+    process.send_signal(signal.SIGTERM)
+
+  def kill_actor(process: subprocess.Popen[str]) -> None:
+    _wait_for_steps(process, run_dir, 1)
+    os.kill(_pids(run_dir)['actor-1'], signal.SIGKILL)
+
+  endless = ['--learner-steps', str(ENDLESS)]
+  stopped = _launch(run_dir, *settings, *endless, meanwhile=stop)
+  learnt_when_stopped = _rows(run_dir / 'logs' / 'learner.csv')
+  weights_when_stopped = _weights(run_dir)
+  killed = _launch(run_dir, *settings, *endless, meanwhile=kill_actor)
+  learnt_when_killed = _rows(run_dir / 'logs' / 'learner.csv')
+  refused = _launch(run_dir, '--d4pg.n-step', '2', '--actor.sigma', '0.5')
+  done = _launch(run_dir, *settings, '--learner-steps', str(STEPS))
+  cloned = _launch(
+    cloning_dir,
+    *settings,
+    *('--algorithm', 'bc', '--learner-steps', '2000', '--evaluation.videos', '0'),
+  )
+  yield Runs(
+    run_dir,
+    demonstrations,
+    stopped,
+    learnt_when_stopped,
+    weights_when_stopped,
+    killed,
+    learnt_when_killed,
+    refused,
+    done,
+    cloning_dir,
+    cloned,
+  )
+
+
+def test_terminated_run_says_that_it_can_go_on(runs: Runs) -> None:
+  assert runs.stopped.status == 143
+  assert set(runs.stopped.pids) == NODES
+  assert 'the same command goes on from the last checkpoint' in runs.stopped.output
+  assert runs.stopped.left == []
+
+
+def test_killed_actor_ends_the_run_with_its_role_named(runs: Runs) -> None:
+  assert runs.killed.status == 1
+  assert 'actor-1 was ended by SIGKILL' in runs.killed.output
+  others = [n for n in NODES - {'actor-1'} if f'{n} was ended' in runs.killed.output]
+  assert others == []
+  assert runs.killed.left == []
+
+
+def test_other_configuration_is_refused_with_the_difference(runs: Runs) -> None:
+  assert runs.refused.status == 2
+  assert '  d4pg.n_step: 3 -> 2\n  actor.sigma: 0.05 -> 0.5\n' in runs.refused.output
+  assert runs.refused.pids == runs.killed.pids
+
+
+def test_resumed_run_ends_with_status_0_and_leaves_nothing(runs: Runs) -> None:
+  assert runs.done.status == 0, runs.done.output
+  assert f'learner {STEPS:,}/{STEPS:,}' in runs.done.output
+  assert runs.done.left == []
+  summary = json.loads((runs.dir / 'summary.json').read_text())
+  assert summary['learner_steps'] == STEPS
+
+
+def test_learner_went_on_from_its_checkpoint_with_its_replay(runs: Runs) -> None:
+  rows = _rows(runs.dir / 'logs' / 'learner.csv')
+  steps = [int(row['learner_steps']) for row in rows]
+  assert steps == sorted(steps)
+  assert steps[-1] == STEPS
+  for before in (runs.learnt_when_stopped, runs.learnt_when_killed):
+    last, following = before[-1], rows[len(before)]
+    assert 0 < int(last['learner_steps']) < int(following['learner_steps'])
+    assert int(last['replay_size']) <= int(following['replay_size'])
+    assert int(last['environment_steps']) <= int(following['environment_steps'])
+  log = (runs.dir / 'learner-0.log').read_text()
+  assert 'Traceback' not in log
+
+
+def test_every_actor_wrote_to_replay(runs: Runs) -> None:
+  written = 0
+  for index in range(2):
+    rows = _rows(runs.dir / 'logs' / f'actor-{index}.csv')
+    assert int(rows[-1]['environment_steps']) > 0
+    assert int(rows[-1]['episodes']) > 0
+    assert [c for c in rows[0] if c.startswith('reward/')] == [
+      f'reward/{term}' for term in TERMS
+    ]
+    assert all(0 <= float(row['reward']) <= 1 for row in rows)
+    written += int(rows[-1]['environment_steps'])
+  # The rows lag by up to two seconds and begin anew at each launch.
+  total = int(_rows(runs.dir / 'logs' / 'learner.csv')[-1]['environment_steps'])
+  assert 0 < written <= total
+
+
+def test_policy_moved_and_can_act_without_a_server(runs: Runs) -> None:
+  after = _weights(runs.dir)
+  assert len(after) == len(runs.weights_when_stopped) > 0
+  moved = [
+    np.abs(a - b).max() for a, b in zip(after, runs.weights_when_stopped, strict=True)
+  ]
+  assert min(moved) > 1e-4
+  demonstration = storage.load(runs.demonstrations).split('valid')[0]
+  follow = metamimic.load(str(runs.dir)).watch(demonstration)
+  action = follow({g: v[0] for g, v in demonstration.observations.items()}, 0)
+  assert (action.shape, action.dtype) == ((9,), np.float32)
+  assert 0 < np.abs(action).max() <= 1
+
+
+def test_evaluation_has_a_row_an_episode_for_every_arm(runs: Runs) -> None:
+  table = pd.read_csv(runs.dir / 'evaluation.csv')
+  assert list(table) == [
+    *('seed', 'learner_steps', 'arm', 'demonstration', 'split', 'steps', 'completed'),
+    'success',
+    *(f'reward/{term}' for term in TERMS),
+    'total',
+  ]
+  controls = table[table.arm.isin(['replay', 'tracker', 'zero'])]
+  # Measured once, however often the run was started.
+  assert controls.groupby(['arm', 'split']).size().to_dict() == {
+    (arm, split): count
+    for arm in ('replay', 'tracker', 'zero')
+    for split, count in (('train', 2), ('valid', 3))
+  }
+  final = table[table.learner_steps == STEPS]
+  assert final.groupby(['arm', 'split']).size().to_dict() == {
+    ('metamimic', 'train'): 3,
+    ('metamimic', 'valid'): 3,
+    ('wrong_demonstration', 'valid'): 3,
+  }
+  assert set(table.seed) == {7}
+  names = {('train', f'demo_{i}') for i in range(3)}
+  names |= {('valid', f'demo_{i}') for i in range(6, 9)}
+  assert set(zip(table.split, table.demonstration, strict=True)) == names
+  means = table.groupby('arm').total.mean()
+  assert means['replay'] == pytest.approx(1, abs=1e-4)
+  assert means['zero'] < 0.5 < 0.8 < means['tracker'] < 1
+
+
+def test_policy_beats_its_own_start(runs: Runs) -> None:
+  table = pd.read_csv(runs.dir / 'evaluation.csv')
+  held_out = table[(table.arm == 'metamimic') & (table.split == 'valid')]
+  means = held_out.groupby('learner_steps').total.mean()
+  assert means.index[0] == 0
+  assert means[STEPS] > means[0] + 0.05
+
+
+def test_videos_open_and_the_report_shows_them(runs: Runs) -> None:
+  videos = sorted((runs.dir / 'videos').iterdir())
+  assert [v.name for v in videos] == ['demo_6.mp4']
+  frames = video.frames(videos[0])
+  demonstration = storage.load(runs.demonstrations).split('valid')[0]
+  assert len(frames) == demonstration.num_steps + 1
+  # Two pictures side by side, in which something moves.
+  assert frames.shape[2] > 2 * frames.shape[1] * 0.9
+  assert np.abs(frames[0].astype(int) - frames[-1]).mean() > 1
+  report = (runs.dir / 'report.html').read_text()
+  assert 'demo_6.mp4' in report
+  assert all(term in report for term in TERMS)
+
+
+def test_cloning_runs_in_one_go_and_is_evaluated_alike(runs: Runs) -> None:
+  assert runs.cloned.status == 0, runs.cloned.output
+  assert set(runs.cloned.pids) == {'replay-0', 'learner-0', 'evaluator-0'}
+  assert runs.cloned.left == []
+  table = pd.read_csv(runs.cloning_dir / 'evaluation.csv')
+  arms = {'bc', 'replay', 'tracker', 'zero', 'wrong_demonstration'}
+  assert set(table.arm) == arms
+  held_out = table[table.split == 'valid'].groupby(['arm', 'learner_steps']).total
+  means = held_out.mean()
+  assert means['bc', 2000] > means['zero', 0] + 0.1
+  assert (runs.cloning_dir / 'report.html').exists()

@@ -1,0 +1,59 @@
+"""Tests of metamimic.demonstrations.goals."""
+
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from metamimic.demonstrations import goals
+
+
+def _bank() -> goals.GoalBank:
+  """Returns two demonstrations, of three and five frames."""
+
+  def demonstration(number: int, frames: int) -> types.SimpleNamespace:
+    frame = 100 * number + np.arange(frames, dtype=np.float32)
+    return types.SimpleNamespace(
+      observations={'body': np.stack([frame, -frame], 1), 'objects': frame[:, None]}
+    )
+
+  return goals.GoalBank([demonstration(0, 3), demonstration(1, 5)])
+
+
+def _goal(*references: tuple[int, int]) -> tf.Tensor:
+  return tf.constant(references, tf.int32)
+
+
+def test_frames_ahead_are_looked_up() -> None:
+  found = _bank().lookup(_goal((1, 0), (0, 0), (1, 2)), (1, 2))
+  np.testing.assert_array_equal(
+    found['objects'][..., 0], [[101, 102], [1, 2], [103, 104]]
+  )
+  np.testing.assert_array_equal(found['body'][2], [[103, -103], [104, -104]])
+  assert found['body'].dtype == tf.float32
+
+
+def test_past_the_end_stands_the_last_frame() -> None:
+  found = _bank().lookup(_goal((0, 0), (0, 2), (1, 3), (1, 4), (1, 99)), (1, 2, 5))
+  np.testing.assert_array_equal(
+    found['objects'][..., 0],
+    [[1, 2, 2], [2, 2, 2], [104, 104, 104], [104, 104, 104], [104, 104, 104]],
+  )
+
+
+def test_works_in_a_graph_with_any_batch() -> None:
+  bank = _bank()
+
+  @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.int32)])
+  def lookup(goal: tf.Tensor) -> tf.Tensor:
+    return bank.lookup(goal, (1,))['objects']
+
+  assert lookup(_goal((0, 1)))[:, 0, 0].numpy().tolist() == [2]
+  assert lookup(_goal((0, 1), (1, 1)))[:, 0, 0].numpy().tolist() == [2, 102]
+
+
+def test_no_demonstrations_are_refused() -> None:
+  with pytest.raises(ValueError) as e:
+    goals.GoalBank([])
+  assert str(e.value) == 'no demonstrations; expected at least one'

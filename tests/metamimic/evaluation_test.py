@@ -1,0 +1,201 @@
+"""Tests of metamimic.evaluation: the arithmetic of episodes, arms and rows."""
+
+import pathlib
+import types
+from typing import Any
+
+import dm_env
+import numpy as np
+import pytest
+
+from envs import observations
+from envs import rewards
+from metamimic import evaluation
+
+LAYOUT = observations.Layout(('brick',))
+
+
+class _Environment:
+  """Follows demonstration i for i + 2 steps; the reward is what the action says."""
+
+  def __init__(self) -> None:
+    self.environment = types.SimpleNamespace(succeeded=False)
+    self.started: list[int] = []
+
+  def _observation(self) -> dict[str, np.ndarray]:
+    goal = np.array([self.demonstration, self.demonstration_step], np.int32)
+    return {'body': np.zeros(1, np.float32), 'goal': goal}
+
+  def reset(self, demonstration: int, step: int) -> dm_env.TimeStep:
+    self.started.append(demonstration)
+    self.demonstration, self.demonstration_step = demonstration, step
+    return dm_env.TimeStep(dm_env.StepType.FIRST, None, None, self._observation())
+
+  def step(self, action: np.ndarray) -> dm_env.TimeStep:
+    self.demonstration_step += 1
+    arm, brick = float(action[0]), float(action[1])
+    self.result = rewards.RewardResult((arm + brick) / 2, {'arm': arm, 'brick': brick})
+    last = self.demonstration_step == self.demonstration + 2
+    self.environment.succeeded = last and self.demonstration % 2 == 1
+    step_type = dm_env.StepType.LAST if last else dm_env.StepType.MID
+    return dm_env.TimeStep(step_type, 0.0, 1.0, self._observation())
+
+
+def _environments(count: int) -> Any:
+  return [_Environment() for _ in range(count)]
+
+
+def _declining(batch: evaluation.Batch, environments: Any) -> np.ndarray:
+  """The arm's term falls by step: 1, .5, .03, .5, 1 ...; the brick's is 1."""
+  arm = np.array([1, 0.5, 0.03, 0.5, 1])[batch['goal'][:, 1]]
+  return np.stack([arm, np.ones_like(arm)], 1)
+
+
+def test_episode_by_hand() -> None:
+  found = evaluation.run(_environments(1), [0, 1, 3], _declining)
+  assert [e.demonstration for e in found] == [0, 1, 3]
+  assert [e.steps for e in found] == [2, 3, 5]
+  # Lost at its third step: what came before is completed.
+  assert [e.completed for e in found] == [1.0, 2 / 3, 2 / 5]
+  assert [e.success for e in found] == [False, True, True]
+  assert found[0].terms == {'arm': 0.75, 'brick': 1.0}
+  assert found[1].terms['arm'] == pytest.approx(1.53 / 3)
+  assert found[2].terms['arm'] == pytest.approx(3.03 / 5)
+  assert found[2].total == pytest.approx((3.03 / 5 + 1) / 2)
+
+
+@pytest.mark.parametrize('count', [1, 2, 5])
+def test_results_do_not_depend_on_the_number_of_environments(count: int) -> None:
+  order = [3, 0, 2, 1]
+  environments = _environments(count)
+  found = evaluation.run(environments, order, _declining)
+  assert found == evaluation.run(_environments(1), order, _declining)
+  assert sorted(i for e in environments for i in e.started) == [0, 1, 2, 3]
+
+
+def test_controller_sees_the_environments_of_its_batch() -> None:
+  sizes = []
+
+  def control(batch: evaluation.Batch, environments: Any) -> np.ndarray:
+    assert batch['goal'][:, 0].tolist() == [e.demonstration for e in environments]
+    sizes.append(len(environments))
+    return np.ones((len(environments), 9))
+
+  evaluation.run(_environments(3), [0, 1, 3], control)
+  # One leaves after two steps, one after three, the last after five.
+  assert sizes == [3, 3, 2, 1, 1]
+
+
+def test_stopped_evaluation_returns_what_is_complete() -> None:
+  asked = iter(range(10))
+  found = evaluation.run(_environments(2), [3, 0], _declining, lambda: next(asked) == 3)
+  assert [e.demonstration for e in found] == [0]
+
+
+def test_zero_is_no_motion() -> None:
+  found = evaluation.zero({}, [None] * 3)
+  assert (found.shape, found.dtype) == ((3, 9), np.float32)
+  assert not found.any()
+
+
+def test_replay_gives_the_action_of_the_step() -> None:
+  demonstrations: Any = [
+    types.SimpleNamespace(actions=np.full((4, 9), i) + np.arange(4)[:, None] / 10)
+    for i in range(2)
+  ]
+  environments: Any = [
+    types.SimpleNamespace(demonstration=1, demonstration_step=3),
+    types.SimpleNamespace(demonstration=0, demonstration_step=0),
+  ]
+  found = evaluation.replay(demonstrations)({}, environments)
+  np.testing.assert_allclose(found[:, 0], [1.3, 0])
+
+
+def _frame(angle: float, finger: float) -> dict[str, np.ndarray]:
+  frame = {g: np.zeros(n, np.float32) for g, n in LAYOUT.sizes.items()}
+  LAYOUT.get(frame, 'arm_cos')[:] = np.cos(angle)
+  LAYOUT.get(frame, 'arm_sin')[:] = np.sin(angle)
+  LAYOUT.get(frame, 'fingers')[:] = finger
+  return frame
+
+
+def test_tracker_makes_up_the_difference_in_one_step() -> None:
+  frames = [_frame(3.1, 0.1), _frame(3.12, 0.12), _frame(-3.13, 0.12)]
+  demonstration: Any = types.SimpleNamespace(
+    num_steps=2,
+    observations={g: np.stack([f[g] for f in frames]) for g in LAYOUT.sizes},
+  )
+  limits = np.array([1.0] * 6 + [0.8] * 3)
+  scene = types.SimpleNamespace(velocity_limits=limits)
+
+  def environment(step: int) -> Any:
+    return types.SimpleNamespace(
+      demonstration=0,
+      demonstration_step=step,
+      environment=types.SimpleNamespace(scene=scene),
+    )
+
+  now = [_frame(3.1, 0.1), _frame(3.13, 0.12), _frame(-3.1, 5.0)]
+  batch = {g: np.stack([f[g] for f in now]) for g in LAYOUT.sizes}
+  control = evaluation.tracker([demonstration], LAYOUT)
+  # The third stands at the end: its next frame is the last one.
+  found = control(batch, [environment(0), environment(1), environment(2)])
+  assert found.dtype == np.float32
+  expected_arm = [0.02 / 0.04, (2 * np.pi - 6.26) / 0.04, -0.03 / 0.04]
+  np.testing.assert_allclose(found[:, 0], expected_arm, atol=2e-4)
+  np.testing.assert_allclose(found[:, 6], [0.02 / 0.04 / 0.8, 0, -1], atol=2e-4)
+
+
+def test_wrong_demonstration_is_shown_at_the_same_step() -> None:
+  seen = []
+
+  def act(batch: evaluation.Batch) -> np.ndarray:
+    seen.append(batch['goal'].tolist())
+    return np.ones((len(batch['goal']), 9))
+
+  shown = evaluation.shuffled([5, 6, 9])
+  assert shown == {5: 9, 6: 5, 9: 6}
+  batch = {'goal': np.array([[9, 1], [5, 4]], np.int32)}
+  evaluation.follow_wrong(act, shown)(batch, [])
+  evaluation.follow(act)(batch, [])
+  assert seen == [[[6, 1], [9, 4]], [[9, 1], [5, 4]]]
+
+
+def test_one_demonstration_cannot_be_swapped() -> None:
+  with pytest.raises(ValueError) as e:
+    evaluation.shuffled([4])
+  assert str(e.value) == 'there is one demonstration; expected two or more to swap'
+
+
+def test_rows(tmp_path: pathlib.Path) -> None:
+  path = tmp_path / 'evaluation.csv'
+  assert evaluation.measured(str(path)) == set()
+  episodes = [
+    evaluation.Episode(1, 120, 2 / 3, True, {'arm': 0.123456, 'brick': 1.0}, 0.5),
+    evaluation.Episode(0, 80, 1.0, False, {'arm': 0.0, 'brick': 0.25}, 0.125),
+  ]
+  demonstrations: Any = [types.SimpleNamespace(name=f'demo_{i}') for i in range(2)]
+
+  def append(episodes: list[evaluation.Episode], arm: str, split: str) -> None:
+    evaluation.append_rows(
+      str(path),
+      episodes,
+      seed=3,
+      learner_steps=100,
+      arm=arm,
+      split=split,
+      demonstrations=demonstrations,
+    )
+
+  append([], 'zero', 'train')
+  assert not path.exists()
+  append(episodes, 'zero', 'train')
+  append(episodes[:1], 'bc', 'valid')
+  assert path.read_text().split() == [
+    'seed,learner_steps,arm,demonstration,split,steps,completed,success,'
+    'reward/arm,reward/brick,total',
+    '3,100,zero,demo_1,train,120,0.6667,1,0.12346,1.00000,0.50000',
+    '3,100,zero,demo_0,train,80,1.0000,0,0.00000,0.25000,0.12500',
+    '3,100,bc,demo_1,valid,120,0.6667,1,0.12346,1.00000,0.50000',
+  ]
+  assert evaluation.measured(str(path)) == {('zero', 'train'), ('bc', 'valid')}

@@ -1,0 +1,160 @@
+"""Tests of metamimic.policy and metamimic.load: acting with no server."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from envs import observations
+import metamimic
+from metamimic import config as config_lib
+from metamimic import policy as policy_lib
+from metamimic.demonstrations import goals
+from metamimic.demonstrations import types
+
+LAYOUT = observations.Layout(('brick',))
+CONFIG = dataclasses.replace(
+  config_lib.PRESETS['tiny'][1],
+  demonstrations='/data/lift.hdf5',
+  imitation=config_lib.ImitationConfig(look_ahead=(1, 3)),
+)
+
+
+def _demonstration(
+  number: int, steps: int = 4, task: str = 'lift_brick'
+) -> types.Demonstration:
+  rng = np.random.default_rng(number)
+  return types.Demonstration(
+    name=f'demo_{number}',
+    task=task,
+    observations={
+      group: rng.normal(0, 0.1, (steps + 1, size)).astype(np.float32)
+      for group, size in LAYOUT.sizes.items()
+    },
+    states=np.zeros((steps + 1, 2)),
+  )
+
+
+def _set() -> types.DemonstrationSet:
+  demonstrations = tuple(_demonstration(i) for i in range(3))
+  return types.DemonstrationSet('lift_brick', demonstrations, train=(0, 1), valid=(2,))
+
+
+def _policy(seed: int = 0) -> policy_lib.GoalConditionedPolicy:
+  """Returns a policy whose actions depend much on what it sees."""
+  policy = policy_lib.create(LAYOUT, CONFIG, _set())
+  rng = np.random.default_rng(seed)
+  for variable in policy.network.variables:
+    variable.assign(0.3 * rng.standard_normal(variable.shape))
+  return policy
+
+
+@pytest.fixture(name='run_dir')
+def run_dir_fixture(tmp_path: pathlib.Path) -> str:
+  """Returns a run directory as a learner leaves it."""
+  run_dir = str(tmp_path)
+  config_lib.save(CONFIG, str(tmp_path / 'config.json'))
+  policy_lib.describe(run_dir, {'task': 'lift_brick'})
+  return run_dir
+
+
+def _save(run_dir: str, policy: policy_lib.GoalConditionedPolicy) -> None:
+  checkpoint = tf.train.Checkpoint(
+    policy=policy.network,
+    features=policy.features,
+    num_steps=tf.Variable(7, dtype=tf.int64),
+  )
+  folder = pathlib.Path(run_dir) / policy_lib.CHECKPOINTS
+  tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep=1).save(7)
+
+
+def test_statistics_are_those_of_the_training_demonstrations() -> None:
+  policy = policy_lib.create(LAYOUT, CONFIG, _set())
+  frames = np.concatenate([_demonstration(i).observations['body'] for i in range(2)])
+  deviation, mean = policy.features.variables
+  np.testing.assert_allclose(mean[:33], frames.mean(0), atol=1e-6)
+  np.testing.assert_allclose(deviation[:33], frames.std(0) + 0.01, rtol=1e-5)
+
+
+def test_batched_actions_are_those_of_the_network() -> None:
+  policy, demonstrations = _policy(), _set().demonstrations
+  bank = goals.GoalBank(demonstrations)
+  act = policy.actor(bank)
+  observation = {
+    group: demonstrations[2].observations[group][:3] for group in LAYOUT.sizes
+  }
+  goal = np.array([[0, 0], [2, 4], [1, 2]], np.int32)
+  found = act({**observation, 'goal': goal})
+  assert (found.shape, found.dtype) == ((3, 9), np.float32)
+  assert np.abs(found).max() <= 1
+  ahead = {
+    group: np.stack(
+      [
+        demonstrations[d].observations[group][[min(t + k, 4) for k in (1, 3)]]
+        for d, t in goal
+      ]
+    )
+    for group in LAYOUT.sizes
+  }
+  expected = policy.network(policy.features(observation, ahead))
+  np.testing.assert_allclose(found, expected, atol=1e-6)
+  # The goal matters.
+  assert np.abs(act({**observation, 'goal': goal[::-1].copy()}) - found).max() > 0.01
+
+
+def test_load_acts_in_three_lines_without_a_server(run_dir: str) -> None:
+  trained = _policy(seed=5)
+  _save(run_dir, trained)
+  demonstration = _demonstration(9, steps=6)
+
+  imitator = metamimic.load(run_dir)
+  follow = imitator.watch(demonstration)
+  action = follow({g: v[2] for g, v in demonstration.observations.items()}, 2)
+
+  assert (imitator.task, imitator.config) == ('lift_brick', CONFIG)
+  act = trained.actor(goals.GoalBank([demonstration]))
+  batch = {g: v[2:3] for g, v in demonstration.observations.items()}
+  expected = act({**batch, 'goal': np.array([[0, 2]], np.int32)})[0]
+  assert action.shape == (9,)
+  np.testing.assert_array_equal(action, expected)
+
+
+def test_newest_checkpoint_is_loaded(run_dir: str) -> None:
+  _save(run_dir, _policy(seed=1))
+  _save(run_dir, newest := _policy(seed=2))
+  for a, b in zip(
+    metamimic.load(run_dir).policy.variables, newest.variables, strict=True
+  ):
+    np.testing.assert_array_equal(a, b)
+
+
+def test_demonstration_of_another_task_is_refused(run_dir: str) -> None:
+  _save(run_dir, _policy())
+  with pytest.raises(ValueError) as e:
+    metamimic.load(run_dir).watch(_demonstration(3, task='reach_duplo'))
+  assert str(e.value) == (
+    "demo_3 is of task 'reach_duplo'; this policy was trained on 'lift_brick'"
+  )
+
+
+def test_directory_without_a_run_is_refused(tmp_path: pathlib.Path) -> None:
+  with pytest.raises(FileNotFoundError) as e:
+    metamimic.load(str(tmp_path))
+  assert str(e.value) == (
+    f'{tmp_path}/run.json is missing: {tmp_path} is not a run directory'
+  )
+
+
+def test_run_without_a_checkpoint_is_refused(run_dir: str) -> None:
+  with pytest.raises(FileNotFoundError) as e:
+    metamimic.load(run_dir)
+  assert str(e.value) == f'{run_dir}/checkpoints holds no checkpoint yet'
+
+
+def test_checkpoint_of_other_networks_is_refused(run_dir: str) -> None:
+  other = dataclasses.replace(CONFIG, network=config_lib.NetworkConfig(policy_width=8))
+  _save(run_dir, policy_lib.create(LAYOUT, other, _set()))
+  with pytest.raises(ValueError, match='shape'):
+    metamimic.load(run_dir)
