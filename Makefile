@@ -35,10 +35,7 @@ train: check  ## record demonstrations, train on them, report; again: resume
 	$(PY) -m launch_configs.local --preset $(PRESET) --run-dir $(RUN) \
 	  --demonstrations $(DEMONSTRATIONS) $(ARGS)
 
-test: check lint pytest  ## every check: linter, types, tests; Bazel if it is there
-	@if command -v bazel > /dev/null; then $(MAKE) --no-print-directory bazel-test; \
-	else echo 'bazel is not installed (apt-get install bazel-bootstrap); the tests' \
-	  'above are all there are.'; fi
+test: check lint pytest  ## every check: formatter, linter, types, tests
 
 lint: setup  ## formatter (checked only), linter, type checker
 	$(PY) -m ruff format --check --output-format concise
@@ -52,7 +49,7 @@ format: setup  ## let the linter and the formatter change the files
 pytest: setup  ## the tests alone
 	$(PY) -m pytest -q
 
-bazel-test: setup  ## the same tests through Bazel
+bazel-test: setup  ## the same tests through Bazel (apt-get install bazel-bootstrap)
 	PATH="$(CURDIR)/.venv/bin:$$PATH" bazel test //...
 
 lock: setup  ## write requirements.txt anew from requirements.in

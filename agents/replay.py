@@ -31,8 +31,8 @@ from envs import imitation
 from metamimic import config as config_lib
 
 TABLE = 'experience'
-_MAX_PENDING = 32  # Items on their way to the server; Reverb warns at about 50.
-_BURST = 8  # Steps that are written at a time.
+_MAX_PENDING = 24  # Items on their way to the server; Reverb warns at about 50.
+_BURST = 16  # Steps that are written at a time.
 _FLUSH_TIMEOUT_MS = 1000
 
 
@@ -268,16 +268,17 @@ def sample(
   dataset = reverb.TrajectoryDataset.from_table_signature(
     client.server_address,
     TABLE,
-    max_in_flight_samples_per_worker=2 * size,
+    max_in_flight_samples_per_worker=2 * config.batch_size,
     num_workers_per_iterator=1,
   )
-  dataset = dataset.map(lambda sample: sample.data).batch(size, drop_remainder=True)
+  # Batched first: a call for each sample would cost as much as learning from it.
+  dataset = dataset.batch(size, drop_remainder=True)
   batches = BackgroundIterator(iter(dataset), depth=2)
   begun = said = time.monotonic()
   while True:
     batch = batches.get(timeout=1.0)
     if batch is not None:
-      yield batch
+      yield batch.data
       begun = time.monotonic()
       continue
     if stop.is_set():

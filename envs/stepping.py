@@ -138,7 +138,7 @@ class ManipulationEnvironment(dm_env.Environment):
     mujoco.mj_step2(self._model, self._data)
     mujoco.mj_step(self._model, self._data, self._substeps - 1)
     mujoco.mj_step1(self._model, self._data)
-    if self._warnings.any():
+    if np.count_nonzero(self._warnings):
       raise RuntimeError(
         f'{self.task.name}: the simulation diverged (MuJoCo warnings '
         f'{self._warnings.tolist()}) at action {np.asarray(action).tolist()}'

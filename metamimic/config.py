@@ -121,7 +121,7 @@ class ActorConfig:
 
   num_actors: int = 1
   """Imitation actor processes. (Ours: for 2 cores.)"""
-  environments: int = 8
+  environments: int = 16
   """Environments in one actor process, served by one batched policy call. (Ours.)"""
   sigma: float = 0.05
   """Standard deviation of the exploration noise, of full scale 1. (Ours; D4PG uses
