@@ -165,17 +165,11 @@ class _Builder:
     policy = self._policy(demonstrations)
     act = policy.actor(goals.GoalBank(demonstrations.demonstrations))
     environments = evaluation.make_environments(demonstrations, self._reward())
-    controls = {
-      'tracker': evaluation.tracker(demonstrations.demonstrations, self._layout),
-      'zero': evaluation.zero,
-    }
-    if with_actions:
-      controls['replay'] = evaluation.replay(demonstrations.demonstrations)
     return evaluator_lib.Evaluator(
       environments,
       demonstrations,
       act,
-      controls,
+      evaluation.controls(demonstrations, self._layout),
       parameters.Reader(client, policy.variables),
       logs.RoleLogger(self._run_dir, 'evaluator'),
       self._config,

@@ -119,8 +119,7 @@ class Evaluator(acme.Worker):
     )
     if not results or self._stop.is_set():
       return
-    evaluation.append_rows(
-      self._path,
+    rows = evaluation.rows(
       results,
       seed=self._config.seed,
       learner_steps=steps,
@@ -128,6 +127,7 @@ class Evaluator(acme.Worker):
       split=split,
       demonstrations=self._demonstrations.demonstrations,
     )
+    evaluation.append_rows(self._path, rows)
     row = {
       'learner_steps': steps,
       'arm': arm,

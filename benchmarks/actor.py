@@ -11,38 +11,32 @@ NStepTransitionAdder on dm_control's own environment, with the same policy netwo
 import dataclasses
 import functools
 import os
-import sys
 import tempfile
 import threading
 import time
 from typing import Any
 
-from benchmarks import common
-
-common.limit_threads()
-
 import acme
-from acme import specs
 from acme import wrappers
-from acme.adders import reverb as acme_adders
 from acme.agents.tf import actors as acme_actors
 from acme.tf import networks as acme_networks
 from acme.tf import utils as acme_utils
 from acme.utils import counting
 from acme.utils import loggers
-from dm_control import manipulation
 import dm_env
 import mujoco
 import numpy as np
 import reverb
 import sonnet as snt
-import tensorflow as tf
 import tyro
 
 from agents import actors
 from agents import builder
 from agents import parameters
+from benchmarks import acme_replay
+from benchmarks import common
 from envs import observations
+from envs import simulator
 from envs import stepping
 from envs import tasks
 from metamimic import config as config_lib
@@ -51,7 +45,6 @@ from metamimic.demonstrations import storage
 from metamimic.networks import policies
 
 OURS, RAW, ACME = 'ours', 'mj_step', 'acme'
-_ACME_TABLE = 'acme'
 _SUBSTEPS = 20
 
 
@@ -138,22 +131,9 @@ def raw(ours: _Ours, physics: stepping.ManipulationEnvironment) -> tuple[float, 
   return steps, seconds
 
 
-class NStepTransitionAdder(acme_adders.NStepTransitionAdder):
-  """Acme's, with a writer as Reverb 0.11 makes it."""
-
-  @property
-  def _writer(self) -> reverb.TrajectoryWriter:
-    if self._ReverbAdder__writer is None:
-      self._ReverbAdder__writer = self._client.trajectory_writer(
-        num_keep_alive_refs=self._max_sequence_length
-      )
-      self._writer_created_timestamp = time.time()
-    return self._ReverbAdder__writer
-
-
 def acme_environment() -> dm_env.Environment:
   """Returns dm_control's own lift_brick, wrapped as Acme's examples do."""
-  environment = manipulation.load(tasks.get('lift_brick').environment, seed=0)
+  environment = simulator.manipulation.load(tasks.get('lift_brick').environment, seed=0)
   environment = wrappers.CanonicalSpecWrapper(environment, clip=True)
   return wrappers.SinglePrecisionWrapper(environment)
 
@@ -172,11 +152,8 @@ def acme_loop(
     ]
   )
   acme_utils.create_variables(network, [spec.observations])
-  adder = NStepTransitionAdder(
-    client,
-    config.d4pg.n_step,
-    config.d4pg.discount,
-    priority_fns={_ACME_TABLE: None},
+  adder = acme_replay.NStepTransitionAdder(
+    client, config.d4pg.n_step, config.d4pg.discount
   )
   return acme.EnvironmentLoop(
     environment,
@@ -190,17 +167,14 @@ def _tables(
   config: config_lib.Config, run_dir: str, signature: Any
 ) -> list[reverb.Table]:
   """Both actors' tables, and ours of parameters; nothing throttles an insert."""
-  free = functools.partial(reverb.rate_limiters.MinSize, 1)
-  experience, published = builder.make(config, run_dir, threading.Event()).replay_tables()
-  acme_table = reverb.Table(
-    _ACME_TABLE,
-    sampler=reverb.selectors.Uniform(),
-    remover=reverb.selectors.Fifo(),
-    max_size=config.replay.max_size,
-    rate_limiter=free(),
-    signature=signature,
-  )
-  return [experience.replace(rate_limiter=free()), published, acme_table]
+  experience, published = builder.make(
+    config, run_dir, threading.Event()
+  ).replay_tables()
+  return [
+    acme_replay.unthrottled(experience),
+    published,
+    acme_replay.table(signature, config.replay.max_size),
+  ]
 
 
 def _config(arguments: Arguments) -> config_lib.Config:
@@ -239,11 +213,10 @@ def _run(loop: acme.EnvironmentLoop, steps: int) -> int:
 
 def main(arguments: Arguments) -> int:
   """Measures, writes and prints; returns the exit status."""
-  tf.config.threading.set_intra_op_parallelism_threads(1)
-  tf.config.threading.set_inter_op_parallelism_threads(1)
+  common.limit_threads()
   config = _config(arguments)
   environment = acme_environment()
-  signature = NStepTransitionAdder.signature(acme.make_environment_spec(environment))
+  signature = acme_replay.signature(acme.make_environment_spec(environment))
   with tempfile.TemporaryDirectory() as run_dir:
     builder.prepare(config, run_dir)
     make_tables = functools.partial(_tables, config, run_dir, signature)
@@ -273,4 +246,4 @@ def main(arguments: Arguments) -> int:
 
 
 if __name__ == '__main__':
-  sys.exit(main(tyro.cli(Arguments, description=__doc__)))
+  common.leave(main(tyro.cli(Arguments, description=__doc__)))

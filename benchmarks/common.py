@@ -11,21 +11,15 @@ import os
 import pathlib
 import platform
 import statistics
+import sys
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 from launch_configs import loopback
 
 RESULTS = 'results'
 """Folder of the results, in the working directory."""
 
-_THREAD_LIMITS = (
-  'OMP_NUM_THREADS',
-  'OPENBLAS_NUM_THREADS',
-  'MKL_NUM_THREADS',
-  'TF_NUM_INTRAOP_THREADS',
-  'TF_NUM_INTEROP_THREADS',
-)
 _PACKAGES = ('tensorflow-cpu', 'dm-reverb', 'dm-acme', 'dm-control', 'mujoco', 'numpy')
 _CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -62,13 +56,12 @@ class Bar:
 
 
 def limit_threads() -> None:
-  """Gives this process and its children one thread a library, as nodes of a run have.
+  """Gives TensorFlow one thread, as a node of a run has it, and no accelerator."""
+  import tensorflow as tf
 
-  To be called before TensorFlow and NumPy are imported.
-  """
-  os.environ.update(dict.fromkeys(_THREAD_LIMITS, '1'))
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-  os.environ['CUDA_VISIBLE_DEVICES'] = ''
+  tf.config.threading.set_intra_op_parallelism_threads(1)
+  tf.config.threading.set_inter_op_parallelism_threads(1)
+  tf.config.set_visible_devices([], 'GPU')
 
 
 def timed(work: Callable[[], float]) -> Arm:
@@ -219,3 +212,13 @@ def _serve(
   with contextlib.suppress(EOFError):
     parent.recv()
   os._exit(0)
+
+
+def leave(status: int) -> NoReturn:
+  """Ends the process at once.
+
+  Threads of Reverb that wait for a server which is gone would keep it for ever.
+  """
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(status)

@@ -56,9 +56,7 @@ EXPERIMENTS = {
     'lift_brick', (0, 1, 2), ('--algorithm', 'bc', '--learner-steps', '20000')
   ),
   'reach_duplo': Experiment('reach_duplo', (0,), ('--learner-steps', '20000')),
-  'stack_2_bricks': Experiment(
-    'stack_2_bricks', (0,), ('--learner-steps', '100000')
-  ),
+  'stack_2_bricks': Experiment('stack_2_bricks', (0,), ('--learner-steps', '100000')),
   'stack_2_bricks_bc': Experiment(
     'stack_2_bricks', (0,), ('--algorithm', 'bc', '--learner-steps', '40000')
   ),

@@ -190,6 +190,24 @@ def tracker(
   return control
 
 
+def controls(
+  demonstrations: types.DemonstrationSet, layout: observations_lib.Layout
+) -> dict[str, Controller]:
+  """Returns the arms without a policy, by name.
+
+  Args:
+    demonstrations: open-loop replay is among the arms if they have actions.
+    layout: of the observations.
+  """
+  arms: dict[str, Controller] = {
+    'tracker': tracker(demonstrations.demonstrations, layout),
+    'zero': zero,
+  }
+  if demonstrations.has_actions:
+    arms['replay'] = replay(demonstrations.demonstrations)
+  return arms
+
+
 def follow(act: Callable[[Batch], np.ndarray]) -> Controller:
   """Returns the policy, shown the demonstration that it is rewarded for."""
   return lambda batch, environments: act(batch)
@@ -236,8 +254,7 @@ def measured(path: str) -> set[tuple[str, str]]:
     return {(row['arm'], row['split']) for row in csv.DictReader(f)}
 
 
-def append_rows(
-  path: str,
+def rows(
   episodes: Sequence[Episode],
   *,
   seed: int,
@@ -245,50 +262,41 @@ def append_rows(
   arm: str,
   split: str,
   demonstrations: Sequence[types.Demonstration],
-) -> None:
-  """Appends one row an episode to a CSV file, with a header if it is new.
+) -> list[dict[str, str | int | float]]:
+  """Returns episodes as rows of evaluation.csv, by column.
 
   Args:
-    path: the file.
-    episodes: what to write.
+    episodes: what came of following demonstrations.
     seed: of the run.
     learner_steps: how far the policy was trained.
     arm: what acted.
     split: train or valid.
     demonstrations: to name those that were followed.
   """
-  if not episodes:
-    return
-  terms = list(episodes[0].terms)
-  header = [
-    'seed',
-    'learner_steps',
-    'arm',
-    'demonstration',
-    'split',
-    'steps',
-    'completed',
-    'success',
-    *(f'reward/{t}' for t in terms),
-    'total',
+  return [
+    {
+      'seed': seed,
+      'learner_steps': learner_steps,
+      'arm': arm,
+      'demonstration': demonstrations[e.demonstration].name,
+      'split': split,
+      'steps': e.steps,
+      'completed': round(e.completed, 4),
+      'success': int(e.success),
+      **{f'reward/{name}': round(value, 5) for name, value in e.terms.items()},
+      'total': round(e.total, 5),
+    }
+    for e in episodes
   ]
+
+
+def append_rows(path: str, rows_: Sequence[Mapping[str, str | int | float]]) -> None:
+  """Appends rows to a CSV file, with a header if it is new."""
+  if not rows_:
+    return
   new = not os.path.exists(path) or not os.path.getsize(path)
   with open(path, 'a', newline='') as f:
-    writer = csv.writer(f)
+    writer = csv.DictWriter(f, list(rows_[0]))
     if new:
-      writer.writerow(header)
-    for e in episodes:
-      writer.writerow(
-        [
-          seed,
-          learner_steps,
-          arm,
-          demonstrations[e.demonstration].name,
-          split,
-          e.steps,
-          f'{e.completed:.4f}',
-          int(e.success),
-          *(f'{e.terms[t]:.5f}' for t in terms),
-          f'{e.total:.5f}',
-        ]
-      )
+      writer.writeheader()
+    writer.writerows(rows_)

@@ -103,7 +103,11 @@ class Imitator:
   """A trained policy that can be shown demonstrations."""
 
   def __init__(
-    self, task: str, config: config_lib.Config, policy: GoalConditionedPolicy
+    self,
+    task: str,
+    config: config_lib.Config,
+    policy: GoalConditionedPolicy,
+    learner_steps: int,
   ):
     """Wraps a policy; see `load`."""
     self.task = task
@@ -112,6 +116,8 @@ class Imitator:
     """Of the run that trained it."""
     self.policy = policy
     """The network."""
+    self.learner_steps = learner_steps
+    """How long it was trained."""
 
   def watch(
     self, demonstration: types.Demonstration
@@ -180,6 +186,9 @@ def load(run_dir: str) -> Imitator:
     raise FileNotFoundError(f'{run_dir}/{CHECKPOINTS} holds no checkpoint yet')
   size = features_lib.present_size(layout)
   policy = GoalConditionedPolicy(layout, config, np.zeros(size), np.ones(size))
-  restored = tf.train.Checkpoint(policy=policy.network, features=policy.features)
+  num_steps = tf.Variable(0, dtype=tf.int64)
+  restored = tf.train.Checkpoint(
+    policy=policy.network, features=policy.features, num_steps=num_steps
+  )
   restored.restore(checkpoint).assert_existing_objects_matched().expect_partial()
-  return Imitator(task, config, policy)
+  return Imitator(task, config, policy, int(num_steps.numpy()))

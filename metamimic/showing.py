@@ -32,7 +32,21 @@ def write_comparison(
   """
   os.makedirs(folder, exist_ok=True)
   demonstration = demonstrations.demonstrations[index]
-  renderer = rendering.Renderer(environment.environment)
+  with rendering.Renderer(environment.environment) as renderer:
+    left, right = _draw(environment, renderer, demonstration, index, act)
+  path = os.path.join(folder, f'{demonstration.name}.mp4')
+  video.write(path, video.side_by_side(left, right, ('demonstration', 'agent')))
+  return path
+
+
+def _draw(
+  environment: imitation.ImitationEnvironment,
+  renderer: rendering.Renderer,
+  demonstration: types.Demonstration,
+  index: int,
+  act: Callable[[Mapping[str, np.ndarray]], np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the frames of the demonstration and of the policy, (T + 1, H, W, 3)."""
 
   def demonstrated() -> Iterator[np.ndarray]:
     for state in demonstration.states:
@@ -47,8 +61,4 @@ def write_comparison(
       timestep = environment.step(act(batch)[0])
       yield renderer.render()
 
-  left, right = np.stack(list(demonstrated())), np.stack(list(imitated()))
-  path = os.path.join(folder, f'{demonstration.name}.mp4')
-  frames = video.side_by_side(left, right, ('demonstration', 'agent'))
-  video.write(path, frames)
-  return path
+  return np.stack(list(demonstrated())), np.stack(list(imitated()))

@@ -177,8 +177,7 @@ def test_rows(tmp_path: pathlib.Path) -> None:
   demonstrations: Any = [types.SimpleNamespace(name=f'demo_{i}') for i in range(2)]
 
   def append(episodes: list[evaluation.Episode], arm: str, split: str) -> None:
-    evaluation.append_rows(
-      str(path),
+    rows = evaluation.rows(
       episodes,
       seed=3,
       learner_steps=100,
@@ -186,6 +185,7 @@ def test_rows(tmp_path: pathlib.Path) -> None:
       split=split,
       demonstrations=demonstrations,
     )
+    evaluation.append_rows(str(path), rows)
 
   append([], 'zero', 'train')
   assert not path.exists()
@@ -194,8 +194,8 @@ def test_rows(tmp_path: pathlib.Path) -> None:
   assert path.read_text().split() == [
     'seed,learner_steps,arm,demonstration,split,steps,completed,success,'
     'reward/arm,reward/brick,total',
-    '3,100,zero,demo_1,train,120,0.6667,1,0.12346,1.00000,0.50000',
-    '3,100,zero,demo_0,train,80,1.0000,0,0.00000,0.25000,0.12500',
-    '3,100,bc,demo_1,valid,120,0.6667,1,0.12346,1.00000,0.50000',
+    '3,100,zero,demo_1,train,120,0.6667,1,0.12346,1.0,0.5',
+    '3,100,zero,demo_0,train,80,1.0,0,0.0,0.25,0.125',
+    '3,100,bc,demo_1,valid,120,0.6667,1,0.12346,1.0,0.5',
   ]
   assert evaluation.measured(str(path)) == {('zero', 'train'), ('bc', 'valid')}
