@@ -114,6 +114,6 @@ def test_an_output_that_is_there_is_kept(
 ) -> None:
   output = tmp_path / 'out.csv'
   output.write_text('mine')
-  with pytest.raises(FileExistsError, match='out.csv'):
+  with pytest.raises(FileExistsError, match=r'out\.csv'):
     evaluate.main(_arguments(run_dir, output=str(output)))
   assert output.read_text() == 'mine'
