@@ -105,7 +105,7 @@ def collect(name: str) -> None:
     config = json.loads((directory / 'config.json').read_text())
   if not tables:
     raise SystemExit(f'{name}: no finished run under {_RUNS}')
-  config['demonstrations'] = os.path.relpath(config['demonstrations'], _ROOT)
+  config['demonstrations'] = f'data/{EXPERIMENTS[name].task}.hdf5'
   del config['seed']
   about = {
     'command': f'python -m benchmarks.results {name}',
@@ -142,7 +142,7 @@ def table(name: str) -> str:
       continue
     took = f'{sum(minutes) / len(minutes):.1f}' if learned else ''
     lines.append(
-      f'| {about["config"]["demonstrations"][5:-5]} | {_LABELS[row.arm]} '
+      f'| {EXPERIMENTS[name].task} | {_LABELS[row.arm]} '
       f'| {row.reward:.3f} ({row.reward_low:.3f}–{row.reward_high:.3f}) '
       f'| {row.ratio:.2f} | {row.completed:.2f} '
       f'| {row.success:.2f} ({row.success_low:.2f}–{row.success_high:.2f}) '
