@@ -36,11 +36,11 @@ class Arguments:
   """HDF5 file of demonstrations of the run's task; none of them is trained on."""
   split: Literal['valid', 'train', 'all'] = 'valid'
   """Which of the file's demonstrations to follow."""
-  episodes: int = 50
+  max_demonstrations: int = 50
   """At most so many of each split."""
   output: str = ''
   """CSV file to write, one row an episode; empty: none."""
-  videos: str = ''
+  video_folder: str = ''
   """Folder for videos of the first three, demonstration beside agent; empty: none."""
 
 
@@ -53,9 +53,11 @@ def main(arguments: Arguments) -> pd.DataFrame:
   """
   if arguments.output and os.path.exists(arguments.output):
     raise FileExistsError(f'{arguments.output}: it is there already')
-  if arguments.episodes < 1:
-    raise ValueError(f'episodes is {arguments.episodes}; expected 1 or more')
-  if arguments.videos:
+  if arguments.max_demonstrations < 1:
+    raise ValueError(
+      f'max_demonstrations is {arguments.max_demonstrations}; expected 1 or more'
+    )
+  if arguments.video_folder:
     rendering.choose_gl()
   about = policy_lib.description(arguments.run_dir)
   path = arguments.demonstrations
@@ -66,7 +68,7 @@ def main(arguments: Arguments) -> pd.DataFrame:
       f'{arguments.run_dir} was trained on'
     )
   chosen = {
-    split: list(getattr(demonstrations, split))[: arguments.episodes]
+    split: list(getattr(demonstrations, split))[: arguments.max_demonstrations]
     for split in statistics.SPLITS
     if arguments.split in (split, 'all') and getattr(demonstrations, split)
   }
@@ -114,10 +116,10 @@ def _evaluate(
   if arguments.output:
     table.to_csv(output + '.tmp', index=False)
     os.replace(output + '.tmp', output)
-  if arguments.videos:
+  if arguments.video_folder:
     for i in [i for indices in chosen.values() for i in indices][:3]:
       showing.write_comparison(
-        arguments.videos, environments[0], demonstrations, i, act
+        arguments.video_folder, environments[0], demonstrations, i, act
       )
   return table
 

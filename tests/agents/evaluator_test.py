@@ -133,14 +133,14 @@ def test_controls_then_the_policy_as_it_learns_then_everything(
   assert len(rows) == sum(group[-1] for group in setting.groups())
   last = [row for row in rows if row['learner_steps'] == '20']
   assert [(r['demonstration'], r['split'], r['total']) for r in last[:4]] == [
-    (f'demo_{i}', 'valid', f'0.0{i}000') for i in range(5, 9)
+    (f'demo_{i}', 'valid', f'0.0{i}') for i in range(5, 9)
   ]
   # Shown the one before, rewarded for its own.
   assert [(r['demonstration'], r['total']) for r in last[-4:]] == [
-    ('demo_5', '0.08000'),
-    ('demo_6', '0.05000'),
-    ('demo_7', '0.06000'),
-    ('demo_8', '0.07000'),
+    ('demo_5', '0.08'),
+    ('demo_6', '0.05'),
+    ('demo_7', '0.06'),
+    ('demo_8', '0.07'),
   ]
   assert {row['seed'] for row in rows} == {'3'}
   summary = setting.rows[-3]

@@ -93,7 +93,9 @@ def test_rows_of_every_arm_and_split(
 
 
 def test_videos(run_dir: pathlib.Path, tmp_path: pathlib.Path) -> None:
-  evaluate.main(_arguments(run_dir, episodes=1, videos=str(tmp_path / 'videos')))
+  evaluate.main(
+    _arguments(run_dir, max_demonstrations=1, video_folder=str(tmp_path / 'videos'))
+  )
   assert len(video.frames(str(tmp_path / 'videos' / 'demo_1.mp4'))) == STEPS + 1
 
 
