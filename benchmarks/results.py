@@ -18,6 +18,7 @@ import platform
 import re
 import subprocess
 import sys
+from typing import Any
 
 import pandas as pd
 
@@ -95,18 +96,21 @@ def _call(module: str, *arguments: str) -> None:
 
 def collect(name: str) -> None:
   """Writes results/NAME.csv and .json from the finished runs of an experiment."""
-  tables, runs, config = [], {}, {}
+  tables, runs = [], {}
+  config: dict[str, Any] = {}
   for seed in EXPERIMENTS[name].seeds:
     directory = _directory(name, seed)
     if not (directory / 'summary.json').exists():
       continue
     tables.append(statistics.last(pd.read_csv(directory / 'evaluation.csv')))
     runs[seed] = json.loads((directory / 'summary.json').read_text())
-    config = json.loads((directory / 'config.json').read_text())
+    found = json.loads((directory / 'config.json').read_text())
+    del found['seed'], found['demonstrations']
+    if config and found != config:
+      raise SystemExit(f'{directory}: its configuration is not that of earlier seeds')
+    config = found
   if not tables:
     raise SystemExit(f'{name}: no finished run under {_RUNS}')
-  config['demonstrations'] = f'data/{EXPERIMENTS[name].task}.hdf5'
-  del config['seed']
   about = {
     'command': f'python -m benchmarks.results {name}',
     'runs': runs,
