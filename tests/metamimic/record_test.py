@@ -127,6 +127,7 @@ def test_workers_do_not_outlive_a_killed_recorder(tmp_path: pathlib.Path) -> Non
   process.kill()
   process.communicate(timeout=_PATIENCE)
   _wait_for(lambda: not _session(process.pid))
+  assert not _session(process.pid)
 
 
 def test_command_line_names_what_is_wrong(tmp_path: pathlib.Path) -> None:
