@@ -75,6 +75,9 @@ class ImitationActor(acme.Worker):
       while self._steps < last and not self._should_stop():
         self._observations = self._step(self._observations)
         self._tally.log(self._logger, self._steps, self._episodes)
+      if self._should_stop():
+        for adder in self._adders:
+          adder.reset()
     except replay.Stopped:
       pass
 

@@ -227,7 +227,7 @@ class MetaMimicBuilder(_Builder):
     target = self._policy(demonstrations)
     bank = goals.GoalBank(demonstrations.demonstrations)
     critic, target_critic = self._critic(policy), self._critic(policy)
-    codec = replay.Codec(self._environment(demonstrations, seed=0))
+    codec = replay.Codec(self._environment(demonstrations, seed=0), config.d4pg.n_step)
     d4pg = config.d4pg
     learner = d4pg_learning.D4PGLearner(
       lambda observation: policy.embed(observation, bank),
@@ -236,7 +236,7 @@ class MetaMimicBuilder(_Builder):
       target.network,
       target_critic,
       tf.linspace(d4pg.v_min, d4pg.v_max, d4pg.num_atoms),
-      replay.sample(client, d4pg, self._stop),
+      replay.sample(client, codec, config, self._stop),
       codec.unpack,
       d4pg,
       reward=imitation.IMITATION,
@@ -267,10 +267,9 @@ class MetaMimicBuilder(_Builder):
     def over() -> bool:
       return self._stop.is_set() or reader.update().finished
 
-    n = config.d4pg.n_step
     return actors.ImitationActor(
       environments,
-      [replay.StepAdder(client, e, n, over) for e in environments],
+      [replay.StepAdder(client, e, config, over) for e in environments],
       policy.actor(goals.GoalBank(demonstrations.demonstrations), len(environments)),
       reader,
       logs.RoleLogger(self._run_dir, f'actor-{index}', step='environment_steps'),

@@ -69,7 +69,11 @@ class LearnerProcess(acme.Worker):
     self._publish(finished=False)
     publish = logs.Clock(_PUBLISH_PERIOD)
     checkpoint = logs.Clock(self._config.checkpoint_period)
-    meter = _Meter(self._client, self._learner.num_steps, self._checkpoint_replay)
+    meter = _Meter(
+      self._client if self._checkpoint_replay else None,
+      self._learner.num_steps,
+      self._config.replay,
+    )
     try:
       while self._learner.num_steps < last and not self._stop.is_set():
         metrics = self._learner.step()
@@ -100,9 +104,9 @@ class LearnerProcess(acme.Worker):
 class _Meter:
   """Means and rates since the last row of the log."""
 
-  def __init__(self, client: Any, steps: int, with_replay: bool):
+  def __init__(self, client: Any | None, steps: int, config: config_lib.ReplayConfig):
     self._client = client
-    self._with_replay = with_replay
+    self._config = config
     self._clock = logs.Clock(_LOG_PERIOD)
     self._steps = steps
     self._inserted: int | None = None
@@ -119,13 +123,13 @@ class _Meter:
       'learner_steps': steps,
       'learner_steps_per_second': (steps - self._steps) / seconds,
     }
-    if self._with_replay:
+    if self._client is not None:
       info = self._client.server_info(timeout=10)[replay.TABLE]
-      inserted = info.rate_limiter_info.insert_stats.completed
+      inserted = replay.inserted(info, self._config)
       before = inserted if self._inserted is None else self._inserted
       row['environment_steps'] = inserted
       row['environment_steps_per_second'] = (inserted - before) / seconds
-      row['replay_size'] = info.current_size
+      row['replay_size'] = info.current_size * self._config.segment
       self._inserted = inserted
     for name in self._metrics[0]:
       row[name] = sum(m[name] for m in self._metrics) / len(self._metrics)

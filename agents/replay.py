@@ -1,9 +1,13 @@
 """The one table of all experience: what is written, how, and how it is sampled.
 
-An actor writes every control step once. The table's items are windows of n + 1 steps,
-cut by Reverb itself, so that writing costs one append a step; the learner unpacks them
-and sums the n rewards. Both rewards and discounts of a step, imitation's and the
-task's, are in the item; the goal is there by reference.
+An actor writes every control step once, in one stream for each environment: after an
+episode come n rows of padding, then the next one. The table's items are segments of
+that stream, cut by Reverb itself: every `segment` steps one of `segment + n`, so that
+each transition of n steps is in exactly one item. A dozen transitions then cost about
+what one of its own would, of writing and of sampling; they are shuffled over all the
+updates of a learner's call, and those that begin in padding are left out. The learner
+unpacks them and sums the n rewards. Both rewards and discounts of a step, imitation's
+and the task's, are there; the goal is there by reference.
 
 An unpacked batch is a dict of
 
@@ -47,12 +51,15 @@ class Codec:
   by column. The goal's integers are exact in float32 up to 2**24.
   """
 
-  def __init__(self, environment: dm_env.Environment):
+  def __init__(self, environment: dm_env.Environment, n: int):
     """Lays out the row.
 
     Args:
       environment: gives the specs.
+      n: steps of a transition.
     """
+    self.n = n
+    """Steps of a transition."""
     spec = {
       'observation': dict(environment.observation_spec()),
       'action': environment.action_spec(),
@@ -67,6 +74,7 @@ class Codec:
       slice(end - int(np.prod(s.shape)), end)
       for s, end in zip(self._specs, ends, strict=True)
     ]
+    self._real = tree.flatten_with_path(spec).index((('real',), spec['real']))
     self.size = int(ends[-1])
     """Numbers in a row."""
 
@@ -76,6 +84,36 @@ class Codec:
     for part, value in zip(self._slices, tree.flatten(step), strict=True):
       row[part] = value
     return row
+
+  def cut(self, items: tf.Tensor) -> tf.Tensor:
+    """Returns the windows of all transitions, those that begin in padding included.
+
+    Args:
+      items: (I, segment + n, size).
+
+    Returns:
+      (I * segment, n + 1, size).
+    """
+    segment = items.shape[1] - self.n
+    windows = [items[:, i : i + self.n + 1] for i in range(segment)]
+    return tf.reshape(tf.stack(windows, 1), [-1, self.n + 1, self.size])
+
+  def shuffle(self, items: tf.Tensor) -> tf.Tensor:
+    """Returns as many windows as items have, in random order, each of a real step.
+
+    Where windows begin in padding, others are there twice.
+
+    Args:
+      items: (I, segment + n, size), not padding alone.
+
+    Returns:
+      (I * segment, n + 1, size).
+    """
+    windows = self.cut(items)
+    column = self._slices[self._real].start
+    real = tf.random.shuffle(tf.where(windows[:, 0, column] > 0)[:, 0])
+    count = tf.shape(windows)[0]
+    return tf.gather(windows, tf.gather(real, tf.range(count) % tf.size(real)))
 
   def unpack(self, rows: tf.Tensor) -> dict[str, Any]:
     """Returns the batch of transitions that is described above.
@@ -101,10 +139,13 @@ class Codec:
     }
 
 
-def _writer_config(codec: Codec, n: int) -> Any:
-  """The pattern that cuts windows of n + 1 steps out of the stream of steps."""
+def _writer_config(codec: Codec, segment: int) -> Any:
+  """The pattern that cuts segments out of the stream of steps."""
   row = structured_writer.create_reference_step(np.zeros(codec.size, np.float32))
-  return structured_writer.create_config(row[-n - 1 :], TABLE)
+  length = segment + codec.n
+  index = structured_writer.Condition.step_index()
+  complete = index % segment == (length - 1) % segment
+  return structured_writer.create_config(row[-length:], TABLE, [complete])
 
 
 def table(
@@ -116,9 +157,7 @@ def table(
     environment: gives the specs.
     config: sizes, n, and how often an item is sampled.
   """
-  codec = Codec(environment)
-  row = tf.TensorSpec([codec.size], tf.float32)
-  writer = _writer_config(codec, config.d4pg.n_step)
+  codec = Codec(environment, config.d4pg.n_step)
   replay = config.replay
   # Wide enough that neither side waits for the other's batch or episode: a learner
   # takes a whole call's samples at once.
@@ -128,11 +167,15 @@ def table(
     TABLE,
     sampler=reverb.selectors.Uniform(),
     remover=reverb.selectors.Fifo(),
-    max_size=replay.max_size,
+    max_size=replay.max_size // replay.segment,
     rate_limiter=reverb.rate_limiters.SampleToInsertRatio(
-      replay.samples_per_insert, replay.min_size, buffer
+      replay.samples_per_insert,
+      max(1, replay.min_size // replay.segment),
+      buffer / replay.segment,
     ),
-    signature=structured_writer.infer_signature([writer], row),
+    signature=structured_writer.infer_signature(
+      [_writer_config(codec, replay.segment)], tf.TensorSpec([codec.size], tf.float32)
+    ),
   )
 
 
@@ -148,7 +191,7 @@ class StepAdder(adders.Adder):
     self,
     client: reverb.Client,
     environment: imitation.ImitationEnvironment,
-    n: int,
+    config: config_lib.Config,
     should_stop: Callable[[], bool],
   ):
     """Opens a stream to the server.
@@ -156,12 +199,14 @@ class StepAdder(adders.Adder):
     Args:
       client: of the replay server.
       environment: gives the specs.
-      n: steps of a transition.
+      config: n and the segments' length.
       should_stop: asked while the server takes nothing.
     """
-    self._codec = Codec(environment)
-    self._writer = client.structured_writer([_writer_config(self._codec, n)])
-    self._n = n
+    self._codec = Codec(environment, config.d4pg.n_step)
+    self._segment = config.replay.segment
+    self._writer = client.structured_writer(
+      [_writer_config(self._codec, self._segment)]
+    )
     self._should_stop = should_stop
     self._zero = {
       'action': np.zeros(environment.action_spec().shape),
@@ -171,6 +216,8 @@ class StepAdder(adders.Adder):
     }
     self._observation: Any = None
     self._steps: list[dict[str, Any]] = []
+    self._rows = 0  # In this stream, those not written yet included.
+    self._end = 0  # Rows up to and with the last real step.
 
   def add_first(self, timestep: dm_env.TimeStep) -> None:
     """Begins an episode."""
@@ -179,7 +226,7 @@ class StepAdder(adders.Adder):
   def add(
     self, action: np.ndarray, next_timestep: dm_env.TimeStep, extras: Any = ()
   ) -> None:
-    """Adds one step; the last one of an episode makes its last n transitions too.
+    """Adds one step.
 
     Args:
       action: what was done, (9,) float32.
@@ -198,21 +245,21 @@ class StepAdder(adders.Adder):
         'real': 1.0,
       }
     )
+    self._rows += 1
+    self._end = self._rows
     self._observation = next_timestep.observation
     if next_timestep.last():
-      padding = {**self._zero, 'observation': self._observation}
-      self._steps += [padding] * self._n
-      self._write()
-      wait(
-        lambda: self._writer.end_episode(timeout_ms=_FLUSH_TIMEOUT_MS),
-        self._should_stop,
-      )
-    elif len(self._steps) >= _BURST:
+      self._pad(self._codec.n)
+    if len(self._steps) >= _BURST:
       self._write()
       wait(
         lambda: self._writer.flush(_MAX_PENDING, timeout_ms=_FLUSH_TIMEOUT_MS),
         self._should_stop,
       )
+
+  def _pad(self, rows: int) -> None:
+    self._steps += rows * [{**self._zero, 'observation': self._observation}]
+    self._rows += rows
 
   def _write(self) -> None:
     for step in self._steps:
@@ -220,9 +267,21 @@ class StepAdder(adders.Adder):
     self._steps.clear()
 
   def reset(self) -> None:
-    """Ends an episode where it is; its transitions of n steps stay."""
-    self._write()
-    self._writer.end_episode(timeout_ms=_FLUSH_TIMEOUT_MS)
+    """Ends the stream where it is; all that was added is then in the table.
+
+    The last transitions of an episode under way are shorter: they bootstrap from where
+    it is.
+
+    Raises:
+      Stopped: `should_stop` said so while replay took nothing.
+    """
+    if self._rows:
+      segments = -(-self._end // self._segment)
+      self._pad(segments * self._segment + self._codec.n - self._rows)
+      self._write()
+      self._rows = self._end = 0
+      wait(lambda: self._writer.flush(timeout_ms=_FLUSH_TIMEOUT_MS), self._should_stop)
+      self._writer.end_episode()
 
 
 def wait(call: Callable[[], None], should_stop: Callable[[], bool]) -> None:
@@ -249,7 +308,10 @@ def wait(call: Callable[[], None], should_stop: Callable[[], bool]) -> None:
 
 
 def sample(
-  client: reverb.Client, config: config_lib.D4PGConfig, stop: threading.Event
+  client: reverb.Client,
+  codec: Codec,
+  config: config_lib.Config,
+  stop: threading.Event,
 ) -> Iterator[tf.Tensor]:
   """Yields batches of `steps_per_call * batch_size` windows; see `Codec.unpack`.
 
@@ -258,27 +320,29 @@ def sample(
 
   Args:
     client: of the replay server.
+    codec: of what is in the table.
     config: sizes.
     stop: ends waiting for the server.
 
   Raises:
     Stopped: the run was stopped while there was nothing to sample.
   """
-  size = config.batch_size * config.steps_per_call
+  items = config.d4pg.batch_size * config.d4pg.steps_per_call // config.replay.segment
   dataset = reverb.TrajectoryDataset.from_table_signature(
     client.server_address,
     TABLE,
-    max_in_flight_samples_per_worker=2 * config.batch_size,
+    max_in_flight_samples_per_worker=items,
     num_workers_per_iterator=1,
   )
   # Batched first: a call for each sample would cost as much as learning from it.
-  dataset = dataset.batch(size, drop_remainder=True)
+  dataset = dataset.batch(items, drop_remainder=True)
+  dataset = dataset.map(lambda batch: codec.shuffle(batch.data))
   batches = BackgroundIterator(iter(dataset), depth=2)
   begun = said = time.monotonic()
   while True:
     batch = batches.get(timeout=1.0)
     if batch is not None:
-      yield batch.data
+      yield batch
       begun = time.monotonic()
       continue
     if stop.is_set():
@@ -286,20 +350,30 @@ def sample(
     now = time.monotonic()
     if now - begun > 30 and now - said > 30:
       said = now
-      logging.warning('no batch for %.0f s: %s', now - begun, describe(client))
+      logging.warning('no batch for %.0f s: %s', now - begun, describe(client, config))
 
 
-def describe(client: reverb.Client) -> str:
+def inserted(info: Any, config: config_lib.ReplayConfig) -> int:
+  """Returns the control steps that have been written, padding included.
+
+  Args:
+    info: the server's on the table.
+    config: the segments' length.
+  """
+  return info.rate_limiter_info.insert_stats.completed * config.segment
+
+
+def describe(client: reverb.Client, config: config_lib.Config) -> str:
   """Returns in words what the replay table holds and waits for."""
   try:
     info = client.server_info(timeout=5)[TABLE]
   except (RuntimeError, reverb.errors.ReverbError) as e:
     return f'the replay server does not answer ({e})'
-  rates = info.rate_limiter_info
+  segment, rates = config.replay.segment, info.rate_limiter_info
   return (
-    f'replay holds {info.current_size} transitions, sampling starts at '
-    f'{rates.min_size_to_sample}; {rates.insert_stats.completed} inserted, '
-    f'{rates.sample_stats.completed} sampled'
+    f'replay holds {info.current_size * segment} transitions, sampling starts at '
+    f'{rates.min_size_to_sample * segment}; {inserted(info, config.replay)} inserted, '
+    f'{rates.sample_stats.completed * segment} sampled'
   )
 
 

@@ -87,6 +87,11 @@ class _Problem:
       tasks.load(task, seed=0), self.demonstrations.demonstrations, reward
     )
 
+  @property
+  def codec(self) -> replay.Codec:
+    """Of our table."""
+    return replay.Codec(self.environment, self.config.d4pg.n_step)
+
   def episodes(self, number: int) -> Iterator[list[dm_env.TimeStep]]:
     """Yields the timesteps of the first demonstrations, with made-up rewards."""
     rng = np.random.default_rng(0)
@@ -146,7 +151,7 @@ def _step_type(t: int, last: int) -> dm_env.StepType:
 def fill(problem: _Problem, client: reverb.Client, episodes: int) -> None:
   """Writes the same episodes to both tables, each with its own adder."""
   d4pg = problem.config.d4pg
-  ours = replay.StepAdder(client, problem.environment, d4pg.n_step, lambda: False)
+  ours = replay.StepAdder(client, problem.environment, problem.config, lambda: False)
   acme = acme_replay.NStepTransitionAdder(client, d4pg.n_step, d4pg.discount)
   rng = np.random.default_rng(1)
   for timesteps in problem.episodes(episodes):
@@ -164,6 +169,7 @@ def fill(problem: _Problem, client: reverb.Client, episodes: int) -> None:
         action = rng.uniform(-1, 1, policy_lib.NUM_ACTIONS).astype(np.float32)
         ours.add(action, timestep)
         acme.add(action, seen)
+  ours.reset()
 
 
 def our_learner(problem: _Problem, dataset: Iterator[Any]) -> learning.D4PGLearner:
@@ -179,7 +185,7 @@ def our_learner(problem: _Problem, dataset: Iterator[Any]) -> learning.D4PGLearn
     target_critic,
     tf.linspace(d4pg.v_min, d4pg.v_max, d4pg.num_atoms),
     dataset,
-    replay.Codec(problem.environment).unpack,
+    problem.codec.unpack,
     d4pg,
     reward=imitation.IMITATION,
   )
@@ -231,7 +237,7 @@ def _arms(
   problem: _Problem, client: reverb.Client, updates: int
 ) -> dict[str, common.Arm]:
   d4pg = problem.config.d4pg
-  ours = replay.sample(client, d4pg, threading.Event())
+  ours = replay.sample(client, problem.codec, problem.config, threading.Event())
   acme = datasets.make_reverb_dataset(
     client.server_address, d4pg.batch_size, _ACME_PREFETCH, acme_replay.TABLE
   )

@@ -1,6 +1,6 @@
 """Tests of agents.replay, over a Reverb server."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import dataclasses
 import threading
@@ -40,18 +40,32 @@ class _Specs:
 ENVIRONMENT: Any = _Specs()
 
 
-def _config(n: int, **changes: Any) -> config_lib.Config:
+def _config(n: int, segment: int = 4, **changes: Any) -> config_lib.Config:
   return config_lib.Config(
     d4pg=config_lib.D4PGConfig(n_step=n, batch_size=512, steps_per_call=1),
     replay=config_lib.ReplayConfig(
-      **{'max_size': 1000, 'min_size': 1, 'samples_per_insert': 20.0, **changes}
+      segment=segment,
+      **{'max_size': 1000, 'min_size': 1, 'samples_per_insert': 20.0, **changes},
     ),
   )
 
 
+def _adder(
+  client: reverb.Client,
+  config: config_lib.Config,
+  should_stop: Callable[[], bool] = lambda: False,
+) -> replay.StepAdder:
+  return replay.StepAdder(client, ENVIRONMENT, config, should_stop)
+
+
 @contextlib.contextmanager
-def _serving(config: config_lib.Config) -> Iterator[reverb.Client]:
-  server = reverb.Server([replay.table(ENVIRONMENT, config)])
+def _serving(config: config_lib.Config, ahead: int = 0) -> Iterator[reverb.Client]:
+  """Serves the table; if `ahead`, writers may be so many items ahead of samplers."""
+  table = replay.table(ENVIRONMENT, config)
+  if ahead:
+    limiter = reverb.rate_limiters.RateLimiter(1.0, 1, -1e9, ahead)
+    table = table.replace(rate_limiter=limiter)
+  server = reverb.Server([table])
   try:
     yield server.localhost_client()
   finally:
@@ -124,19 +138,35 @@ def _expected(episode: _Episode, t: int, n: int) -> dict[str, Any]:
   }
 
 
-def _items(client: reverb.Client, codec: replay.Codec) -> list[dict[str, Any]]:
-  """Returns every item of the table once, unpacked."""
+def _sample(client: reverb.Client, number: int) -> list[Any]:
+  samples = client.sample(replay.TABLE, num_samples=number, emit_timesteps=False)
+  return list(samples)
+
+
+def _items(client: reverb.Client) -> np.ndarray:
+  """Returns every item of the table once, (I, segment + n, size)."""
   count = client.server_info()[replay.TABLE].current_size
   rows: dict[int, np.ndarray] = {}
   while len(rows) < count:
-    for sample in client.sample(replay.TABLE, num_samples=20, emit_timesteps=False):
+    for sample in _sample(client, 20):
       rows[sample.info.key] = tree.flatten(sample.data)[0]
-  batch = codec.unpack(tf.constant(np.stack(list(rows.values()))))
-  return [tree.map_structure(lambda x: x[i].numpy(), batch) for i in range(count)]  # noqa: B023
+  return np.stack([rows[key] for key in sorted(rows)])
+
+
+def _transitions(client: reverb.Client, n: int) -> list[dict[str, Any]]:
+  """Returns every transition that begins in a real step, unpacked."""
+  codec = replay.Codec(ENVIRONMENT, n)
+  windows = codec.cut(tf.constant(_items(client)))
+  batch = codec.unpack(windows)
+  transitions = [
+    tree.map_structure(lambda x: x[i].numpy(), batch)  # noqa: B023
+    for i in range(len(windows))
+  ]
+  return [transition for transition in transitions if transition['real'][0]]
 
 
 def test_codec_round_trip() -> None:
-  codec = replay.Codec(ENVIRONMENT)
+  codec = replay.Codec(ENVIRONMENT, 1)
   assert codec.size == 3 + 2 + 2 + ACTIONS + 2 + 2 + 1
   step = {
     'observation': {
@@ -163,15 +193,18 @@ def test_codec_round_trip() -> None:
   np.testing.assert_array_equal(batch['real'], [[1]])
 
 
+@pytest.mark.parametrize('segment', [1, 4, 16])
 @pytest.mark.parametrize('n', [1, 3])
-def test_every_transition_is_there_once(n: int) -> None:
+def test_every_transition_is_there_once(n: int, segment: int) -> None:
   # The second ends early; the third is shorter than a transition.
   episodes = [_episode(0, 7, False), _episode(1, 4, True), _episode(2, 2, False)]
-  with _serving(_config(n)) as client:
-    adder = replay.StepAdder(client, ENVIRONMENT, n, lambda: False)
+  config = _config(n, segment)
+  with _serving(config) as client:
+    adder = _adder(client, config)
     for episode in episodes:
       _write(adder, episode)
-    items = _items(client, replay.Codec(ENVIRONMENT))
+    adder.reset()
+    items = _transitions(client, n)
   found = {tuple(item['observation']['goal']): item for item in items}
   starts = [(i, 5 + t) for i, e in enumerate(episodes) for t in range(len(e.actions))]
   assert len(items) == len(starts) == 13
@@ -187,9 +220,25 @@ def test_every_transition_is_there_once(n: int) -> None:
   assert tail['next_observation']['goal'].tolist() == [1, 9]
 
 
-def test_forgotten_episode_leaves_no_transition_across_episodes() -> None:
-  with _serving(_config(3)) as client:
-    adder = replay.StepAdder(client, ENVIRONMENT, 3, lambda: False)
+@pytest.mark.parametrize('steps', [1, 4, 5, 8])
+def test_a_stream_that_is_ended_leaves_no_item_of_padding_alone(steps: int) -> None:
+  config = _config(n=2, segment=4)
+  with _serving(config) as client:
+    adder = _adder(client, config)
+    adder.reset()
+    assert client.server_info()[replay.TABLE].current_size == 0
+    _write(adder, _episode(0, steps, False))
+    adder.reset()
+    items = _items(client)
+  assert items.shape[:2] == (-(-steps // 4), 6)
+  real = replay.Codec(ENVIRONMENT, 2).unpack(tf.constant(items))['real'][:, 0]
+  assert real.numpy().tolist() == [1] * len(items)
+
+
+def test_episode_cut_short_ends_where_it_is() -> None:
+  config = _config(3)
+  with _serving(config) as client:
+    adder = _adder(client, config)
     begun, whole = _episode(0, 9, False), _episode(1, 4, False)
     adder.add_first(
       dm_env.TimeStep(dm_env.StepType.FIRST, None, None, begun.observations[0])
@@ -204,79 +253,116 @@ def test_forgotten_episode_leaves_no_transition_across_episodes() -> None:
       adder.add(begun.actions[t], timestep)
     adder.reset()
     _write(adder, whole)
-    items = _items(client, replay.Codec(ENVIRONMENT))
-  starts = sorted(tuple(item['observation']['goal']) for item in items)
-  # Of the first only what was complete after five steps: windows of four rows.
-  assert starts == [(0, 5), (0, 6), (1, 5), (1, 6), (1, 7), (1, 8)]
-  assert all(
-    item['observation']['goal'][0] == item['next_observation']['goal'][0]
+    adder.reset()
+    items = _transitions(client, n=3)
+  goals = {
+    tuple(item['observation']['goal']): tuple(item['next_observation']['goal'])
     for item in items
-  )
+  }
+  assert goals == {
+    **{(0, 5 + t): (0, min(8 + t, 10)) for t in range(5)},
+    **{(1, 5 + t): (1, min(8 + t, 9)) for t in range(4)},
+  }
 
 
 def test_sampled_batches_unpack_to_what_was_written() -> None:
   config = _config(3)
+  config = dataclasses.replace(
+    config, d4pg=dataclasses.replace(config.d4pg, batch_size=64, steps_per_call=2)
+  )
   episode, stop = _episode(3, 6, True), threading.Event()
-  codec = replay.Codec(ENVIRONMENT)
-  settings = dataclasses.replace(config.d4pg, batch_size=8, steps_per_call=2)
+  codec = replay.Codec(ENVIRONMENT, 3)
   with _serving(config) as client:
-    _write(replay.StepAdder(client, ENVIRONMENT, 3, lambda: False), episode)
-    batch = codec.unpack(next(replay.sample(client, settings, stop)))
-  assert batch['action'].shape == (16, ACTIONS)
-  for i in range(16):
+    adder = _adder(client, config)
+    _write(adder, episode)
+    adder.reset()
+    batch = codec.unpack(next(replay.sample(client, codec, config, stop)))
+  assert batch['action'].shape == (128, ACTIONS)
+  steps = batch['observation']['goal'][:, 1].numpy() - 5
+  # Two items of four; the last two windows begin in padding and are left out.
+  assert set(steps) == set(range(6))
+  for i, step in enumerate(steps):
     item = tree.map_structure(lambda x: x[i].numpy(), batch)  # noqa: B023
-    expected = _expected(episode, item['observation']['goal'][1] - 5, 3)
+    expected = _expected(episode, step, 3)
     tree.map_structure(np.testing.assert_array_equal, item, expected, check_types=False)
 
 
+def test_windows_are_shuffled_and_each_is_used_before_any_is_used_twice() -> None:
+  codec = replay.Codec(ENVIRONMENT, 1)
+  items = np.zeros((3, 5, codec.size), np.float32)
+  step = codec.pack(
+    {
+      'observation': {
+        'body': np.zeros(3),
+        'objects': np.zeros(2),
+        'goal': np.zeros(2),
+      },
+      'action': np.zeros(ACTIONS),
+      'reward': {'imitation': 0, 'task': 0},
+      'discount': {'imitation': 0, 'task': 0},
+      'real': 1,
+    }
+  )
+  items[:2] = step
+  items[2, 0] = step
+  items[:, :, 0] = np.arange(15).reshape(3, 5)  # The action tells them apart.
+  tf.random.set_seed(0)
+  windows = codec.shuffle(tf.constant(items))
+  assert windows.shape == (12, 2, codec.size)
+  begin = windows[:, 0, 0].numpy().astype(int).tolist()
+  real = [0, 1, 2, 3, 5, 6, 7, 8, 10]
+  assert sorted(begin[:9]) == real
+  assert begin[:9] != real
+  assert begin[9:] == begin[:3]
+  assert windows[:, 1, 0].numpy().tolist() == [i + 1 for i in begin]
+
+
 def test_writer_stops_waiting_when_told_to() -> None:
-  config = _config(1, samples_per_insert=100.0)
+  config = _config(1)
   asked = []
 
-  def should_stop() -> bool:
-    asked.append(True)
-    return True
+  with _serving(config, ahead=10) as client:
 
-  with _serving(config) as client:
-    adder = replay.StepAdder(client, ENVIRONMENT, 1, should_stop)
+    def should_stop() -> bool:
+      asked.append(True)
+      if len(asked) > 1:
+        # A writer that holds items waits for its server when it is deleted.
+        _sample(client, 100)
+      return len(asked) == 1
+
+    adder = _adder(client, config, should_stop)
     # Nobody samples: the table takes some, and then no more.
     with pytest.raises(replay.Stopped):
-      for number in range(100):
+      for number in range(1000):
         _write(adder, _episode(number, 50, False))
-    held = client.server_info()[replay.TABLE].current_size
-    assert 0 < held < 200
     assert asked == [True]
-    assert replay.describe(client) == (
-      f'replay holds {held} transitions, sampling starts at 1; {held} inserted, '
-      '0 sampled'
+    assert client.server_info()[replay.TABLE].current_size == 10
+    assert replay.describe(client, config) == (
+      'replay holds 40 transitions, sampling starts at 4; 40 inserted, 0 sampled'
     )
-    # Taken now: a writer that holds items waits for its server when it is deleted.
-    for _ in client.sample(replay.TABLE, num_samples=4_500, emit_timesteps=False):
-      pass
     adder.reset()
 
 
 def test_nothing_is_lost_or_doubled_by_waiting() -> None:
-  config = _config(3, samples_per_insert=100.0)
-  episodes = [_episode(i, 30, False) for i in range(3)]
-  with _serving(config) as client:
-    codec = replay.Codec(ENVIRONMENT)
+  config = _config(3)
+  episodes = [_episode(i, 30, False) for i in range(12)]
+  with _serving(config, ahead=10) as client:
     waits = []
 
     def sampled_meanwhile() -> bool:
       # Asked each time that the writer has waited in vain.
       waits.append(True)
-      for _ in client.sample(replay.TABLE, num_samples=2_000, emit_timesteps=False):
-        pass
+      _sample(client, 40)
       return False
 
-    adder = replay.StepAdder(client, ENVIRONMENT, 3, sampled_meanwhile)
+    adder = _adder(client, config, sampled_meanwhile)
     for episode in episodes:
       _write(adder, episode)
-    items = _items(client, codec)
-  assert waits
+    adder.reset()
+    items = _transitions(client, n=3)
+  assert len(waits) > 1
   assert sorted(tuple(item['observation']['goal']) for item in items) == [
-    (i, 5 + t) for i in range(3) for t in range(30)
+    (i, 5 + t) for i in range(len(episodes)) for t in range(30)
   ]
 
 
@@ -284,7 +370,7 @@ def test_sampler_stops_waiting_when_told_to() -> None:
   stop = threading.Event()
   stop.set()
   with _serving(_config(1, min_size=10)) as client:
-    batches = replay.sample(client, _config(1).d4pg, stop)
+    batches = replay.sample(client, replay.Codec(ENVIRONMENT, 1), _config(1), stop)
     with pytest.raises(replay.Stopped):
       next(batches)
 
@@ -295,7 +381,9 @@ def test_server_that_is_gone_is_described() -> None:
       raise reverb.errors.DeadlineExceededError(f'{timeout} s')
 
   client: Any = Gone()
-  assert replay.describe(client) == 'the replay server does not answer (5 s)'
+  assert replay.describe(client, _config(1)) == (
+    'the replay server does not answer (5 s)'
+  )
 
 
 def test_background_iterator_hands_on_elements_and_errors() -> None:
