@@ -72,12 +72,13 @@ class ImitationActor(acme.Worker):
     try:
       if not self._observations:
         self._observations = [self._reset(i) for i in range(len(self.environments))]
-      while self._steps < last and not self._should_stop():
+      while self._steps < last:
+        if self._should_stop():
+          for adder in self._adders:
+            adder.reset()
+          return
         self._observations = self._step(self._observations)
         self._tally.log(self._logger, self._steps, self._episodes)
-      if self._should_stop():
-        for adder in self._adders:
-          adder.reset()
     except replay.Stopped:
       pass
 

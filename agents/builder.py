@@ -240,6 +240,7 @@ class MetaMimicBuilder(_Builder):
       codec.unpack,
       d4pg,
       reward=imitation.IMITATION,
+      last_step=config.learner_steps,
     )
     return self._learner_process(learner, policy, client, checkpoint_replay=True)
 

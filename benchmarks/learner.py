@@ -188,6 +188,7 @@ def our_learner(problem: _Problem, dataset: Iterator[Any]) -> learning.D4PGLearn
     problem.codec.unpack,
     d4pg,
     reward=imitation.IMITATION,
+    last_step=problem.config.learner_steps,
   )
 
 

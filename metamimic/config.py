@@ -75,6 +75,9 @@ class D4PGConfig:
   """Adam step size of the policy. (Ours; D4PG uses 1e-4.)"""
   critic_learning_rate: float = 1e-3
   """Adam step size of the critic. (Ours; D4PG uses 1e-4.)"""
+  learning_rate_end: float = 1.0
+  """What both step sizes are multiplied by at the last learner step; they fall in a
+  straight line from 1. (Ours; D4PG keeps them.)"""
   target_update_rate: float = 0.005
   """Share of the online weights mixed into the targets at each update; 1: a copy.
   (Ours; D4PG copies.)"""
@@ -310,6 +313,7 @@ def validate(config: Config) -> None:
     'd4pg.discount',
     'imitation.start_within',
     'imitation.early_end',
+    'd4pg.learning_rate_end',
     'd4pg.target_update_rate',
   ):
     if not 0 <= values[name] <= 1:

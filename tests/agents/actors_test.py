@@ -53,6 +53,7 @@ class _Adder:
   def __init__(self, full: int | None = None) -> None:
     self.firsts: list[dm_env.TimeStep] = []
     self.added: list[tuple[np.ndarray, dm_env.TimeStep]] = []
+    self.ended = 0
     self._full = full
 
   def add_first(self, timestep: dm_env.TimeStep) -> None:
@@ -62,6 +63,9 @@ class _Adder:
     if len(self.added) == self._full:
       raise replay.Stopped()
     self.added.append((action, timestep))
+
+  def reset(self) -> None:
+    self.ended += 1
 
 
 class _Logger:
@@ -128,6 +132,7 @@ def test_without_noise_it_acts_as_the_policy_says_and_writes_every_step() -> Non
       [False, False, False, True] * 2 + [False, False]
     )
     assert len(adder.firsts) == 3
+    assert adder.ended == 1
 
 
 def test_noise_is_of_the_size_drawn_for_the_episode_and_stays_in_bounds() -> None:
