@@ -1,11 +1,14 @@
 """Environment steps per CPU second of our actor, of bare physics, and of Acme's actor.
 
-    python -m benchmarks.actor --run-dir runs/lift_brick
+    python -m benchmarks.actor
 
 All of an actor counts: policy, physics, reward and writes to a Reverb server in another
-process. The bare physics is `mj_step(model, data, 20)` through the very states and
-actions of our actor's round. Acme's is EnvironmentLoop, FeedForwardActor and
-NStepTransitionAdder on dm_control's own environment, with the same policy network.
+process. The policy is cloned beforehand from the demonstrators' actions: an untrained
+one would lose track at once, and its actor would spend its time on resets.
+
+The bare physics is `mj_step(model, data, 20)` through the very states and actions of
+our actor's round. Acme's is EnvironmentLoop, FeedForwardActor and NStepTransitionAdder
+on dm_control's own environment, with a policy network of the same sizes.
 """
 
 import dataclasses
@@ -33,6 +36,7 @@ import tyro
 from agents import actors
 from agents import builder
 from agents import parameters
+from agents.bc import learning as bc_learning
 from benchmarks import acme_replay
 from benchmarks import common
 from envs import observations
@@ -41,6 +45,7 @@ from envs import stepping
 from envs import tasks
 from metamimic import config as config_lib
 from metamimic import policy as policy_lib
+from metamimic.demonstrations import goals
 from metamimic.demonstrations import storage
 from metamimic.networks import policies
 
@@ -54,13 +59,12 @@ class Arguments:
 
   demonstrations: str = 'data/lift_brick.hdf5'
   """File of lift demonstrations to follow."""
-  run_dir: str = ''
-  """Run whose policy acts; empty: an untrained one, which loses track at once and so
-  spends its time on resets."""
+  learner_steps: int = 5000
+  """Of behavioural cloning beforehand."""
   rounds: int = 5
   """Turns of each arm."""
   environments: int = 0
-  """Environments in our actor; 0: as the run has, or the laptop preset."""
+  """Environments in our actor; 0: as the laptop preset has."""
   steps: int = 4000
   """Environment steps in a turn."""
   output: str = f'{common.RESULTS}/benchmark_actor.csv'
@@ -179,9 +183,6 @@ def _tables(
 
 def _config(arguments: Arguments) -> config_lib.Config:
   config = config_lib.LAPTOP
-  if arguments.run_dir:
-    config = config_lib.load(os.path.join(arguments.run_dir, 'config.json'))
-  evaluation = dataclasses.replace(config.evaluation, videos=0)
   return dataclasses.replace(
     config,
     demonstrations=os.path.abspath(arguments.demonstrations),
@@ -190,18 +191,27 @@ def _config(arguments: Arguments) -> config_lib.Config:
       random_steps=0,
       environments=arguments.environments or config.actor.environments,
     ),
-    evaluation=evaluation,
+    evaluation=dataclasses.replace(config.evaluation, videos=0),
   )
 
 
-def _publish(client: reverb.Client, config: config_lib.Config, run_dir: str) -> None:
-  if run_dir:
-    policy = policy_lib.load(run_dir).policy
-  else:
-    demonstrations = storage.load(config.demonstrations)
-    layout = observations.Layout(tasks.get(demonstrations.task).objects)
-    policy = policy_lib.create(layout, config, demonstrations)
-  parameters.publish(client, policy.variables, parameters.Progress(0, False))
+def _clone(
+  config: config_lib.Config, learner_steps: int
+) -> policy_lib.GoalConditionedPolicy:
+  demonstrations = storage.load(config.demonstrations, with_actions=True)
+  layout = observations.Layout(tasks.get(demonstrations.task).objects)
+  policy = policy_lib.create(layout, config, demonstrations)
+  bank = goals.GoalBank(demonstrations.demonstrations)
+  frames = config.bc.batch_size * config.bc.steps_per_call
+  learner = bc_learning.BCLearner(
+    lambda observation: policy.embed(observation, bank),
+    policy.network,
+    iter(bc_learning.frames(demonstrations, frames, config.seed)),
+    config.bc,
+  )
+  while learner.num_steps < learner_steps:
+    learner.step()
+  return policy
 
 
 def _run(loop: acme.EnvironmentLoop, steps: int) -> int:
@@ -222,7 +232,9 @@ def main(arguments: Arguments) -> int:
     make_tables = functools.partial(_tables, config, run_dir, signature)
     with common.server(make_tables) as address:
       client = reverb.Client(address)
-      _publish(client, config, arguments.run_dir)
+      policy = _clone(config, arguments.learner_steps)
+      progress = parameters.Progress(arguments.learner_steps, finished=False)
+      parameters.publish(client, policy.variables, progress)
       made = builder.make(config, run_dir, threading.Event())
       ours = _Ours(made.actor(client, 0), arguments.steps)
       loop = acme_loop(environment, client, config)

@@ -1,0 +1,166 @@
+"""Tests of the process around a learner, on a real Reverb server."""
+
+from collections.abc import Callable, Iterator
+import csv
+import dataclasses
+import pathlib
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+import reverb
+import tensorflow as tf
+
+from agents import learning
+from agents import logs
+from agents import parameters
+from agents import replay
+from metamimic import config as config_lib
+
+CONFIG = config_lib.Config(learner_steps=6, checkpoint_period=1e6)
+
+
+class _Learner:
+  """Its weight counts its steps; `then` happens in the last of them."""
+
+  def __init__(self, then: Callable[[], None] = lambda: None, at: int = -1) -> None:
+    self.weight = tf.Variable(0.0)
+    self.steps = tf.Variable(0, dtype=tf.int64)
+    self._then, self._at = then, at
+
+  @property
+  def num_steps(self) -> int:
+    return int(self.steps.numpy())
+
+  @property
+  def state(self) -> dict[str, Any]:
+    return {'weight': self.weight, 'steps': self.steps}
+
+  def step(self) -> dict[str, float]:
+    self.weight.assign_add(1.0)
+    self.steps.assign_add(2)
+    if self.num_steps == self._at:
+      self._then()
+    return {'loss': float(self.weight.numpy())}
+
+
+@pytest.fixture(name='client')
+def client_fixture(tmp_path: pathlib.Path) -> Iterator[reverb.Client]:
+  experience = reverb.Table(
+    replay.TABLE,
+    sampler=reverb.selectors.Uniform(),
+    remover=reverb.selectors.Fifo(),
+    max_size=100,
+    rate_limiter=reverb.rate_limiters.MinSize(1),
+  )
+  path = str(tmp_path / 'replay')
+  server = reverb.Server(
+    [experience, parameters.table()],
+    checkpointer=reverb.platform.checkpointers_lib.DefaultCheckpointer(path),
+  )
+  yield server.localhost_client()
+  server.stop()
+
+
+def _process(
+  learner: _Learner,
+  client: reverb.Client,
+  path: pathlib.Path,
+  stop: threading.Event | None = None,
+  checkpoint_replay: bool = True,
+  **changes: Any,
+) -> learning.LearnerProcess:
+  return learning.LearnerProcess(
+    learner,
+    [learner.weight],
+    {},
+    client,
+    str(path / 'checkpoints'),
+    logs.RoleLogger(str(path), 'learner', step='learner_steps'),
+    dataclasses.replace(CONFIG, **changes),
+    stop or threading.Event(),
+    checkpoint_replay,
+  )
+
+
+def _published(client: reverb.Client) -> tuple[float, parameters.Progress]:
+  weight = tf.Variable(-1.0)
+  progress = parameters.Reader(client, [weight]).update()
+  return float(weight.numpy()), progress
+
+
+def _rows(path: pathlib.Path) -> list[dict[str, str]]:
+  with open(path / 'logs' / 'learner.csv', newline='') as f:
+    return list(csv.DictReader(f))
+
+
+def test_it_learns_to_the_last_step_and_says_so(
+  client: reverb.Client, tmp_path: pathlib.Path
+) -> None:
+  client.insert(np.zeros(1, np.float32), {replay.TABLE: 1.0})
+  learner = _Learner()
+  _process(learner, client, tmp_path).run()
+  assert learner.num_steps == 6
+  assert _published(client) == (3.0, parameters.Progress(6, finished=True))
+  assert (tmp_path / 'checkpoints' / 'ckpt-6.index').exists()
+  assert len(list((tmp_path / 'replay').iterdir())) == 1
+  (row,) = _rows(tmp_path)
+  assert (row['learner_steps'], row['loss']) == ('6', '2')
+  # An item is a segment of steps.
+  assert row['environment_steps'] == row['replay_size'] == str(CONFIG.replay.segment)
+
+
+def test_a_stopped_learner_has_saved_and_goes_on_from_there(
+  client: reverb.Client, tmp_path: pathlib.Path
+) -> None:
+  stop = threading.Event()
+  _process(_Learner(stop.set, at=4), client, tmp_path, stop).run()
+  assert _published(client) == (2.0, parameters.Progress(4, finished=False))
+  resumed = _Learner()
+  process = _process(resumed, client, tmp_path)
+  assert (resumed.num_steps, float(resumed.weight.numpy())) == (4, 2.0)
+  process.run()
+  assert _published(client) == (3.0, parameters.Progress(6, finished=True))
+
+
+def test_what_stops_a_sampler_stops_the_learner_in_order(
+  client: reverb.Client, tmp_path: pathlib.Path
+) -> None:
+  def stopped() -> None:
+    raise replay.Stopped()
+
+  _process(_Learner(stopped, at=4), client, tmp_path).run()
+  assert (tmp_path / 'checkpoints' / 'ckpt-4.index').exists()
+  assert _published(client)[1] == parameters.Progress(4, finished=False)
+
+
+def test_checkpoints_come_by_the_clock_and_two_are_kept(
+  client: reverb.Client, tmp_path: pathlib.Path
+) -> None:
+  _process(_Learner(), client, tmp_path, checkpoint_period=1e-9).run()
+  kept = sorted(p.name for p in (tmp_path / 'checkpoints').glob('*.index'))
+  assert kept == ['ckpt-4.index', 'ckpt-6.index']
+
+
+def test_without_experience_no_replay_is_kept_and_none_is_logged(
+  client: reverb.Client, tmp_path: pathlib.Path
+) -> None:
+  _process(_Learner(), client, tmp_path, checkpoint_replay=False).run()
+  assert not (tmp_path / 'replay').exists() or not any((tmp_path / 'replay').iterdir())
+  (row,) = _rows(tmp_path)
+  assert 'environment_steps' not in row
+
+
+def test_a_checkpoint_of_another_learner_is_refused(
+  client: reverb.Client, tmp_path: pathlib.Path
+) -> None:
+  _process(_Learner(), client, tmp_path).run()
+
+  class Other(_Learner):
+    @property
+    def state(self) -> dict[str, Any]:
+      return {**super().state, 'more': tf.Variable(1.0)}
+
+  with pytest.raises(AssertionError):
+    _process(Other(), client, tmp_path)

@@ -1,0 +1,55 @@
+"""Tests of agents.logs."""
+
+import csv
+import pathlib
+
+import pytest
+import tensorflow as tf
+
+from agents import logs
+
+
+def test_clock_is_due_once_a_period(monkeypatch: pytest.MonkeyPatch) -> None:
+  now = [100.0]
+  monkeypatch.setattr(logs.time, 'monotonic', lambda: now[0])
+  clock = logs.Clock(10)
+  seen = []
+  for now[0] in (105, 110, 112, 119, 125):
+    seen.append(clock.due())
+  assert seen == [0, 10, 0, 0, 15]
+  now[0] = 126
+  assert clock.due(at_once=True) == 1
+  now[0] = 135
+  assert clock.due() == 0
+  assert logs.Clock(10, at_once=True).due() == 10
+
+
+def test_a_resumed_role_goes_on_in_its_file(tmp_path: pathlib.Path) -> None:
+  for step in (1, 2):
+    logger = logs.RoleLogger(str(tmp_path), 'learner', step='learner_steps')
+    logger.write({'learner_steps': step, 'loss': 1 / 3, 'arm': 'none'})
+    logger.close()
+  with open(tmp_path / 'logs' / 'learner.csv', newline='') as f:
+    rows = list(csv.DictReader(f))
+  assert [(r['learner_steps'], r['loss'], r['arm']) for r in rows] == [
+    ('1', '0.333333', 'none'),
+    ('2', '0.333333', 'none'),
+  ]
+  assert float(rows[0]['wall_time']) <= float(rows[1]['wall_time'])
+  scalars = []
+  for path in sorted((tmp_path / 'tensorboard' / 'learner').iterdir()):
+    for event in tf.compat.v1.train.summary_iterator(str(path)):
+      for value in event.summary.value:
+        scalars.append((event.step, value.tag, float(tf.make_ndarray(value.tensor))))
+  assert scalars == [
+    (1, 'loss', pytest.approx(1 / 3)),
+    (2, 'loss', pytest.approx(1 / 3)),
+  ]
+
+
+def test_a_row_is_in_the_file_at_once(tmp_path: pathlib.Path) -> None:
+  logger = logs.RoleLogger(str(tmp_path), 'evaluator')
+  logger.write({'arm': 'zero'})
+  assert (tmp_path / 'logs' / 'evaluator.csv').read_text().endswith(',zero\n')
+  assert not (tmp_path / 'tensorboard').exists()
+  logger.close()
