@@ -16,7 +16,6 @@ from agents import replay
 from metamimic import config as config_lib
 
 _LOG_PERIOD = 2.0
-_PUBLISH_PERIOD = 1.0
 
 
 class LearnerProcess(acme.Worker):
@@ -67,7 +66,7 @@ class LearnerProcess(acme.Worker):
     """Learns until the last step is done or the run is stopped."""
     last = self._config.learner_steps
     self._publish(finished=False)
-    publish = logs.Clock(_PUBLISH_PERIOD)
+    publish = logs.Clock(self._config.actor.update_period)
     checkpoint = logs.Clock(self._config.checkpoint_period)
     meter = _Meter(
       self._client if self._checkpoint_replay else None,

@@ -36,7 +36,7 @@ from metamimic import config as config_lib
 
 TABLE = 'experience'
 _MAX_PENDING = 24  # Items on their way to the server; Reverb warns at about 50.
-_BURST = 16  # Steps that are written at a time.
+_BURST = 8  # Steps that are written at a time.
 _FLUSH_TIMEOUT_MS = 1000
 
 
