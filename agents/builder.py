@@ -236,7 +236,7 @@ class MetaMimicBuilder(_Builder):
       target.network,
       target_critic,
       tf.linspace(d4pg.v_min, d4pg.v_max, d4pg.num_atoms),
-      replay.sample(client, codec, config, self._stop),
+      replay.sample(client, d4pg, self._stop),
       codec.unpack,
       d4pg,
       reward=imitation.IMITATION,
@@ -270,7 +270,7 @@ class MetaMimicBuilder(_Builder):
 
     return actors.ImitationActor(
       environments,
-      [replay.StepAdder(client, e, config, over) for e in environments],
+      [replay.StepAdder(client, e, config.d4pg.n_step, over) for e in environments],
       policy.actor(goals.GoalBank(demonstrations.demonstrations), len(environments)),
       reader,
       logs.RoleLogger(self._run_dir, f'actor-{index}', step='environment_steps'),

@@ -69,9 +69,7 @@ class LearnerProcess(acme.Worker):
     publish = logs.Clock(self._config.actor.update_period)
     checkpoint = logs.Clock(self._config.checkpoint_period)
     meter = _Meter(
-      self._client if self._checkpoint_replay else None,
-      self._learner.num_steps,
-      self._config.replay,
+      self._client if self._checkpoint_replay else None, self._learner.num_steps
     )
     try:
       while self._learner.num_steps < last and not self._stop.is_set():
@@ -103,9 +101,8 @@ class LearnerProcess(acme.Worker):
 class _Meter:
   """Means and rates since the last row of the log."""
 
-  def __init__(self, client: Any | None, steps: int, config: config_lib.ReplayConfig):
+  def __init__(self, client: Any | None, steps: int):
     self._client = client
-    self._config = config
     self._clock = logs.Clock(_LOG_PERIOD)
     self._steps = steps
     self._inserted: int | None = None
@@ -124,11 +121,11 @@ class _Meter:
     }
     if self._client is not None:
       info = self._client.server_info(timeout=10)[replay.TABLE]
-      inserted = replay.inserted(info, self._config)
+      inserted = info.rate_limiter_info.insert_stats.completed
       before = inserted if self._inserted is None else self._inserted
       row['environment_steps'] = inserted
       row['environment_steps_per_second'] = (inserted - before) / seconds
-      row['replay_size'] = info.current_size * self._config.segment
+      row['replay_size'] = info.current_size
       self._inserted = inserted
     for name in self._metrics[0]:
       row[name] = sum(m[name] for m in self._metrics) / len(self._metrics)

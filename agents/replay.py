@@ -1,13 +1,9 @@
 """The one table of all experience: what is written, how, and how it is sampled.
 
-An actor writes every control step once, in one stream for each environment: after an
-episode come n rows of padding, then the next one. The table's items are segments of
-that stream, cut by Reverb itself: every `segment` steps one of `segment + n`, so that
-each transition of n steps is in exactly one item. A dozen transitions then cost about
-what one of its own would, of writing and of sampling; they are shuffled over all the
-updates of a learner's call, and those that begin in padding are left out. The learner
-unpacks them and sums the n rewards. Both rewards and discounts of a step, imitation's
-and the task's, are there; the goal is there by reference.
+An item is a transition of n steps, packed into one row of numbers by the actor: what
+Reverb charges, of writing and even more of sampling, is by column and by row. The
+learner unpacks it and sums the n rewards. Both rewards and discounts of a step,
+imitation's and the task's, are there; the goal is there by reference.
 
 An unpacked batch is a dict of
 
@@ -17,14 +13,16 @@ An unpacked batch is a dict of
   real: (B, n), 1 for a step that was taken; see `losses.n_step_return`
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import collections
+from collections.abc import Callable, Iterable, Iterator, Mapping
 import threading
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import logging
 from acme import adders
 import dm_env
+from dm_env import specs
 import numpy as np
 import reverb
 from reverb import structured_writer
@@ -36,7 +34,7 @@ from metamimic import config as config_lib
 
 TABLE = 'experience'
 _MAX_PENDING = 24  # Items on their way to the server; Reverb warns at about 50.
-_BURST = 8  # Steps that are written at a time.
+_BURST = 8  # Transitions that are written at a time.
 _FLUSH_TIMEOUT_MS = 1000
 
 
@@ -45,10 +43,9 @@ class Stopped(Exception):
 
 
 class Codec:
-  """Packs a control step into one row of float32, and unpacks windows of rows.
+  """Packs a transition into one row of float32, and unpacks rows.
 
-  One column instead of a dozen: Reverb's cost, of writing and even more of sampling, is
-  by column. The goal's integers are exact in float32 up to 2**24.
+  The goal's integers are exact in float32 up to 2**24.
   """
 
   def __init__(self, environment: dm_env.Environment, n: int):
@@ -60,12 +57,19 @@ class Codec:
     """
     self.n = n
     """Steps of a transition."""
+    observation = dict(environment.observation_spec())
+
+    def steps(spec: specs.Array) -> specs.Array:
+      return specs.Array((n,), spec.dtype)
+
+    discount = dict(environment.discount_spec())
     spec = {
-      'observation': dict(environment.observation_spec()),
+      'observation': observation,
+      'next_observation': observation,
       'action': environment.action_spec(),
-      'reward': environment.reward_spec(),
-      'discount': environment.discount_spec(),
-      'real': environment.discount_spec()[imitation.IMITATION],
+      'reward': tree.map_structure(steps, dict(environment.reward_spec())),
+      'discount': tree.map_structure(steps, discount),
+      'real': steps(discount[imitation.IMITATION]),
     }
     self._structure = spec
     self._specs = tree.flatten(spec)
@@ -74,78 +78,35 @@ class Codec:
       slice(end - int(np.prod(s.shape)), end)
       for s, end in zip(self._specs, ends, strict=True)
     ]
-    self._real = tree.flatten_with_path(spec).index((('real',), spec['real']))
     self.size = int(ends[-1])
     """Numbers in a row."""
 
-  def pack(self, step: Mapping[str, Any]) -> np.ndarray:
-    """Returns a step, by the names of the module's docstring, as a row, (size,)."""
+  def pack(self, transition: Mapping[str, Any]) -> np.ndarray:
+    """Returns a transition, as the module's docstring names it, as a row, (size,)."""
     row = np.empty(self.size, np.float32)
-    for part, value in zip(self._slices, tree.flatten(step), strict=True):
+    for part, value in zip(self._slices, tree.flatten(transition), strict=True):
       row[part] = value
     return row
-
-  def cut(self, items: tf.Tensor) -> tf.Tensor:
-    """Returns the windows of all transitions, those that begin in padding included.
-
-    Args:
-      items: (I, segment + n, size).
-
-    Returns:
-      (I * segment, n + 1, size).
-    """
-    segment = items.shape[1] - self.n
-    windows = [items[:, i : i + self.n + 1] for i in range(segment)]
-    return tf.reshape(tf.stack(windows, 1), [-1, self.n + 1, self.size])
-
-  def shuffle(self, items: tf.Tensor) -> tf.Tensor:
-    """Returns as many windows as items have, in random order, each of a real step.
-
-    Where windows begin in padding, others are there twice.
-
-    Args:
-      items: (I, segment + n, size), not padding alone.
-
-    Returns:
-      (I * segment, n + 1, size).
-    """
-    windows = self.cut(items)
-    column = self._slices[self._real].start
-    real = tf.random.shuffle(tf.where(windows[:, 0, column] > 0)[:, 0])
-    count = tf.shape(windows)[0]
-    return tf.gather(windows, tf.gather(real, tf.range(count) % tf.size(real)))
 
   def unpack(self, rows: tf.Tensor) -> dict[str, Any]:
     """Returns the batch of transitions that is described above.
 
     Args:
-      rows: windows, (B, n + 1, size).
+      rows: (B, size).
     """
-    window = tree.unflatten_as(
+    return tree.unflatten_as(
       self._structure,
       [
-        tf.cast(tf.reshape(rows[..., part], [*rows.shape[:2], *spec.shape]), spec.dtype)
+        tf.cast(tf.reshape(rows[:, part], [-1, *spec.shape]), spec.dtype)
         for part, spec in zip(self._slices, self._specs)  # noqa: B905 (autograph)
       ],
     )
-    observation, each = window['observation'], tree.map_structure
-    return {
-      'observation': each(lambda x: x[:, 0], observation),
-      'next_observation': each(lambda x: x[:, -1], observation),
-      'action': window['action'][:, 0],
-      'reward': each(lambda x: x[:, :-1], window['reward']),
-      'discount': each(lambda x: x[:, :-1], window['discount']),
-      'real': window['real'][:, :-1],
-    }
 
 
-def _writer_config(codec: Codec, segment: int) -> Any:
-  """The pattern that cuts segments out of the stream of steps."""
+def _writer_config(codec: Codec) -> Any:
+  """The pattern that makes an item of each row."""
   row = structured_writer.create_reference_step(np.zeros(codec.size, np.float32))
-  length = segment + codec.n
-  index = structured_writer.Condition.step_index()
-  complete = index % segment == (length - 1) % segment
-  return structured_writer.create_config(row[-length:], TABLE, [complete])
+  return structured_writer.create_config(row[-1], TABLE)
 
 
 def table(
@@ -167,22 +128,20 @@ def table(
     TABLE,
     sampler=reverb.selectors.Uniform(),
     remover=reverb.selectors.Fifo(),
-    max_size=replay.max_size // replay.segment,
+    max_size=replay.max_size,
     rate_limiter=reverb.rate_limiters.SampleToInsertRatio(
-      replay.samples_per_insert,
-      max(1, replay.min_size // replay.segment),
-      buffer / replay.segment,
+      replay.samples_per_insert, replay.min_size, buffer
     ),
     signature=structured_writer.infer_signature(
-      [_writer_config(codec, replay.segment)], tf.TensorSpec([codec.size], tf.float32)
+      [_writer_config(codec)], tf.TensorSpec([codec.size], tf.float32)
     ),
   )
 
 
 class StepAdder(adders.Adder):
-  """Writes the steps of one environment, in bursts.
+  """Writes the transitions of one environment, in bursts.
 
-  A single step costs several times as much: the physics in between has emptied the
+  A single one costs several times as much: the physics in between has emptied the
   processor's caches, and Reverb's threads are woken for each. What is added is kept
   until then and must not be changed.
   """
@@ -191,7 +150,7 @@ class StepAdder(adders.Adder):
     self,
     client: reverb.Client,
     environment: imitation.ImitationEnvironment,
-    config: config_lib.Config,
+    n: int,
     should_stop: Callable[[], bool],
   ):
     """Opens a stream to the server.
@@ -199,25 +158,17 @@ class StepAdder(adders.Adder):
     Args:
       client: of the replay server.
       environment: gives the specs.
-      config: n and the segments' length.
+      n: steps of a transition.
       should_stop: asked while the server takes nothing.
     """
-    self._codec = Codec(environment, config.d4pg.n_step)
-    self._segment = config.replay.segment
-    self._writer = client.structured_writer(
-      [_writer_config(self._codec, self._segment)]
-    )
+    self._codec = Codec(environment, n)
+    self._writer = client.structured_writer([_writer_config(self._codec)])
+    self._n = n
     self._should_stop = should_stop
-    self._zero = {
-      'action': np.zeros(environment.action_spec().shape),
-      'reward': dict.fromkeys(environment.reward_spec(), 0.0),
-      'discount': dict.fromkeys(environment.discount_spec(), 0.0),
-      'real': 0.0,
-    }
+    self._rewards = tuple(environment.reward_spec())
     self._observation: Any = None
-    self._steps: list[dict[str, Any]] = []
-    self._rows = 0  # In this stream, those not written yet included.
-    self._end = 0  # Rows up to and with the last real step.
+    self._steps: collections.deque[_Step] = collections.deque()
+    self._transitions: list[dict[str, Any]] = []
 
   def add_first(self, timestep: dm_env.TimeStep) -> None:
     """Begins an episode."""
@@ -226,7 +177,7 @@ class StepAdder(adders.Adder):
   def add(
     self, action: np.ndarray, next_timestep: dm_env.TimeStep, extras: Any = ()
   ) -> None:
-    """Adds one step.
+    """Adds one step; the last one of an episode makes its last n transitions.
 
     Args:
       action: what was done, (9,) float32.
@@ -237,37 +188,50 @@ class StepAdder(adders.Adder):
       Stopped: `should_stop` said so while replay took nothing.
     """
     self._steps.append(
+      _Step(self._observation, action, next_timestep.reward, next_timestep.discount)
+    )
+    self._observation = next_timestep.observation
+    if len(self._steps) == self._n:
+      self._complete()
+    if next_timestep.last():
+      self._end()
+    if len(self._transitions) >= _BURST:
+      self._write(_MAX_PENDING)
+
+  def _complete(self) -> None:
+    """Makes the transition from the oldest step to the present observation."""
+    steps, missing = self._steps, self._n - len(self._steps)
+
+    def padded(values: Iterable[float]) -> np.ndarray:
+      return np.array([*values, *(0.0,) * missing], np.float32)
+
+    self._transitions.append(
       {
-        'observation': self._observation,
-        'action': action,
-        'reward': next_timestep.reward,
-        'discount': next_timestep.discount,
-        'real': 1.0,
+        'observation': steps[0].observation,
+        'next_observation': self._observation,
+        'action': steps[0].action,
+        'reward': {k: padded(s.reward[k] for s in steps) for k in self._rewards},
+        'discount': {k: padded(s.discount[k] for s in steps) for k in self._rewards},
+        'real': padded(1.0 for _ in steps),
       }
     )
-    self._rows += 1
-    self._end = self._rows
-    self._observation = next_timestep.observation
-    if next_timestep.last():
-      self._pad(self._codec.n)
-    if len(self._steps) >= _BURST:
-      self._write()
-      wait(
-        lambda: self._writer.flush(_MAX_PENDING, timeout_ms=_FLUSH_TIMEOUT_MS),
-        self._should_stop,
-      )
+    steps.popleft()
 
-  def _pad(self, rows: int) -> None:
-    self._steps += rows * [{**self._zero, 'observation': self._observation}]
-    self._rows += rows
+  def _end(self) -> None:
+    while self._steps:
+      self._complete()
 
-  def _write(self) -> None:
-    for step in self._steps:
-      self._writer.append(self._codec.pack(step))
-    self._steps.clear()
+  def _write(self, pending: int) -> None:
+    for transition in self._transitions:
+      self._writer.append(self._codec.pack(transition))
+    self._transitions.clear()
+    wait(
+      lambda: self._writer.flush(pending, timeout_ms=_FLUSH_TIMEOUT_MS),
+      self._should_stop,
+    )
 
   def reset(self) -> None:
-    """Ends the stream where it is; all that was added is then in the table.
+    """Ends an episode where it is; all that was added is then in the table.
 
     The last transitions of an episode under way are shorter: they bootstrap from where
     it is.
@@ -275,13 +239,15 @@ class StepAdder(adders.Adder):
     Raises:
       Stopped: `should_stop` said so while replay took nothing.
     """
-    if self._rows:
-      segments = -(-self._end // self._segment)
-      self._pad(segments * self._segment + self._codec.n - self._rows)
-      self._write()
-      self._rows = self._end = 0
-      wait(lambda: self._writer.flush(timeout_ms=_FLUSH_TIMEOUT_MS), self._should_stop)
-      self._writer.end_episode()
+    self._end()
+    self._write(0)
+
+
+class _Step(NamedTuple):
+  observation: Mapping[str, np.ndarray]
+  action: np.ndarray
+  reward: Mapping[str, np.ndarray]
+  discount: Mapping[str, np.ndarray]
 
 
 def wait(call: Callable[[], None], should_stop: Callable[[], bool]) -> None:
@@ -308,41 +274,36 @@ def wait(call: Callable[[], None], should_stop: Callable[[], bool]) -> None:
 
 
 def sample(
-  client: reverb.Client,
-  codec: Codec,
-  config: config_lib.Config,
-  stop: threading.Event,
+  client: reverb.Client, config: config_lib.D4PGConfig, stop: threading.Event
 ) -> Iterator[tf.Tensor]:
-  """Yields batches of `steps_per_call * batch_size` windows; see `Codec.unpack`.
+  """Yields batches of `steps_per_call * batch_size` rows; see `Codec.unpack`.
 
   A thread fetches the next batches meanwhile, because a call that waits for the server
   cannot be interrupted.
 
   Args:
     client: of the replay server.
-    codec: of what is in the table.
     config: sizes.
     stop: ends waiting for the server.
 
   Raises:
     Stopped: the run was stopped while there was nothing to sample.
   """
-  items = config.d4pg.batch_size * config.d4pg.steps_per_call // config.replay.segment
+  size = config.batch_size * config.steps_per_call
   dataset = reverb.TrajectoryDataset.from_table_signature(
     client.server_address,
     TABLE,
-    max_in_flight_samples_per_worker=items,
+    max_in_flight_samples_per_worker=2 * config.batch_size,
     num_workers_per_iterator=1,
   )
   # Batched first: a call for each sample would cost as much as learning from it.
-  dataset = dataset.batch(items, drop_remainder=True)
-  dataset = dataset.map(lambda batch: codec.shuffle(batch.data))
+  dataset = dataset.batch(size, drop_remainder=True)
   batches = BackgroundIterator(iter(dataset), depth=2)
   begun = said = time.monotonic()
   while True:
     batch = batches.get(timeout=1.0)
     if batch is not None:
-      yield batch
+      yield batch.data
       begun = time.monotonic()
       continue
     if stop.is_set():
@@ -350,30 +311,20 @@ def sample(
     now = time.monotonic()
     if now - begun > 30 and now - said > 30:
       said = now
-      logging.warning('no batch for %.0f s: %s', now - begun, describe(client, config))
+      logging.warning('no batch for %.0f s: %s', now - begun, describe(client))
 
 
-def inserted(info: Any, config: config_lib.ReplayConfig) -> int:
-  """Returns the control steps that have been written, padding included.
-
-  Args:
-    info: the server's on the table.
-    config: the segments' length.
-  """
-  return info.rate_limiter_info.insert_stats.completed * config.segment
-
-
-def describe(client: reverb.Client, config: config_lib.Config) -> str:
+def describe(client: reverb.Client) -> str:
   """Returns in words what the replay table holds and waits for."""
   try:
     info = client.server_info(timeout=5)[TABLE]
   except (RuntimeError, reverb.errors.ReverbError) as e:
     return f'the replay server does not answer ({e})'
-  segment, rates = config.replay.segment, info.rate_limiter_info
+  rates = info.rate_limiter_info
   return (
-    f'replay holds {info.current_size * segment} transitions, sampling starts at '
-    f'{rates.min_size_to_sample * segment}; {inserted(info, config.replay)} inserted, '
-    f'{rates.sample_stats.completed * segment} sampled'
+    f'replay holds {info.current_size} transitions, sampling starts at '
+    f'{rates.min_size_to_sample}; {rates.insert_stats.completed} inserted, '
+    f'{rates.sample_stats.completed} sampled'
   )
 
 

@@ -151,7 +151,7 @@ def _step_type(t: int, last: int) -> dm_env.StepType:
 def fill(problem: _Problem, client: reverb.Client, episodes: int) -> None:
   """Writes the same episodes to both tables, each with its own adder."""
   d4pg = problem.config.d4pg
-  ours = replay.StepAdder(client, problem.environment, problem.config, lambda: False)
+  ours = replay.StepAdder(client, problem.environment, d4pg.n_step, lambda: False)
   acme = acme_replay.NStepTransitionAdder(client, d4pg.n_step, d4pg.discount)
   rng = np.random.default_rng(1)
   for timesteps in problem.episodes(episodes):
@@ -238,7 +238,7 @@ def _arms(
   problem: _Problem, client: reverb.Client, updates: int
 ) -> dict[str, common.Arm]:
   d4pg = problem.config.d4pg
-  ours = replay.sample(client, problem.codec, problem.config, threading.Event())
+  ours = replay.sample(client, d4pg, threading.Event())
   acme = datasets.make_reverb_dataset(
     client.server_address, d4pg.batch_size, _ACME_PREFETCH, acme_replay.TABLE
   )

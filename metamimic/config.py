@@ -116,10 +116,6 @@ class ReplayConfig:
   samples_per_insert: float = 51.0
   """Transitions sampled for each one inserted; whoever is ahead waits. (Ours: .4
   learner steps of batch 128 per environment step.)"""
-  segment: int = 8
-  """Successive transitions that are stored and sampled together, and then shuffled over
-  a call of `d4pg.steps_per_call` learner steps. (Ours: sampling one at a time takes as
-  long as learning from it.)"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -298,7 +294,6 @@ def validate(config: Config) -> None:
     'replay.max_size',
     'replay.min_size',
     'replay.samples_per_insert',
-    'replay.segment',
     'actor.num_actors',
     'actor.environments',
     'evaluation.episodes',
@@ -332,12 +327,6 @@ def validate(config: Config) -> None:
     raise ValueError(
       f'replay.min_size is {config.replay.min_size}; expected at most '
       f'replay.max_size ({config.replay.max_size})'
-    )
-  sampled = config.d4pg.batch_size * config.d4pg.steps_per_call
-  if sampled % config.replay.segment:
-    raise ValueError(
-      f'replay.segment is {config.replay.segment}; expected a divisor of '
-      f'd4pg.batch_size * d4pg.steps_per_call ({sampled})'
     )
   look_ahead = config.imitation.look_ahead
   if not look_ahead or min(look_ahead) < 1:

@@ -83,7 +83,7 @@ def _experience(codec_size: int) -> Iterator[np.ndarray]:
   rng = np.random.default_rng(0)
   d4pg = CONFIG.d4pg
   while True:
-    shape = (d4pg.batch_size * d4pg.steps_per_call, d4pg.n_step + 1, codec_size)
+    shape = (d4pg.batch_size * d4pg.steps_per_call, codec_size)
     rows = rng.uniform(0, 1, shape).astype(np.float32)
     yield rows
 
@@ -105,9 +105,8 @@ def test_actor_learner_and_tables_do_without_actions(
   finally:
     server.stop()
   assert actor._steps == 29
-  segment = CONFIG.replay.segment
-  assert table.current_size * segment >= 29
-  assert table.max_size == CONFIG.replay.max_size // segment
+  assert table.current_size == 29
+  assert table.max_size == CONFIG.replay.max_size
   # Checking the run, tables, learner, actor: none of them asked for actions.
   assert len(unreadable) >= 4
   assert not any(unreadable)
@@ -119,7 +118,9 @@ def test_training_is_the_same_whatever_the_actions_in_the_file(
   found = []
   for name, path in files.items():
     made = _make(path, tmp_path / name)
-    size = replay.Codec(made._environment(made._demonstrations(), seed=0), 1).size
+    size = replay.Codec(
+      made._environment(made._demonstrations(), seed=0), CONFIG.d4pg.n_step
+    ).size
     monkeypatch.setattr(replay, 'sample', lambda *unused, s=size: _experience(s))
     server = reverb.Server(made.replay_tables())
     try:

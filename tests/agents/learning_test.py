@@ -107,8 +107,7 @@ def test_it_learns_to_the_last_step_and_says_so(
   assert len(list((tmp_path / 'replay').iterdir())) == 1
   (row,) = _rows(tmp_path)
   assert (row['learner_steps'], row['loss']) == ('6', '2')
-  # An item is a segment of steps.
-  assert row['environment_steps'] == row['replay_size'] == str(CONFIG.replay.segment)
+  assert row['environment_steps'] == row['replay_size'] == '1'
 
 
 def test_a_stopped_learner_has_saved_and_goes_on_from_there(

@@ -40,11 +40,10 @@ class _Specs:
 ENVIRONMENT: Any = _Specs()
 
 
-def _config(n: int, segment: int = 4, **changes: Any) -> config_lib.Config:
+def _config(n: int, **changes: Any) -> config_lib.Config:
   return config_lib.Config(
     d4pg=config_lib.D4PGConfig(n_step=n, batch_size=512, steps_per_call=1),
     replay=config_lib.ReplayConfig(
-      segment=segment,
       **{'max_size': 1000, 'min_size': 1, 'samples_per_insert': 20.0, **changes},
     ),
   )
@@ -55,7 +54,7 @@ def _adder(
   config: config_lib.Config,
   should_stop: Callable[[], bool] = lambda: False,
 ) -> replay.StepAdder:
-  return replay.StepAdder(client, ENVIRONMENT, config, should_stop)
+  return replay.StepAdder(client, ENVIRONMENT, config.d4pg.n_step, should_stop)
 
 
 @contextlib.contextmanager
@@ -143,62 +142,53 @@ def _sample(client: reverb.Client, number: int) -> list[Any]:
   return list(samples)
 
 
-def _items(client: reverb.Client) -> np.ndarray:
-  """Returns every item of the table once, (I, segment + n, size)."""
+def _transitions(client: reverb.Client, n: int) -> list[dict[str, Any]]:
+  """Returns every item of the table once, unpacked."""
   count = client.server_info()[replay.TABLE].current_size
   rows: dict[int, np.ndarray] = {}
   while len(rows) < count:
     for sample in _sample(client, 20):
       rows[sample.info.key] = tree.flatten(sample.data)[0]
-  return np.stack([rows[key] for key in sorted(rows)])
-
-
-def _transitions(client: reverb.Client, n: int) -> list[dict[str, Any]]:
-  """Returns every transition that begins in a real step, unpacked."""
-  codec = replay.Codec(ENVIRONMENT, n)
-  windows = codec.cut(tf.constant(_items(client)))
-  batch = codec.unpack(windows)
-  transitions = [
-    tree.map_structure(lambda x: x[i].numpy(), batch)  # noqa: B023
-    for i in range(len(windows))
-  ]
-  return [transition for transition in transitions if transition['real'][0]]
+  batch = replay.Codec(ENVIRONMENT, n).unpack(tf.constant(np.stack([*rows.values()])))
+  return [tree.map_structure(lambda x: x[i].numpy(), batch) for i in range(count)]  # noqa: B023
 
 
 def test_codec_round_trip() -> None:
-  codec = replay.Codec(ENVIRONMENT, 1)
-  assert codec.size == 3 + 2 + 2 + ACTIONS + 2 + 2 + 1
-  step = {
-    'observation': {
-      'body': np.array([0.1, 2, 3], np.float32),
-      'objects': np.array([4, 5], np.float32),
-      'goal': np.array([2**24, 2**24 - 1], np.int32),
-    },
-    'action': np.array([-1, 1], np.float32),
-    'reward': {'imitation': np.float32(0.3), 'task': np.float32(1)},
-    'discount': {'imitation': np.float32(1), 'task': np.float32(0)},
-    'real': 1.0,
+  codec = replay.Codec(ENVIRONMENT, 2)
+  assert codec.size == 2 * (3 + 2 + 2) + ACTIONS + 2 * (2 + 2 + 1)
+  observation = {
+    'body': np.array([0.1, 2, 3], np.float32),
+    'objects': np.array([4, 5], np.float32),
+    'goal': np.array([2**24, 2**24 - 1], np.int32),
   }
-  row = codec.pack(step)
+  transition = {
+    'observation': observation,
+    'next_observation': {key: 2 * value for key, value in observation.items()},
+    'action': np.array([-1, 1], np.float32),
+    'reward': {'imitation': np.array([0.3, 0.4]), 'task': np.array([1, 2])},
+    'discount': {'imitation': np.array([1, 0]), 'task': np.array([0, 1])},
+    'real': np.array([1, 0]),
+  }
+  row = codec.pack(transition)
   assert (row.shape, row.dtype) == ((codec.size,), np.float32)
-  after = tree.map_structure(lambda x: 2 * x, step)
-  batch = codec.unpack(tf.constant([[row, codec.pack(after)]]))
-  for group, values in step['observation'].items():  # type: ignore[attr-defined]
+  batch = codec.unpack(tf.constant([row, 0 * row]))
+  for group, values in observation.items():
     assert batch['observation'][group].dtype == values.dtype
-    np.testing.assert_array_equal(batch['observation'][group][0], values)
-  np.testing.assert_array_equal(batch['next_observation']['objects'], [[8, 10]])
-  np.testing.assert_array_equal(batch['action'], [[-1, 1]])
-  np.testing.assert_array_equal(batch['reward']['imitation'], [[np.float32(0.3)]])
-  np.testing.assert_array_equal(batch['discount']['task'], [[0]])
-  np.testing.assert_array_equal(batch['real'], [[1]])
+    np.testing.assert_array_equal(batch['observation'][group], [values, 0 * values])
+  np.testing.assert_array_equal(batch['next_observation']['objects'][0], [8, 10])
+  np.testing.assert_array_equal(batch['action'], [[-1, 1], [0, 0]])
+  np.testing.assert_array_equal(
+    batch['reward']['imitation'], np.array([[0.3, 0.4], [0, 0]], np.float32)
+  )
+  np.testing.assert_array_equal(batch['discount']['task'], [[0, 1], [0, 0]])
+  np.testing.assert_array_equal(batch['real'], [[1, 0], [0, 0]])
 
 
-@pytest.mark.parametrize('segment', [1, 4, 16])
 @pytest.mark.parametrize('n', [1, 3])
-def test_every_transition_is_there_once(n: int, segment: int) -> None:
+def test_every_transition_is_there_once(n: int) -> None:
   # The second ends early; the third is shorter than a transition.
   episodes = [_episode(0, 7, False), _episode(1, 4, True), _episode(2, 2, False)]
-  config = _config(n, segment)
+  config = _config(n)
   with _serving(config) as client:
     adder = _adder(client, config)
     for episode in episodes:
@@ -220,25 +210,12 @@ def test_every_transition_is_there_once(n: int, segment: int) -> None:
   assert tail['next_observation']['goal'].tolist() == [1, 9]
 
 
-@pytest.mark.parametrize('steps', [1, 4, 5, 8])
-def test_a_stream_that_is_ended_leaves_no_item_of_padding_alone(steps: int) -> None:
-  config = _config(n=2, segment=4)
-  with _serving(config) as client:
-    adder = _adder(client, config)
-    adder.reset()
-    assert client.server_info()[replay.TABLE].current_size == 0
-    _write(adder, _episode(0, steps, False))
-    adder.reset()
-    items = _items(client)
-  assert items.shape[:2] == (-(-steps // 4), 6)
-  real = replay.Codec(ENVIRONMENT, 2).unpack(tf.constant(items))['real'][:, 0]
-  assert real.numpy().tolist() == [1] * len(items)
-
-
 def test_episode_cut_short_ends_where_it_is() -> None:
   config = _config(3)
   with _serving(config) as client:
     adder = _adder(client, config)
+    adder.reset()
+    assert client.server_info()[replay.TABLE].current_size == 0
     begun, whole = _episode(0, 9, False), _episode(1, 4, False)
     adder.add_first(
       dm_env.TimeStep(dm_env.StepType.FIRST, None, None, begun.observations[0])
@@ -267,54 +244,21 @@ def test_episode_cut_short_ends_where_it_is() -> None:
 
 def test_sampled_batches_unpack_to_what_was_written() -> None:
   config = _config(3)
-  config = dataclasses.replace(
-    config, d4pg=dataclasses.replace(config.d4pg, batch_size=64, steps_per_call=2)
-  )
   episode, stop = _episode(3, 6, True), threading.Event()
   codec = replay.Codec(ENVIRONMENT, 3)
+  settings = dataclasses.replace(config.d4pg, batch_size=64, steps_per_call=2)
   with _serving(config) as client:
     adder = _adder(client, config)
     _write(adder, episode)
     adder.reset()
-    batch = codec.unpack(next(replay.sample(client, codec, config, stop)))
+    batch = codec.unpack(next(replay.sample(client, settings, stop)))
   assert batch['action'].shape == (128, ACTIONS)
   steps = batch['observation']['goal'][:, 1].numpy() - 5
-  # Two items of four; the last two windows begin in padding and are left out.
   assert set(steps) == set(range(6))
   for i, step in enumerate(steps):
     item = tree.map_structure(lambda x: x[i].numpy(), batch)  # noqa: B023
     expected = _expected(episode, step, 3)
     tree.map_structure(np.testing.assert_array_equal, item, expected, check_types=False)
-
-
-def test_windows_are_shuffled_and_each_is_used_before_any_is_used_twice() -> None:
-  codec = replay.Codec(ENVIRONMENT, 1)
-  items = np.zeros((3, 5, codec.size), np.float32)
-  step = codec.pack(
-    {
-      'observation': {
-        'body': np.zeros(3),
-        'objects': np.zeros(2),
-        'goal': np.zeros(2),
-      },
-      'action': np.zeros(ACTIONS),
-      'reward': {'imitation': 0, 'task': 0},
-      'discount': {'imitation': 0, 'task': 0},
-      'real': 1,
-    }
-  )
-  items[:2] = step
-  items[2, 0] = step
-  items[:, :, 0] = np.arange(15).reshape(3, 5)  # The action tells them apart.
-  tf.random.set_seed(0)
-  windows = codec.shuffle(tf.constant(items))
-  assert windows.shape == (12, 2, codec.size)
-  begin = windows[:, 0, 0].numpy().astype(int).tolist()
-  real = [0, 1, 2, 3, 5, 6, 7, 8, 10]
-  assert sorted(begin[:9]) == real
-  assert begin[:9] != real
-  assert begin[9:] == begin[:3]
-  assert windows[:, 1, 0].numpy().tolist() == [i + 1 for i in begin]
 
 
 def test_writer_stops_waiting_when_told_to() -> None:
@@ -337,8 +281,8 @@ def test_writer_stops_waiting_when_told_to() -> None:
         _write(adder, _episode(number, 50, False))
     assert asked == [True]
     assert client.server_info()[replay.TABLE].current_size == 10
-    assert replay.describe(client, config) == (
-      'replay holds 40 transitions, sampling starts at 4; 40 inserted, 0 sampled'
+    assert replay.describe(client) == (
+      'replay holds 10 transitions, sampling starts at 1; 10 inserted, 0 sampled'
     )
     adder.reset()
 
@@ -352,7 +296,7 @@ def test_nothing_is_lost_or_doubled_by_waiting() -> None:
     def sampled_meanwhile() -> bool:
       # Asked each time that the writer has waited in vain.
       waits.append(True)
-      _sample(client, 40)
+      _sample(client, 150)
       return False
 
     adder = _adder(client, config, sampled_meanwhile)
@@ -370,7 +314,7 @@ def test_sampler_stops_waiting_when_told_to() -> None:
   stop = threading.Event()
   stop.set()
   with _serving(_config(1, min_size=10)) as client:
-    batches = replay.sample(client, replay.Codec(ENVIRONMENT, 1), _config(1), stop)
+    batches = replay.sample(client, _config(1).d4pg, stop)
     with pytest.raises(replay.Stopped):
       next(batches)
 
@@ -381,9 +325,7 @@ def test_server_that_is_gone_is_described() -> None:
       raise reverb.errors.DeadlineExceededError(f'{timeout} s')
 
   client: Any = Gone()
-  assert replay.describe(client, _config(1)) == (
-    'the replay server does not answer (5 s)'
-  )
+  assert replay.describe(client) == 'the replay server does not answer (5 s)'
 
 
 def test_background_iterator_hands_on_elements_and_errors() -> None:
