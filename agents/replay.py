@@ -246,8 +246,8 @@ class StepAdder(adders.Adder):
 class _Step(NamedTuple):
   observation: Mapping[str, np.ndarray]
   action: np.ndarray
-  reward: Mapping[str, np.ndarray]
-  discount: Mapping[str, np.ndarray]
+  reward: Mapping[str, float]
+  discount: Mapping[str, float]
 
 
 def wait(call: Callable[[], None], should_stop: Callable[[], bool]) -> None:

@@ -30,9 +30,9 @@ class ImitationConfig:
   """Probability that a training episode starts in a random state of the
   demonstration instead of its first. (Ours: without it the run stays at half the
   demonstration.)"""
-  early_end: float = 0.05
+  early_end: float = 0.1
   """An episode ends, with imitation discount 0, when any reward term falls below
-  this value; 0: never. (Ours.)"""
+  this value; 0: never. (Ours: at .05 learning takes a third longer.)"""
 
 
 @dataclasses.dataclass(frozen=True)
