@@ -1,0 +1,66 @@
+"""Runs the benchmarks of actor and learner as a user does, but hardly long enough.
+
+What they measure is no matter here: that every arm does real work, and is reported.
+"""
+
+import csv
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).absolute().parents[2]
+
+
+def _call(*arguments: str) -> subprocess.CompletedProcess[str]:
+  command = [sys.executable, '-m', *arguments]
+  return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+
+
+@pytest.fixture(name='demonstrations', scope='module')
+def demonstrations_fixture(tmp_path_factory: pytest.TempPathFactory) -> str:
+  path = tmp_path_factory.mktemp('demonstrations') / 'lift_brick.hdf5'
+  settings = ('--train', '4', '--valid', '1', '--output', str(path))
+  assert _call('metamimic.record', '--task', 'lift_brick', *settings).returncode == 0
+  return str(path)
+
+
+@pytest.mark.parametrize(
+  ('module', 'settings', 'arms', 'bars'),
+  [
+    (
+      'benchmarks.actor',
+      ('--steps', '80', '--learner-steps', '20'),
+      ['ours', 'mj_step', 'acme'],
+      ['actor / mj_step', "actor / Acme's"],
+    ),
+    (
+      'benchmarks.learner',
+      ('--updates', '10', '--episodes', '4'),
+      ['ours', 'acme', 'ours fixed', 'acme fixed'],
+      ["learner / Acme's"],
+    ),
+  ],
+)
+def test_every_arm_works_and_is_reported(
+  module: str,
+  settings: tuple[str, ...],
+  arms: list[str],
+  bars: list[str],
+  demonstrations: str,
+  tmp_path: pathlib.Path,
+) -> None:
+  output = tmp_path / 'results.csv'
+  done = _call(
+    *(module, '--demonstrations', demonstrations, '--output', str(output)),
+    *('--rounds', '1', *settings),
+  )
+  assert output.exists(), done.stderr
+  with open(output, newline='') as f:
+    rows = list(csv.DictReader(f))
+  assert [row['arm'] for row in rows] == arms
+  assert all(float(row['amount']) > 0 < float(row['cpu_seconds']) for row in rows)
+  verdicts = done.stdout.splitlines()[-len(bars) :]
+  assert [line.partition(':')[0] for line in verdicts] == bars
+  assert done.returncode == int(any('MISSED' in line for line in verdicts))
