@@ -249,12 +249,7 @@ def main(arguments: Arguments) -> int:
   common.write(arguments.output, common.rows(measurements))
   for arm, rate in common.medians(measurements).items():
     print(f'{arm}: {rate:.0f} steps per CPU second')
-  return common.report(
-    [
-      common.Bar('actor / mj_step', common.ratio(measurements, OURS, RAW), 0.6),
-      common.Bar("actor / Acme's", common.ratio(measurements, OURS, ACME), 2.5),
-    ]
-  )
+  return common.report(common.compare(measurements, 'actor'))
 
 
 if __name__ == '__main__':

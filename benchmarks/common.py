@@ -23,6 +23,27 @@ RESULTS = 'results'
 _PACKAGES = ('tensorflow-cpu', 'dm-reverb', 'dm-acme', 'dm-control', 'mujoco', 'numpy')
 _CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
 
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+  """What a benchmark is for."""
+
+  name: str
+  arm: str
+  other: str
+  bar: float
+  """How many times as fast `arm` must be as `other`."""
+
+
+COMPARISONS = {
+  'actor': (
+    Comparison('actor / mj_step', 'ours', 'mj_step', 0.6),
+    Comparison("actor / Acme's", 'ours', 'acme', 2.5),
+  ),
+  'learner': (Comparison("learner / Acme's", 'ours', 'acme', 1.2),),
+}
+"""By the benchmark's name."""
+
 Arm = Callable[[], tuple[float, float]]
 """Does a piece of work; returns how much it was, and the CPU seconds it took."""
 
@@ -114,6 +135,14 @@ def ratio(measurements: Sequence[Measurement], arm: str, other: str) -> float:
   return statistics.median(rates[r, arm] / rates[r, other] for r in rounds)
 
 
+def compare(measurements: Sequence[Measurement], benchmark: str) -> list[Bar]:
+  """Returns the ratios that a benchmark is for."""
+  return [
+    Bar(c.name, ratio(measurements, c.arm, c.other), c.bar)
+    for c in COMPARISONS[benchmark]
+  ]
+
+
 def report(bars: Sequence[Bar]) -> int:
   """Prints the ratios beside their bars; returns the exit status, 1 for a miss."""
   for bar in bars:
@@ -148,6 +177,17 @@ def rows(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
   return [
     dataclasses.asdict(m) | {'per_cpu_second': f'{m.rate:.2f}'} for m in measurements
   ]
+
+
+def read(path: str) -> list[Measurement]:
+  """Returns what was written of `rows`."""
+  with open(path, newline='') as f:
+    return [
+      Measurement(
+        int(row['round']), row['arm'], float(row['amount']), float(row['cpu_seconds'])
+      )
+      for row in csv.DictReader(f)
+    ]
 
 
 def write(path: str, rows_: Sequence[Mapping[str, Any]]) -> None:

@@ -273,9 +273,7 @@ def main(arguments: Arguments) -> int:
     print(f'{arm}: {rate:.1f} updates per CPU second')
   fixed = common.ratio(measurements, OURS + _FIXED, ACME + _FIXED)
   print(f"learner / Acme's, fixed batch: {fixed:.2f}")
-  return common.report(
-    [common.Bar("learner / Acme's", common.ratio(measurements, OURS, ACME), 1.2)]
-  )
+  return common.report(common.compare(measurements, 'learner'))
 
 
 if __name__ == '__main__':

@@ -1,7 +1,7 @@
 """Makes the results that the README shows, from nothing.
 
   python -m benchmarks.results lift_brick     runs it, all seeds, then writes the files
-  python -m benchmarks.results --readme       writes the README's table from the files
+  python -m benchmarks.results --readme       writes the README's tables from the files
 
 A name stands for runs with several seeds, one after the other, under runs/results/;
 those that are finished are not run again. results/NAME.csv gets every final episode,
@@ -22,13 +22,16 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks import common
+from benchmarks import time_to_imitate
 from metamimic import statistics
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _RUNS = _ROOT / 'runs' / 'results'
 _RESULTS = _ROOT / 'results'
 _README = _ROOT / 'README.md'
-_BEGIN, _END = '<!-- results: make readme -->', '<!-- end of results -->'
+_BEGIN, _END = '<!-- results -->', '<!-- end of results -->'
+_SPEED_BEGIN, _SPEED_END = '<!-- speed -->', '<!-- end of speed -->'
 _LABELS = {
   'metamimic': 'MetaMimic',
   'bc': 'behavioural cloning (sees actions)',
@@ -165,12 +168,37 @@ def readme_table() -> str:
   return '\n'.join([header, *(table(name) for name in names)])
 
 
+def speed_table() -> str:
+  """Returns the README's table of the benchmarks that have been run."""
+  lines = ['| what | times as fast | bar | command |', '|---|---|---|---|']
+  for name in (*common.COMPARISONS, 'time_to_imitate'):
+    path = _RESULTS / f'benchmark_{name}.csv'
+    if not path.exists():
+      continue
+    if name in common.COMPARISONS:
+      bars = common.compare(common.read(str(path)), name)
+    else:
+      bars = [time_to_imitate.bar(time_to_imitate.read(str(path)))]
+    for bar in bars:
+      least = '≥ ' if bar.is_lower_bound else ''
+      lines.append(
+        f'| {bar.name} | {least}{bar.ratio:.2f} | {bar.bar:g} '
+        f'| `python -m benchmarks.{name}` |'
+      )
+  return '\n'.join(lines)
+
+
 def write_readme() -> None:
-  """Replaces the table between the README's markers."""
+  """Replaces the tables between the README's markers."""
   text = _README.read_text()
-  before, _, rest = text.partition(_BEGIN)
-  _, _, after = rest.partition(_END)
-  _README.write_text(f'{before}{_BEGIN}\n{readme_table()}\n{_END}{after}')
+  for begin, end, table_ in (
+    (_BEGIN, _END, readme_table()),
+    (_SPEED_BEGIN, _SPEED_END, speed_table()),
+  ):
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    text = f'{before}{begin}\n{table_}\n{end}{after}'
+  _README.write_text(text)
 
 
 def main() -> None:
@@ -180,7 +208,7 @@ def main() -> None:
   parser.add_argument('name', nargs='?', choices=sorted(EXPERIMENTS))
   parser.add_argument('--seeds', type=int, nargs='+', help='run only these')
   parser.add_argument('--collect', action='store_true', help='run nothing')
-  parser.add_argument('--readme', action='store_true', help="write the README's table")
+  parser.add_argument('--readme', action='store_true', help="write the README's tables")
   options = parser.parse_args()
   if options.name and options.collect:
     collect(options.name)

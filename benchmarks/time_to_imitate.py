@@ -173,6 +173,20 @@ def _stop(process: subprocess.Popen) -> None:
     process.wait()
 
 
+def bar(outcomes: Sequence[Outcome]) -> common.Bar:
+  """Returns how many times as long the stock settings took, and what it must be."""
+  ours, stock = outcomes
+  ratio = stock.seconds / ours.seconds
+  return common.Bar('time to imitate, stock / ours', ratio, 10.0, not stock.reached)
+
+
+def read(path: str) -> list[Outcome]:
+  """Returns what `main` wrote."""
+  rows = pd.read_csv(path)
+  names = [f.name for f in dataclasses.fields(Outcome)]
+  return [Outcome(**row) for row in rows[names].to_dict('records')]
+
+
 def main(arguments: Arguments) -> int:
   """Measures, writes and prints; returns the exit status."""
   os.makedirs(arguments.output_dir, exist_ok=True)
@@ -189,11 +203,7 @@ def main(arguments: Arguments) -> int:
   if not ours.reached:
     print(f'ours did not reach {arguments.threshold} in {ours.seconds:.0f} s')
     return 1
-  stock = outcomes[-1]
-  ratio = stock.seconds / ours.seconds
-  return common.report(
-    [common.Bar('time to imitate, stock / ours', ratio, 10.0, not stock.reached)]
-  )
+  return common.report([bar(outcomes)])
 
 
 if __name__ == '__main__':

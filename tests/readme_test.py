@@ -12,6 +12,8 @@ _README = (_ROOT / 'README.md').read_text()
 def test_results_are_those_of_the_files() -> None:
   shown = _README.partition(results._BEGIN)[2].partition(results._END)[0]
   assert shown.strip() == results.readme_table().strip()
+  shown = _README.partition(results._SPEED_BEGIN)[2].partition(results._SPEED_END)[0]
+  assert shown.strip() == results.speed_table().strip()
 
 
 def test_every_file_of_the_table_exists_and_every_module_is_in_it() -> None:
