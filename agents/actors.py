@@ -85,7 +85,9 @@ class ImitationActor(acme.Worker):
   def _reset(self, i: int) -> Mapping[str, np.ndarray]:
     config = self._config
     self._sigma[i] = config.sigma * self._rng.choice(config.sigma_factors)
-    self._random[i] = self._steps < config.random_steps and self._rng.random() < 0.5
+    young = self._reader.progress.learner_steps == 0
+    begins = young and self._steps < config.random_steps
+    self._random[i] = begins and self._rng.random() < 0.5
     timestep = self.environments[i].reset()
     self._adders[i].add_first(timestep)
     return timestep.observation

@@ -55,15 +55,17 @@ def prepare(config: config_lib.Config, run_dir: str | None = None) -> None:
     RuntimeError: videos are wanted and there is no GL library to draw them.
   """
   config_lib.validate(config)
-  demonstrations = storage.load(config.demonstrations)
+  if config.algorithm == 'bc' and not storage.has_actions(config.demonstrations):
+    raise ValueError(
+      f'{config.demonstrations}: has no actions; behavioural cloning needs them'
+    )
+  demonstrations = storage.load(
+    config.demonstrations, with_actions=config.algorithm == 'bc'
+  )
   if not demonstrations.train or not demonstrations.valid:
     raise ValueError(
       f'{config.demonstrations}: {len(demonstrations.train)} training and '
       f'{len(demonstrations.valid)} held-out demonstrations; expected some of each'
-    )
-  if config.algorithm == 'bc' and not storage.has_actions(config.demonstrations):
-    raise ValueError(
-      f'{config.demonstrations}: has no actions; behavioural cloning needs them'
     )
   name = config.imitation.reward or reward_library.DEFAULTS[demonstrations.task]
   layout = tasks.load(demonstrations.task, seed=0).layout
@@ -174,12 +176,13 @@ class _Builder:
       logs.RoleLogger(self._run_dir, 'evaluator'),
       self._config,
       self._run_dir,
-      lambda: self._finish(environments[0], demonstrations, act),
+      lambda: self._finish(client, environments[0], demonstrations, act),
       self._stop,
     )
 
   def _finish(
     self,
+    client: reverb.Client,
     environment: imitation.ImitationEnvironment,
     demonstrations: types.DemonstrationSet,
     act: Any,
@@ -189,11 +192,15 @@ class _Builder:
         os.path.join(self._run_dir, 'videos'), environment, demonstrations, i, act
       )
     # Last, because a run that has a summary is not resumed; the report reads it.
+    experience = client.server_info(timeout=60).get(replay.TABLE)
     summary = os.path.join(self._run_dir, 'summary.json')
     with open(summary + '.tmp', 'w') as f:
       json.dump(
         {
           'learner_steps': self._config.learner_steps,
+          'environment_steps': experience.rate_limiter_info.insert_stats.completed
+          if experience
+          else 0,
           'wall_seconds': time.time() - self._description['started'],
         },
         f,

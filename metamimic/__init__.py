@@ -5,7 +5,12 @@ follow = imitator.watch(demonstration)
 action = follow(observation, step)
 """
 
+import sys
 from typing import Any
+
+# Acme imports gym, which would head the output of every process with a notice that it
+# is unmaintained, unless its table of notices is missing.
+sys.modules.setdefault('gym_notices.notices', None)  # type: ignore[arg-type]
 
 
 def load(run_dir: str) -> Any:

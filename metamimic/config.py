@@ -134,7 +134,7 @@ class ActorConfig:
   """One of these multiplies sigma, drawn anew for each episode. (Ours.)"""
   random_steps: int = 2_000
   """First environment steps of an actor during which half of the episodes act at
-  random. (Ours.)"""
+  random, at most until the learner has begun. (Ours.)"""
   update_period: float = 0.2
   """Seconds between publications of the policy's parameters by the learner, and between
   fetches by an actor. (Ours: with a policy some hundred learner steps old, learning

@@ -120,7 +120,6 @@ def _terminated(*unused: object) -> NoReturn:
 if __name__ == '__main__':
   # So that on a polite kill, too, what was begun is cleared away.
   signal.signal(signal.SIGTERM, _terminated)
-  recording.quieten()
   try:
     main(tyro.cli(Arguments, description=Arguments.__doc__))
   except KeyboardInterrupt:

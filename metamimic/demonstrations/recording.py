@@ -16,7 +16,6 @@ import signal
 import threading
 import time
 
-from absl import logging
 import numpy as np
 
 from envs import stepping
@@ -28,14 +27,6 @@ from metamimic.demonstrations import types
 SPLITS = ('train', 'valid')
 
 _ATTEMPTS_PER_DEMONSTRATION = 2  # on average; more means that the expert is broken
-
-
-def quieten() -> None:
-  """Keeps dm_control's warnings out of this process's output.
-
-  It warns of each random start that the arm cannot reach, and draws another one.
-  """
-  logging.set_verbosity(logging.ERROR)
 
 
 class TooManyRejections(RuntimeError):
@@ -293,7 +284,6 @@ _env: stepping.ManipulationEnvironment  # of a worker
 def _start_worker(task: str) -> None:
   # A worker waits for jobs for ever; nobody sends any once its parent was killed.
   threading.Thread(target=_end_with_parent, daemon=True).start()
-  quieten()
   global _env
   _env = tasks.load(task, seed=0)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from agents import actors
+from agents import parameters
 from agents import replay
 from metamimic import config as config_lib
 
@@ -85,6 +86,7 @@ class _Setting:
     self.logger = _Logger()
     self.batches: list[Mapping[str, np.ndarray]] = []
     self.ready = True
+    self.progress = parameters.Progress(learner_steps=0, finished=False)
     calls = iter(range(steps + 1))
     settings = {'sigma': 0.0, 'random_steps': 0, **config}
     environments: Any = self.environments
@@ -157,6 +159,13 @@ def test_half_of_the_first_episodes_are_random() -> None:
   assert not random[:, 76:].any()
   assert actions[random].mean() == pytest.approx(0, abs=0.05)
   assert actions[random].std() == pytest.approx(1 / np.sqrt(3), rel=0.05)
+
+
+def test_an_actor_that_joins_a_run_under_way_does_not_act_at_random() -> None:
+  setting = _Setting(steps=100, random_steps=600)
+  setting.progress = parameters.Progress(learner_steps=1, finished=False)
+  setting.actor.run()
+  assert (setting.done() == 0.5).all()
 
 
 def test_rows_hold_means_since_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:

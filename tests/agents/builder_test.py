@@ -37,7 +37,6 @@ CONFIG = dataclasses.replace(
 def files_fixture(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
   """Returns files that differ only in the actions in them."""
   folder = tmp_path_factory.mktemp('demonstrations')
-  recording.quieten()
   demonstrations, _ = recording.record('reach_duplo', train=2, valid=1, seed=0)
   paths = {name: str(folder / f'{name}.hdf5') for name in ('whole', 'none', 'junk')}
   storage.save(paths['whole'], demonstrations)
