@@ -275,9 +275,12 @@ class MetaMimicBuilder(_Builder):
     def over() -> bool:
       return self._stop.is_set() or reader.update().finished
 
+    writer = replay.Writer(
+      client, replay.Codec(environments[0], config.d4pg.n_step), over
+    )
     return actors.ImitationActor(
       environments,
-      [replay.StepAdder(client, e, config.d4pg.n_step, over) for e in environments],
+      [replay.StepAdder(writer) for _ in environments],
       policy.actor(goals.GoalBank(demonstrations.demonstrations), len(environments)),
       reader,
       logs.RoleLogger(self._run_dir, f'actor-{index}', step='environment_steps'),

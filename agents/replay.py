@@ -14,7 +14,7 @@ An unpacked batch is a dict of
 """
 
 import collections
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import threading
 import time
 from typing import Any, NamedTuple
@@ -34,7 +34,7 @@ from metamimic import config as config_lib
 
 TABLE = 'experience'
 _MAX_PENDING = 24  # Items on their way to the server; Reverb warns at about 50.
-_BURST = 8  # Transitions that are written at a time.
+_BURST = 32  # Transitions that are written at a time.
 _FLUSH_TIMEOUT_MS = 1000
 
 
@@ -58,18 +58,18 @@ class Codec:
     self.n = n
     """Steps of a transition."""
     observation = dict(environment.observation_spec())
-
-    def steps(spec: specs.Array) -> specs.Array:
-      return specs.Array((n,), spec.dtype)
-
-    discount = dict(environment.discount_spec())
+    self._groups = sorted(observation)
+    self.rewards = sorted(environment.reward_spec())
+    """Names of the rewards and discounts, in the row's order."""
+    steps = specs.Array((n,), np.float32)
+    # Flattened in the order of sorted keys, on which `pack` relies.
     spec = {
-      'observation': observation,
-      'next_observation': observation,
       'action': environment.action_spec(),
-      'reward': tree.map_structure(steps, dict(environment.reward_spec())),
-      'discount': tree.map_structure(steps, discount),
-      'real': steps(discount[imitation.IMITATION]),
+      'discount': dict.fromkeys(self.rewards, steps),
+      'next_observation': observation,
+      'observation': observation,
+      'real': steps,
+      'reward': dict.fromkeys(self.rewards, steps),
     }
     self._structure = spec
     self._specs = tree.flatten(spec)
@@ -81,12 +81,45 @@ class Codec:
     self.size = int(ends[-1])
     """Numbers in a row."""
 
-  def pack(self, transition: Mapping[str, Any]) -> np.ndarray:
-    """Returns a transition, as the module's docstring names it, as a row, (size,)."""
+  def flatten(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Returns an observation as `pack` wants it."""
+    return np.concatenate([observation[group] for group in self._groups])
+
+  def pack(
+    self,
+    observation: np.ndarray,
+    action: np.ndarray,
+    rewards: Sequence[Sequence[float]],
+    discounts: Sequence[Sequence[float]],
+    next_observation: np.ndarray,
+  ) -> np.ndarray:
+    """Returns a transition as a row, (size,) float32.
+
+    Args:
+      observation: of `flatten`.
+      action: what was done.
+      rewards: of each step, at most n, in the order of `rewards`.
+      discounts: likewise.
+      next_observation: of `flatten`.
+    """
+    missing = (0.0,) * (self.n - len(rewards))
+    # Not an array for each list: for so few numbers that would take most of the time.
+    real_and_rewards = [1.0] * len(rewards) + [*missing]
+    all_discounts: list[float] = []
+    for i in range(len(self.rewards)):
+      all_discounts += [step[i] for step in discounts]
+      all_discounts += missing
+      real_and_rewards += [step[i] for step in rewards]
+      real_and_rewards += missing
     row = np.empty(self.size, np.float32)
-    for part, value in zip(self._slices, tree.flatten(transition), strict=True):
-      row[part] = value
-    return row
+    parts: Any = (
+      action,
+      all_discounts,
+      next_observation,
+      observation,
+      real_and_rewards,
+    )
+    return np.concatenate(parts, out=row, casting='unsafe')
 
   def unpack(self, rows: tf.Tensor) -> dict[str, Any]:
     """Returns the batch of transitions that is described above.
@@ -138,41 +171,73 @@ def table(
   )
 
 
-class StepAdder(adders.Adder):
-  """Writes the transitions of one environment, in bursts.
+class Writer:
+  """Writes transitions of several environments, in bursts.
 
   A single one costs several times as much: the physics in between has emptied the
-  processor's caches, and Reverb's threads are woken for each. What is added is kept
-  until then and must not be changed.
+  processor's caches, and Reverb's threads are woken for each.
   """
 
   def __init__(
-    self,
-    client: reverb.Client,
-    environment: imitation.ImitationEnvironment,
-    n: int,
-    should_stop: Callable[[], bool],
+    self, client: reverb.Client, codec: Codec, should_stop: Callable[[], bool]
   ):
     """Opens a stream to the server.
 
     Args:
       client: of the replay server.
-      environment: gives the specs.
-      n: steps of a transition.
+      codec: that packs the rows.
       should_stop: asked while the server takes nothing.
     """
-    self._codec = Codec(environment, n)
-    self._writer = client.structured_writer([_writer_config(self._codec)])
-    self._n = n
+    self.codec = codec
+    """That packs the rows."""
+    self._writer = client.structured_writer([_writer_config(codec)])
     self._should_stop = should_stop
-    self._rewards = tuple(environment.reward_spec())
-    self._observation: Any = None
+    self._rows: list[np.ndarray] = []
+
+  def append(self, row: np.ndarray) -> None:
+    """Writes a row, at once or soon.
+
+    Raises:
+      Stopped: `should_stop` said so while replay took nothing.
+    """
+    self._rows.append(row)
+    if len(self._rows) >= _BURST:
+      self.flush(_MAX_PENDING)
+
+  def flush(self, pending: int = 0) -> None:
+    """Writes what there is, and waits until hardly any of it is under way.
+
+    Args:
+      pending: rows that may still be.
+
+    Raises:
+      Stopped: `should_stop` said so while replay took nothing.
+    """
+    for row in self._rows:
+      self._writer.append(row)
+    self._rows.clear()
+    wait(
+      lambda: self._writer.flush(pending, timeout_ms=_FLUSH_TIMEOUT_MS),
+      self._should_stop,
+    )
+
+
+class StepAdder(adders.Adder):
+  """Makes transitions of the steps of one environment."""
+
+  def __init__(self, writer: Writer):
+    """Begins with nothing.
+
+    Args:
+      writer: of this and other environments.
+    """
+    self._writer, self._codec = writer, writer.codec
+    self._observation = np.zeros(0)
     self._steps: collections.deque[_Step] = collections.deque()
-    self._transitions: list[dict[str, Any]] = []
 
   def add_first(self, timestep: dm_env.TimeStep) -> None:
     """Begins an episode."""
-    self._observation = timestep.observation
+    self._observation = self._codec.flatten(timestep.observation)
 
   def add(
     self, action: np.ndarray, next_timestep: dm_env.TimeStep, extras: Any = ()
@@ -185,50 +250,38 @@ class StepAdder(adders.Adder):
       extras: nothing is kept of them.
 
     Raises:
-      Stopped: `should_stop` said so while replay took nothing.
+      Stopped: the run was stopped while replay took nothing.
     """
+    reward, discount = next_timestep.reward, next_timestep.discount
     self._steps.append(
-      _Step(self._observation, action, next_timestep.reward, next_timestep.discount)
+      _Step(
+        self._observation,
+        action,
+        [reward[name] for name in self._codec.rewards],
+        [discount[name] for name in self._codec.rewards],
+      )
     )
-    self._observation = next_timestep.observation
-    if len(self._steps) == self._n:
+    self._observation = self._codec.flatten(next_timestep.observation)
+    if len(self._steps) == self._codec.n:
       self._complete()
     if next_timestep.last():
       self._end()
-    if len(self._transitions) >= _BURST:
-      self._write(_MAX_PENDING)
 
   def _complete(self) -> None:
-    """Makes the transition from the oldest step to the present observation."""
-    steps, missing = self._steps, self._n - len(self._steps)
-
-    def padded(values: Iterable[float]) -> np.ndarray:
-      return np.array([*values, *(0.0,) * missing], np.float32)
-
-    self._transitions.append(
-      {
-        'observation': steps[0].observation,
-        'next_observation': self._observation,
-        'action': steps[0].action,
-        'reward': {k: padded(s.reward[k] for s in steps) for k in self._rewards},
-        'discount': {k: padded(s.discount[k] for s in steps) for k in self._rewards},
-        'real': padded(1.0 for _ in steps),
-      }
+    """Writes the transition from the oldest step to the present observation."""
+    row = self._codec.pack(
+      self._steps[0].observation,
+      self._steps[0].action,
+      [step.rewards for step in self._steps],
+      [step.discounts for step in self._steps],
+      self._observation,
     )
-    steps.popleft()
+    self._steps.popleft()
+    self._writer.append(row)
 
   def _end(self) -> None:
     while self._steps:
       self._complete()
-
-  def _write(self, pending: int) -> None:
-    for transition in self._transitions:
-      self._writer.append(self._codec.pack(transition))
-    self._transitions.clear()
-    wait(
-      lambda: self._writer.flush(pending, timeout_ms=_FLUSH_TIMEOUT_MS),
-      self._should_stop,
-    )
 
   def reset(self) -> None:
     """Ends an episode where it is; all that was added is then in the table.
@@ -237,17 +290,17 @@ class StepAdder(adders.Adder):
     it is.
 
     Raises:
-      Stopped: `should_stop` said so while replay took nothing.
+      Stopped: the run was stopped while replay took nothing.
     """
     self._end()
-    self._write(0)
+    self._writer.flush()
 
 
 class _Step(NamedTuple):
-  observation: Mapping[str, np.ndarray]
+  observation: np.ndarray
   action: np.ndarray
-  reward: Mapping[str, float]
-  discount: Mapping[str, float]
+  rewards: Sequence[float]
+  discounts: Sequence[float]
 
 
 def wait(call: Callable[[], None], should_stop: Callable[[], bool]) -> None:

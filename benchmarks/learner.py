@@ -151,7 +151,7 @@ def _step_type(t: int, last: int) -> dm_env.StepType:
 def fill(problem: _Problem, client: reverb.Client, episodes: int) -> None:
   """Writes the same episodes to both tables, each with its own adder."""
   d4pg = problem.config.d4pg
-  ours = replay.StepAdder(client, problem.environment, d4pg.n_step, lambda: False)
+  ours = replay.StepAdder(replay.Writer(client, problem.codec, lambda: False))
   acme = acme_replay.NStepTransitionAdder(client, d4pg.n_step, d4pg.discount)
   rng = np.random.default_rng(1)
   for timesteps in problem.episodes(episodes):

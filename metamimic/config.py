@@ -124,9 +124,8 @@ class ActorConfig:
 
   num_actors: int = 1
   """Imitation actor processes. (Ours: for 2 cores.)"""
-  environments: int = 8
-  """Environments in one actor process, served by one batched policy call. (Ours: more
-  would be faster, but what they do would reach the learner later.)"""
+  environments: int = 16
+  """Environments in one actor process, served by one batched policy call. (Ours.)"""
   sigma: float = 0.05
   """Standard deviation of the exploration noise, of full scale 1. (Ours; D4PG uses
   0.3.)"""

@@ -54,7 +54,8 @@ def _adder(
   config: config_lib.Config,
   should_stop: Callable[[], bool] = lambda: False,
 ) -> replay.StepAdder:
-  return replay.StepAdder(client, ENVIRONMENT, config.d4pg.n_step, should_stop)
+  codec = replay.Codec(ENVIRONMENT, config.d4pg.n_step)
+  return replay.StepAdder(replay.Writer(client, codec, should_stop))
 
 
 @contextlib.contextmanager
@@ -155,21 +156,20 @@ def _transitions(client: reverb.Client, n: int) -> list[dict[str, Any]]:
 
 def test_codec_round_trip() -> None:
   codec = replay.Codec(ENVIRONMENT, 2)
+  assert codec.rewards == ['imitation', 'task']
   assert codec.size == 2 * (3 + 2 + 2) + ACTIONS + 2 * (2 + 2 + 1)
   observation = {
     'body': np.array([0.1, 2, 3], np.float32),
     'objects': np.array([4, 5], np.float32),
     'goal': np.array([2**24, 2**24 - 1], np.int32),
   }
-  transition = {
-    'observation': observation,
-    'next_observation': {key: 2 * value for key, value in observation.items()},
-    'action': np.array([-1, 1], np.float32),
-    'reward': {'imitation': np.array([0.3, 0.4]), 'task': np.array([1, 2])},
-    'discount': {'imitation': np.array([1, 0]), 'task': np.array([0, 1])},
-    'real': np.array([1, 0]),
-  }
-  row = codec.pack(transition)
+  row = codec.pack(
+    codec.flatten(observation),
+    np.array([-1, 1], np.float32),
+    [[0.3, 1]],
+    [[0.5, 0]],
+    codec.flatten({key: 2 * value for key, value in observation.items()}),
+  )
   assert (row.shape, row.dtype) == ((codec.size,), np.float32)
   batch = codec.unpack(tf.constant([row, 0 * row]))
   for group, values in observation.items():
@@ -178,9 +178,11 @@ def test_codec_round_trip() -> None:
   np.testing.assert_array_equal(batch['next_observation']['objects'][0], [8, 10])
   np.testing.assert_array_equal(batch['action'], [[-1, 1], [0, 0]])
   np.testing.assert_array_equal(
-    batch['reward']['imitation'], np.array([[0.3, 0.4], [0, 0]], np.float32)
+    batch['reward']['imitation'][0], np.array([0.3, 0], np.float32)
   )
-  np.testing.assert_array_equal(batch['discount']['task'], [[0, 1], [0, 0]])
+  np.testing.assert_array_equal(batch['reward']['task'][0], [1, 0])
+  np.testing.assert_array_equal(batch['discount']['imitation'][0], [0.5, 0])
+  np.testing.assert_array_equal(batch['discount']['task'], [[0, 0], [0, 0]])
   np.testing.assert_array_equal(batch['real'], [[1, 0], [0, 0]])
 
 
