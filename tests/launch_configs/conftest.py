@@ -93,6 +93,8 @@ def launch(tmp_path: pathlib.Path) -> Iterator[Launch]:
       text=True,
       env={**os.environ, 'PYTHONPATH': str(ROOT), **env},
       cwd=tmp_path,
+      # Under nohup it is ignored, and so would the launcher.
+      preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
     runs.append(Run(run_dir, process))
     return runs[-1]
