@@ -15,6 +15,7 @@ import reverb
 import tensorflow as tf
 
 from agents import actors
+from agents import adders
 from agents import evaluator as evaluator_lib
 from agents import learning
 from agents import logs
@@ -247,7 +248,6 @@ class MetaMimicBuilder(_Builder):
       codec.unpack,
       d4pg,
       reward=imitation.IMITATION,
-      last_step=config.learner_steps,
     )
     return self._learner_process(learner, policy, client, checkpoint_replay=True)
 
@@ -275,12 +275,12 @@ class MetaMimicBuilder(_Builder):
     def over() -> bool:
       return self._stop.is_set() or reader.update().finished
 
-    writer = replay.Writer(
+    writer = adders.Writer(
       client, replay.Codec(environments[0], config.d4pg.n_step), over
     )
     return actors.ImitationActor(
       environments,
-      [replay.StepAdder(writer) for _ in environments],
+      [adders.StepAdder(writer) for _ in environments],
       policy.actor(goals.GoalBank(demonstrations.demonstrations), len(environments)),
       reader,
       logs.RoleLogger(self._run_dir, f'actor-{index}', step='environment_steps'),

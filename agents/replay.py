@@ -1,4 +1,4 @@
-"""The one table of all experience: what is written, how, and how it is sampled.
+"""The one table of all experience: what an item is, and how it is sampled.
 
 An item is a transition of n steps, packed into one row of numbers by the actor: what
 Reverb charges, of writing and even more of sampling, is by column and by row. The
@@ -13,14 +13,13 @@ An unpacked batch is a dict of
   real: (B, n), 1 for a step that was taken; see `losses.n_step_return`
 """
 
-import collections
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+import queue
 import threading
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 from absl import logging
-from acme import adders
 import dm_env
 from dm_env import specs
 import numpy as np
@@ -33,9 +32,6 @@ from envs import imitation
 from metamimic import config as config_lib
 
 TABLE = 'experience'
-_MAX_PENDING = 24  # Items on their way to the server; Reverb warns at about 50.
-_BURST = 32  # Transitions that are written at a time.
-_FLUSH_TIMEOUT_MS = 1000
 
 
 class Stopped(Exception):
@@ -136,7 +132,7 @@ class Codec:
     )
 
 
-def _writer_config(codec: Codec) -> Any:
+def writer_config(codec: Codec) -> Any:
   """The pattern that makes an item of each row."""
   row = structured_writer.create_reference_step(np.zeros(codec.size, np.float32))
   return structured_writer.create_config(row[-1], TABLE)
@@ -166,164 +162,9 @@ def table(
       replay.samples_per_insert, replay.min_size, buffer
     ),
     signature=structured_writer.infer_signature(
-      [_writer_config(codec)], tf.TensorSpec([codec.size], tf.float32)
+      [writer_config(codec)], tf.TensorSpec([codec.size], tf.float32)
     ),
   )
-
-
-class Writer:
-  """Writes transitions of several environments, in bursts.
-
-  A single one costs several times as much: the physics in between has emptied the
-  processor's caches, and Reverb's threads are woken for each.
-  """
-
-  def __init__(
-    self, client: reverb.Client, codec: Codec, should_stop: Callable[[], bool]
-  ):
-    """Opens a stream to the server.
-
-    Args:
-      client: of the replay server.
-      codec: that packs the rows.
-      should_stop: asked while the server takes nothing.
-    """
-    self.codec = codec
-    """That packs the rows."""
-    self._writer = client.structured_writer([_writer_config(codec)])
-    self._should_stop = should_stop
-    self._rows: list[np.ndarray] = []
-
-  def append(self, row: np.ndarray) -> None:
-    """Writes a row, at once or soon.
-
-    Raises:
-      Stopped: `should_stop` said so while replay took nothing.
-    """
-    self._rows.append(row)
-    if len(self._rows) >= _BURST:
-      self.flush(_MAX_PENDING)
-
-  def flush(self, pending: int = 0) -> None:
-    """Writes what there is, and waits until hardly any of it is under way.
-
-    Args:
-      pending: rows that may still be.
-
-    Raises:
-      Stopped: `should_stop` said so while replay took nothing.
-    """
-    for row in self._rows:
-      self._writer.append(row)
-    self._rows.clear()
-    wait(
-      lambda: self._writer.flush(pending, timeout_ms=_FLUSH_TIMEOUT_MS),
-      self._should_stop,
-    )
-
-
-class StepAdder(adders.Adder):
-  """Makes transitions of the steps of one environment."""
-
-  def __init__(self, writer: Writer):
-    """Begins with nothing.
-
-    Args:
-      writer: of this and other environments.
-    """
-    self._writer, self._codec = writer, writer.codec
-    self._observation = np.zeros(0)
-    self._steps: collections.deque[_Step] = collections.deque()
-
-  def add_first(self, timestep: dm_env.TimeStep) -> None:
-    """Begins an episode."""
-    self._observation = self._codec.flatten(timestep.observation)
-
-  def add(
-    self, action: np.ndarray, next_timestep: dm_env.TimeStep, extras: Any = ()
-  ) -> None:
-    """Adds one step; the last one of an episode makes its last n transitions.
-
-    Args:
-      action: what was done, (9,) float32.
-      next_timestep: what came of it.
-      extras: nothing is kept of them.
-
-    Raises:
-      Stopped: the run was stopped while replay took nothing.
-    """
-    reward, discount = next_timestep.reward, next_timestep.discount
-    self._steps.append(
-      _Step(
-        self._observation,
-        action,
-        [reward[name] for name in self._codec.rewards],
-        [discount[name] for name in self._codec.rewards],
-      )
-    )
-    self._observation = self._codec.flatten(next_timestep.observation)
-    if len(self._steps) == self._codec.n:
-      self._complete()
-    if next_timestep.last():
-      self._end()
-
-  def _complete(self) -> None:
-    """Writes the transition from the oldest step to the present observation."""
-    row = self._codec.pack(
-      self._steps[0].observation,
-      self._steps[0].action,
-      [step.rewards for step in self._steps],
-      [step.discounts for step in self._steps],
-      self._observation,
-    )
-    self._steps.popleft()
-    self._writer.append(row)
-
-  def _end(self) -> None:
-    while self._steps:
-      self._complete()
-
-  def reset(self) -> None:
-    """Ends an episode where it is; all that was added is then in the table.
-
-    The last transitions of an episode under way are shorter: they bootstrap from where
-    it is.
-
-    Raises:
-      Stopped: the run was stopped while replay took nothing.
-    """
-    self._end()
-    self._writer.flush()
-
-
-class _Step(NamedTuple):
-  observation: np.ndarray
-  action: np.ndarray
-  rewards: Sequence[float]
-  discounts: Sequence[float]
-
-
-def wait(call: Callable[[], None], should_stop: Callable[[], bool]) -> None:
-  """Calls until it does not time out, saying now and then on what it waits.
-
-  Raises:
-    Stopped: `should_stop` said so meanwhile.
-  """
-  begun = said = time.monotonic()
-  while True:
-    try:
-      return call()
-    except reverb.errors.DeadlineExceededError:
-      if should_stop():
-        raise Stopped() from None
-      now = time.monotonic()
-      if now - said > 30:
-        said = now
-        logging.warning(
-          'replay has taken nothing for %.0f s: its rate limiter waits for the '
-          'learner, or the server is gone',
-          now - begun,
-        )
 
 
 def sample(
@@ -391,23 +232,15 @@ class BackgroundIterator:
       iterator: what to read.
       depth: elements held ready.
     """
-    self._ready: list[Any] = []
-    self._depth = depth
-    self._error: Exception | None = None
-    self._changed = threading.Condition()
+    self._ready: queue.Queue[Any] = queue.Queue(depth)
     threading.Thread(target=self._read, args=(iterator,), daemon=True).start()
 
   def _read(self, iterator: Iterator[Any]) -> None:
     try:
       for element in iterator:
-        with self._changed:
-          self._changed.wait_for(lambda: len(self._ready) < self._depth)
-          self._ready.append(element)
-          self._changed.notify_all()
+        self._ready.put(element)
     except Exception as e:  # Handed to the reader, who can act on it.
-      with self._changed:
-        self._error = e
-        self._changed.notify_all()
+      self._ready.put(e)
 
   def get(self, timeout: float) -> Any:
     """Returns the next element, or None after `timeout` seconds without one.
@@ -415,12 +248,10 @@ class BackgroundIterator:
     Raises:
       Exception: whatever the iterator raised.
     """
-    with self._changed:
-      self._changed.wait_for(lambda: self._ready or self._error, timeout)
-      if self._ready:
-        element = self._ready.pop(0)
-        self._changed.notify_all()
-        return element
-      if self._error:
-        raise self._error
+    try:
+      element = self._ready.get(timeout=timeout)
+    except queue.Empty:
       return None
+    if isinstance(element, Exception):
+      raise element
+    return element

@@ -28,6 +28,7 @@ import sonnet as snt
 import tensorflow as tf
 import tyro
 
+from agents import adders
 from agents import replay
 from agents.d4pg import learning
 from benchmarks import acme_replay
@@ -151,7 +152,7 @@ def _step_type(t: int, last: int) -> dm_env.StepType:
 def fill(problem: _Problem, client: reverb.Client, episodes: int) -> None:
   """Writes the same episodes to both tables, each with its own adder."""
   d4pg = problem.config.d4pg
-  ours = replay.StepAdder(replay.Writer(client, problem.codec, lambda: False))
+  ours = adders.StepAdder(adders.Writer(client, problem.codec, lambda: False))
   acme = acme_replay.NStepTransitionAdder(client, d4pg.n_step, d4pg.discount)
   rng = np.random.default_rng(1)
   for timesteps in problem.episodes(episodes):
@@ -188,7 +189,6 @@ def our_learner(problem: _Problem, dataset: Iterator[Any]) -> learning.D4PGLearn
     problem.codec.unpack,
     d4pg,
     reward=imitation.IMITATION,
-    last_step=problem.config.learner_steps,
   )
 
 

@@ -32,7 +32,7 @@ class ImitationConfig:
   demonstration.)"""
   early_end: float = 0.1
   """An episode ends, with imitation discount 0, when any reward term falls below
-  this value; 0: never. (Ours: at .05 learning takes a third longer.)"""
+  this value; 0: never. (Ours: a lower one learns more slowly.)"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,9 +75,6 @@ class D4PGConfig:
   """Adam step size of the policy. (Ours; D4PG uses 1e-4.)"""
   critic_learning_rate: float = 1e-3
   """Adam step size of the critic. (Ours; D4PG uses 1e-4.)"""
-  learning_rate_end: float = 1.0
-  """What both step sizes are multiplied by at the last learner step; they fall in a
-  straight line from 1. (Ours; D4PG keeps them.)"""
   target_update_rate: float = 0.005
   """Share of the online weights mixed into the targets at each update; 1: a copy.
   (Ours; D4PG copies.)"""
@@ -136,8 +133,7 @@ class ActorConfig:
   random, at most until the learner has begun. (Ours.)"""
   update_period: float = 0.2
   """Seconds between publications of the policy's parameters by the learner, and between
-  fetches by an actor. (Ours: with a policy some hundred learner steps old, learning
-  takes a third longer.)"""
+  fetches by an actor. (Ours: older policies slow learning down.)"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -310,7 +306,6 @@ def validate(config: Config) -> None:
     'd4pg.discount',
     'imitation.start_within',
     'imitation.early_end',
-    'd4pg.learning_rate_end',
     'd4pg.target_update_rate',
   ):
     if not 0 <= values[name] <= 1:

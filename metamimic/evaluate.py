@@ -92,7 +92,6 @@ def _evaluate(
 ) -> pd.DataFrame:
   act = imitator.policy.actor(goals.GoalBank(demonstrations.demonstrations))
   environments = evaluation.make_environments(demonstrations, reward)
-  output = arguments.output or os.devnull
   rows = []
   for split, indices in chosen.items():
     arms = {
@@ -114,8 +113,8 @@ def _evaluate(
       )
   table = pd.DataFrame(rows)
   if arguments.output:
-    table.to_csv(output + '.tmp', index=False)
-    os.replace(output + '.tmp', output)
+    table.to_csv(arguments.output + '.tmp', index=False)
+    os.replace(arguments.output + '.tmp', arguments.output)
   if arguments.video_folder:
     for i in [i for indices in chosen.values() for i in indices][:3]:
       showing.write_comparison(

@@ -33,7 +33,6 @@ class D4PGLearner(acme.Learner):
     unpack: Callable[[Any], Tensors],
     config: config_lib.D4PGConfig,
     reward: str,
-    last_step: int,
   ):
     """Takes networks whose variables exist.
 
@@ -48,7 +47,6 @@ class D4PGLearner(acme.Learner):
       unpack: packed transitions -> batch, as `agents.replay` describes it.
       config: hyperparameters.
       reward: which reward and discount of a transition to learn from.
-      last_step: learner step at which learning rates have fallen to their last value.
     """
     self._embed = embed
     self._policy, self._critic = policy, critic
@@ -58,9 +56,8 @@ class D4PGLearner(acme.Learner):
     self._unpack = unpack
     self._config = config
     self._reward = reward
-    self._last_step = last_step
-    self._policy_optimizer = _adam(config.policy_learning_rate)
-    self._critic_optimizer = _adam(config.critic_learning_rate)
+    self._policy_optimizer = snt.optimizers.Adam(config.policy_learning_rate)
+    self._critic_optimizer = snt.optimizers.Adam(config.critic_learning_rate)
     self._num_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
     self._mix(1.0)
     # Slots exist from the start, so that a checkpoint can be restored into them and
@@ -156,10 +153,6 @@ class D4PGLearner(acme.Learner):
       policy_gradients, _ = tf.clip_by_global_norm(
         policy_gradients, config.gradient_clip
       )
-    left = tf.maximum(0.0, 1 - tf.cast(self._num_steps / self._last_step, tf.float32))
-    fallen = config.learning_rate_end + (1 - config.learning_rate_end) * left
-    self._policy_optimizer.learning_rate.assign(config.policy_learning_rate * fallen)
-    self._critic_optimizer.learning_rate.assign(config.critic_learning_rate * fallen)
     self._critic_optimizer.apply(critic_gradients, critic_variables)
     self._policy_optimizer.apply(policy_gradients, policy_variables)
     self._num_steps.assign_add(1)
@@ -176,8 +169,3 @@ class D4PGLearner(acme.Learner):
       # The sum would be off by a rounding where a copy is asked for.
       mixed = source if rate == 1 else destination + rate * (source - destination)
       destination.assign(mixed)
-
-
-def _adam(learning_rate: float) -> snt.optimizers.Adam:
-  # A variable, because it changes within a compiled call.
-  return snt.optimizers.Adam(tf.Variable(learning_rate, trainable=False))

@@ -128,7 +128,6 @@ def _learner(
     lambda batch: batch,
     config,
     reward='imitation',
-    last_step=4,
   )
 
 
@@ -312,26 +311,6 @@ def test_targets_follow_at_their_rate_and_period(
     ]
     for x, y in zip(networks.weights(*target), expected, strict=True):
       np.testing.assert_allclose(x, y, rtol=0, atol=1e-7)
-
-
-@pytest.mark.usefixtures('eagerly')
-@pytest.mark.parametrize(
-  ('end', 'factors'),
-  [(1.0, [1] * 6), (0.2, [1, 0.8, 0.6, 0.4, 0.2, 0.2]), (0.0, [1, 0.75, 0.5, 0.25, 0])],
-)
-def test_learning_rates_fall_in_a_straight_line(
-  end: float, factors: list[float]
-) -> None:
-  config = dataclasses.replace(LIKE_ACME, learning_rate_end=end)
-  networks = _networks(0)
-  learner = _learner(networks, iter(_batches(5, len(factors))), config)
-  for factor in factors:
-    before = networks.weights('policy')
-    learner.step()
-    moved = _distance(networks.weights('policy'), before)
-    # Adam's step is at most about its rate, and for the first steps about as large.
-    assert moved <= 3 * RATE * factor
-    assert moved > 0.01 * RATE * factor or factor == 0
 
 
 @pytest.mark.usefixtures('eagerly')

@@ -1,4 +1,4 @@
-"""Tests of agents.replay, over a Reverb server."""
+"""Tests of agents.replay and agents.adders, over a Reverb server."""
 
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
@@ -14,6 +14,7 @@ import reverb
 import tensorflow as tf
 import tree
 
+from agents import adders
 from agents import replay
 from metamimic import config as config_lib
 
@@ -53,9 +54,9 @@ def _adder(
   client: reverb.Client,
   config: config_lib.Config,
   should_stop: Callable[[], bool] = lambda: False,
-) -> replay.StepAdder:
+) -> adders.StepAdder:
   codec = replay.Codec(ENVIRONMENT, config.d4pg.n_step)
-  return replay.StepAdder(replay.Writer(client, codec, should_stop))
+  return adders.StepAdder(adders.Writer(client, codec, should_stop))
 
 
 @contextlib.contextmanager
@@ -106,7 +107,7 @@ def _episode(number: int, steps: int, lost: bool) -> _Episode:
   )
 
 
-def _write(adder: replay.StepAdder, episode: _Episode) -> None:
+def _write(adder: adders.StepAdder, episode: _Episode) -> None:
   first, *following = episode.observations
   adder.add_first(dm_env.TimeStep(dm_env.StepType.FIRST, None, None, first))
   for t, observation in enumerate(following):
