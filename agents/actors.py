@@ -105,9 +105,16 @@ class ImitationActor(acme.Worker):
       uniform = self._rng.uniform(-1, 1, actions.shape)
       actions = np.where(self._random[:, None], uniform, actions)
     actions = actions.astype(np.float32)
+    # All the physics first: it empties the processor's caches, and what follows takes
+    # half as long when it is done for all environments in a row.
+    timesteps = [
+      environment.step(action)
+      for environment, action in zip(self.environments, actions, strict=True)
+    ]
     following = []
-    for i, environment in enumerate(self.environments):
-      timestep = environment.step(actions[i])
+    for i, (environment, timestep) in enumerate(
+      zip(self.environments, timesteps, strict=True)
+    ):
       self._adders[i].add(actions[i], timestep)
       self._steps += 1
       self._tally.add(environment, timestep.last())

@@ -4,6 +4,7 @@ A node of the program builds only what its role needs. Two builders, one for eac
 algorithm; both give the same evaluator, so that their results compare.
 """
 
+from collections.abc import Sequence
 import json
 import os
 import threading
@@ -24,6 +25,7 @@ from agents import replay
 from agents.bc import learning as bc_learning
 from agents.d4pg import learning as d4pg_learning
 from envs import imitation
+from envs import observations
 from envs import rendering
 from envs import reward_library
 from envs import rewards
@@ -69,7 +71,7 @@ def prepare(config: config_lib.Config, run_dir: str | None = None) -> None:
       f'{len(demonstrations.valid)} held-out demonstrations; expected some of each'
     )
   name = config.imitation.reward or reward_library.DEFAULTS[demonstrations.task]
-  layout = tasks.load(demonstrations.task, seed=0).layout
+  layout = observations.Layout(tasks.get(demonstrations.task).objects)
   reward = rewards.load(name, layout)
   train = [demonstrations.demonstrations[i].observations for i in demonstrations.train]
   if isinstance(reward, rewards.Reward):
@@ -121,7 +123,7 @@ class _Builder:
     self._run_dir = run_dir
     self._stop = stop
     self._description = policy_lib.description(run_dir)
-    self._layout = tasks.load(self._description['task'], seed=0).layout
+    self._layout = observations.Layout(tasks.get(self._description['task']).objects)
 
   def _demonstrations(self, with_actions: bool = False) -> types.DemonstrationSet:
     return storage.load(self._config.demonstrations, with_actions=with_actions)
@@ -134,7 +136,7 @@ class _Builder:
   def _policy(
     self, demonstrations: types.DemonstrationSet
   ) -> policy_lib.GoalConditionedPolicy:
-    tf.keras.utils.set_random_seed(_seed(self._config, _NETWORKS) % 2**32)
+    tf.keras.utils.set_random_seed(_seed(self._config, _NETWORKS))
     return policy_lib.create(self._layout, self._config, demonstrations)
 
   def replay_checkpointer(self) -> Any:
@@ -224,7 +226,7 @@ class MetaMimicBuilder(_Builder):
 
   def replay_tables(self) -> list[reverb.Table]:
     """Returns the table of all experience and that of parameters."""
-    environment = self._environment(self._demonstrations(), seed=0)
+    (environment,) = self._environments(self._demonstrations(), [0])
     return [replay.table(environment, self._config), parameters.table()]
 
   def learner(self, client: reverb.Client) -> learning.LearnerProcess:
@@ -235,7 +237,8 @@ class MetaMimicBuilder(_Builder):
     target = self._policy(demonstrations)
     bank = goals.GoalBank(demonstrations.demonstrations)
     critic, target_critic = self._critic(policy), self._critic(policy)
-    codec = replay.Codec(self._environment(demonstrations, seed=0), config.d4pg.n_step)
+    (environment,) = self._environments(demonstrations, [0])
+    codec = replay.Codec(environment, config.d4pg.n_step)
     d4pg = config.d4pg
     learner = d4pg_learning.D4PGLearner(
       lambda observation: policy.embed(observation, bank),
@@ -266,10 +269,12 @@ class MetaMimicBuilder(_Builder):
     policy = self._policy(demonstrations)
     # A resumed run must not act out the same episodes again.
     begun = int(time.time() * 1000)
-    environments = [
-      self._environment(demonstrations, _seed(config, _ACTOR, index, i, begun))
-      for i in range(config.actor.environments)
-    ]
+    environments = self._environments(
+      demonstrations,
+      [
+        _seed(config, _ACTOR, index, i, begun) for i in range(config.actor.environments)
+      ],
+    )
     reader = parameters.Reader(client, policy.variables, config.actor.update_period)
 
     def over() -> bool:
@@ -289,19 +294,24 @@ class MetaMimicBuilder(_Builder):
       over,
     )
 
-  def _environment(
-    self, demonstrations: types.DemonstrationSet, seed: int
-  ) -> imitation.ImitationEnvironment:
-    settings = self._config.imitation
-    return imitation.ImitationEnvironment(
-      tasks.load(demonstrations.task, seed % 2**32),
-      demonstrations.demonstrations,
-      self._reward(),
-      demonstrations.train,
-      settings.start_within,
-      settings.early_end,
-      seed % 2**32,
-    )
+  def _environments(
+    self, demonstrations: types.DemonstrationSet, seeds: Sequence[int]
+  ) -> list[imitation.ImitationEnvironment]:
+    settings, reward = self._config.imitation, self._reward()
+    return [
+      imitation.ImitationEnvironment(
+        environment,
+        demonstrations.demonstrations,
+        reward,
+        demonstrations.train,
+        settings.start_within,
+        settings.early_end,
+        seed,
+      )
+      for seed, environment in zip(
+        seeds, tasks.load_many(demonstrations.task, seeds), strict=True
+      )
+    ]
 
 
 class BCBuilder(_Builder):

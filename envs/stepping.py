@@ -48,27 +48,36 @@ class ManipulationEnvironment(dm_env.Environment):
   discount 1 at the time limit.
   """
 
-  def __init__(self, task: Task, seed: int):
+  def __init__(
+    self, task: Task, seed: int, like: 'ManipulationEnvironment | None' = None
+  ):
     """Loads and compiles the task.
 
     Args:
       task: what to load.
       seed: of the random starts.
+      like: if given, another environment of the task, whose compiled model serves this
+        one, too. That saves most of the time of loading, and models share the
+        processor's caches; a picture may show the other's hint of the goal.
 
     Raises:
       RuntimeError: the dm_control task has hooks that only composer calls, so that it
         cannot be stepped without it.
     """
     self.task = task
-    self._composer: simulator.composer.Environment = simulator.manipulation.load(
-      task.environment, seed
-    )
-    self._composer.reset()
-    self._random_state = np.random.RandomState(seed)
+    if like is None:
+      self._composer: simulator.composer.Environment = simulator.manipulation.load(
+        task.environment, seed
+      )
+      self._composer.reset()
+      _refuse_hooks(task.environment, self._composer.task)
+      # Not the proxy that composer hands out: this object lives as long as we do.
+      self.physics = self._composer._physics
+    else:
+      self._composer = like._composer
+      self.physics = like.physics.copy(share_model=True)
     composer_task = self._composer.task
-    _refuse_hooks(task.environment, composer_task)
-    # Not the proxy that composer hands out: this object lives as long as we do.
-    self.physics = self._composer._physics
+    self._random_state = np.random.RandomState(seed)
     self._model, self._data = self.physics.model.ptr, self.physics.data.ptr
     self._substeps = composer_task.physics_steps_per_control_step
     self.layout = observations.Layout(task.objects)
@@ -206,8 +215,8 @@ class ManipulationEnvironment(dm_env.Environment):
     return specs.BoundedArray((), np.float32, 0.0, 1.0, name='discount')
 
   def close(self) -> None:
-    """Frees the model."""
-    self._composer.close()
+    """Frees the physics."""
+    self.physics.free()
 
 
 def _refuse_hooks(name: str, task: simulator.composer.Task) -> None:

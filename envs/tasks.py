@@ -1,5 +1,7 @@
 """The registry of tasks: dm_control.manipulation's Jaco arm, by name."""
 
+from collections.abc import Sequence
+
 from envs import stepping
 from envs import success
 
@@ -47,3 +49,22 @@ def load(name: str, seed: int) -> stepping.ManipulationEnvironment:
     ValueError: there is no such task.
   """
   return stepping.ManipulationEnvironment(get(name), seed)
+
+
+def load_many(
+  name: str, seeds: Sequence[int]
+) -> list[stepping.ManipulationEnvironment]:
+  """Returns an environment for each seed; all of one process share a compiled model.
+
+  Args:
+    name: a name in `TASKS`.
+    seeds: of their random starts.
+
+  Raises:
+    ValueError: there is no such task.
+  """
+  first = load(name, seeds[0])
+  others = [
+    stepping.ManipulationEnvironment(get(name), seed, first) for seed in seeds[1:]
+  ]
+  return [first, *others]

@@ -50,12 +50,8 @@ def make_environments(
 ) -> list[imitation.ImitationEnvironment]:
   """Returns environments to evaluate in."""
   return [
-    imitation.ImitationEnvironment(
-      tasks.load(demonstrations.task, seed=i),
-      demonstrations.demonstrations,
-      reward,
-    )
-    for i in range(_ENVIRONMENTS)
+    imitation.ImitationEnvironment(environment, demonstrations.demonstrations, reward)
+    for environment in tasks.load_many(demonstrations.task, range(_ENVIRONMENTS))
   ]
 
 

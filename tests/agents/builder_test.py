@@ -118,7 +118,7 @@ def test_training_is_the_same_whatever_the_actions_in_the_file(
   for name, path in files.items():
     made = _make(path, tmp_path / name)
     size = replay.Codec(
-      made._environment(made._demonstrations(), seed=0), CONFIG.d4pg.n_step
+      made._environments(made._demonstrations(), [0])[0], CONFIG.d4pg.n_step
     ).size
     monkeypatch.setattr(replay, 'sample', lambda *unused, s=size: _experience(s))
     server = reverb.Server(made.replay_tables())

@@ -1,6 +1,7 @@
 """Contracts that every registered task keeps."""
 
 from collections.abc import Iterator
+import gc
 
 from absl.testing import absltest
 from dm_env import test_utils
@@ -98,6 +99,38 @@ def test_a_seed_decides_on_everything(name: str) -> None:
   expected = _rollout(first)
   np.testing.assert_array_equal(_rollout(second), expected)
   assert not np.array_equal(_rollout(other)[0], expected[0])
+
+
+@pytest.mark.parametrize('name', sorted(tasks.TASKS))
+def test_environments_that_share_a_model_are_those_that_do_not(name: str) -> None:
+  seeds = (7, 8, 9)
+  shared = tasks.load_many(name, seeds)
+  assert len({id(env.physics.model.ptr) for env in shared}) == 1
+  # In step with one another, so that each could disturb the others.
+  rng = np.random.default_rng(0)
+  alone = [tasks.load(name, seed) for seed in seeds]
+  for _ in range(2):
+    for env, other in zip(shared, alone, strict=True):
+      env.reset()
+      other.reset()
+    for _ in range(15):
+      action = rng.uniform(-1, 1, 9).astype(np.float32)
+      for env, other in zip(shared, alone, strict=True):
+        env.advance(action)
+        other.advance(action)
+    for env, other in zip(shared, alone, strict=True):
+      np.testing.assert_array_equal(env.get_state(), other.get_state())
+
+
+def test_an_environment_outlives_the_one_it_shares_a_model_with() -> None:
+  first, second = tasks.load_many('reach_duplo', (0, 1))
+  second.reset()
+  state = second.get_state()
+  first.close()
+  gc.collect()
+  second.advance(np.zeros(9))
+  second.set_state(state)
+  np.testing.assert_array_equal(second.get_state(), state)
 
 
 def test_reset_takes_a_seed(env: stepping.ManipulationEnvironment) -> None:
