@@ -13,8 +13,8 @@ import reverb
 
 from agents import replay
 
-_MAX_PENDING = 24  # Items on their way to the server; Reverb warns at about 50.
-_BURST = 32  # Transitions that are written at a time.
+_MAX_PENDING = 16  # Rows of a burst still on their way when the next comes.
+_BURST = 32  # Transitions written at a time; Reverb warns of 50 on their way.
 _FLUSH_TIMEOUT_MS = 1000
 
 

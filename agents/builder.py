@@ -4,7 +4,7 @@ A node of the program builds only what its role needs. Two builders, one for eac
 algorithm; both give the same evaluator, so that their results compare.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import json
 import os
 import threading
@@ -33,7 +33,6 @@ from envs import tasks
 from metamimic import config as config_lib
 from metamimic import evaluation
 from metamimic import policy as policy_lib
-from metamimic import report
 from metamimic import showing
 from metamimic.demonstrations import goals
 from metamimic.demonstrations import storage
@@ -136,7 +135,7 @@ class _Builder:
   def _policy(
     self, demonstrations: types.DemonstrationSet
   ) -> policy_lib.GoalConditionedPolicy:
-    tf.keras.utils.set_random_seed(_seed(self._config, _NETWORKS))
+    tf.random.set_seed(_seed(self._config, _NETWORKS))
     return policy_lib.create(self._layout, self._config, demonstrations)
 
   def replay_checkpointer(self) -> Any:
@@ -150,6 +149,7 @@ class _Builder:
     policy: policy_lib.GoalConditionedPolicy,
     client: reverb.Client,
     checkpoint_replay: bool,
+    warm_up: Callable[[], None] = lambda: None,
   ) -> learning.LearnerProcess:
     return learning.LearnerProcess(
       learner,
@@ -161,6 +161,7 @@ class _Builder:
       self._config,
       self._stop,
       checkpoint_replay,
+      warm_up,
     )
 
   def evaluator(self, client: reverb.Client) -> evaluator_lib.Evaluator:
@@ -210,6 +211,9 @@ class _Builder:
       )
     os.replace(summary + '.tmp', summary)
     try:
+      # Its plots take a second to import, and no other node draws any.
+      from metamimic import report
+
       report.write(self._run_dir)
     except BaseException:
       os.remove(summary)
@@ -226,8 +230,7 @@ class MetaMimicBuilder(_Builder):
 
   def replay_tables(self) -> list[reverb.Table]:
     """Returns the table of all experience and that of parameters."""
-    (environment,) = self._environments(self._demonstrations(), [0])
-    return [replay.table(environment, self._config), parameters.table()]
+    return [replay.table(replay.spec(self._layout), self._config), parameters.table()]
 
   def learner(self, client: reverb.Client) -> learning.LearnerProcess:
     """Returns the learner."""
@@ -237,9 +240,8 @@ class MetaMimicBuilder(_Builder):
     target = self._policy(demonstrations)
     bank = goals.GoalBank(demonstrations.demonstrations)
     critic, target_critic = self._critic(policy), self._critic(policy)
-    (environment,) = self._environments(demonstrations, [0])
-    codec = replay.Codec(environment, config.d4pg.n_step)
     d4pg = config.d4pg
+    codec = replay.Codec(replay.spec(self._layout), d4pg.n_step)
     learner = d4pg_learning.D4PGLearner(
       lambda observation: policy.embed(observation, bank),
       policy.network,
@@ -252,7 +254,14 @@ class MetaMimicBuilder(_Builder):
       d4pg,
       reward=imitation.IMITATION,
     )
-    return self._learner_process(learner, policy, client, checkpoint_replay=True)
+    rows = tf.zeros([d4pg.batch_size * d4pg.steps_per_call, codec.size])
+    return self._learner_process(
+      learner,
+      policy,
+      client,
+      checkpoint_replay=True,
+      warm_up=lambda: learner.compile(rows),
+    )
 
   def _critic(self, policy: policy_lib.GoalConditionedPolicy) -> critics.CriticNetwork:
     d4pg = self._config.d4pg
@@ -280,9 +289,8 @@ class MetaMimicBuilder(_Builder):
     def over() -> bool:
       return self._stop.is_set() or reader.update().finished
 
-    writer = adders.Writer(
-      client, replay.Codec(environments[0], config.d4pg.n_step), over
-    )
+    codec = replay.Codec(replay.spec(self._layout), config.d4pg.n_step)
+    writer = adders.Writer(client, codec, over)
     return actors.ImitationActor(
       environments,
       [adders.StepAdder(writer) for _ in environments],

@@ -1,6 +1,6 @@
 """The process around a learner: it publishes, checkpoints and logs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import threading
 import time
 from typing import Any
@@ -32,6 +32,7 @@ class LearnerProcess(acme.Worker):
     config: config_lib.Config,
     stop: threading.Event,
     checkpoint_replay: bool,
+    warm_up: Callable[[], None] = lambda: None,
   ):
     """Takes its parts.
 
@@ -45,6 +46,7 @@ class LearnerProcess(acme.Worker):
       config: of the run.
       stop: ends `run`, after a last checkpoint.
       checkpoint_replay: whether the server's tables are kept with the learner.
+      warm_up: called while actors begin to fill replay.
     """
     self._learner = learner
     self._published = list(published)
@@ -53,6 +55,7 @@ class LearnerProcess(acme.Worker):
     self._config = config
     self._stop = stop
     self._checkpoint_replay = checkpoint_replay
+    self._warm_up = warm_up
     self._checkpoint = tf.train.Checkpoint(**self._learner.state, **extra_state)
     self._manager = tf.train.CheckpointManager(
       self._checkpoint, checkpoints, max_to_keep=2
@@ -66,6 +69,7 @@ class LearnerProcess(acme.Worker):
     """Learns until the last step is done or the run is stopped."""
     last = self._config.learner_steps
     self._publish(finished=False)
+    self._warm_up()
     publish = logs.Clock(self._config.actor.update_period)
     checkpoint = logs.Clock(self._config.checkpoint_period)
     meter = _Meter(

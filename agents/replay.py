@@ -20,8 +20,7 @@ import time
 from typing import Any
 
 from absl import logging
-import dm_env
-from dm_env import specs
+from acme import specs
 import numpy as np
 import reverb
 from reverb import structured_writer
@@ -29,6 +28,8 @@ import tensorflow as tf
 import tree
 
 from envs import imitation
+from envs import observations
+from envs import stepping
 from metamimic import config as config_lib
 
 TABLE = 'experience'
@@ -38,37 +39,46 @@ class Stopped(Exception):
   """The run was asked to stop while something waited for replay."""
 
 
+def spec(layout: observations.Layout) -> specs.EnvironmentSpec:
+  """Returns the specs of an imitation environment with such observations."""
+  return specs.EnvironmentSpec(
+    observations=imitation.observation_spec(layout),
+    actions=stepping.ACTION_SPEC,
+    rewards=imitation.REWARD_SPEC,
+    discounts=imitation.DISCOUNT_SPEC,
+  )
+
+
 class Codec:
   """Packs a transition into one row of float32, and unpacks rows.
 
   The goal's integers are exact in float32 up to 2**24.
   """
 
-  def __init__(self, environment: dm_env.Environment, n: int):
+  def __init__(self, environment_spec: specs.EnvironmentSpec, n: int):
     """Lays out the row.
 
     Args:
-      environment: gives the specs.
+      environment_spec: of the environment.
       n: steps of a transition.
     """
     self.n = n
     """Steps of a transition."""
-    observation = dict(environment.observation_spec())
+    observation = dict(environment_spec.observations)
     self._groups = sorted(observation)
-    self.rewards = sorted(environment.reward_spec())
+    self.rewards = sorted(environment_spec.rewards)
     """Names of the rewards and discounts, in the row's order."""
     steps = specs.Array((n,), np.float32)
     # Flattened in the order of sorted keys, on which `pack` relies.
-    spec = {
-      'action': environment.action_spec(),
+    self._structure = {
+      'action': environment_spec.actions,
       'discount': dict.fromkeys(self.rewards, steps),
       'next_observation': observation,
       'observation': observation,
       'real': steps,
       'reward': dict.fromkeys(self.rewards, steps),
     }
-    self._structure = spec
-    self._specs = tree.flatten(spec)
+    self._specs = tree.flatten(self._structure)
     ends = np.cumsum([int(np.prod(s.shape)) for s in self._specs])
     self._slices = [
       slice(end - int(np.prod(s.shape)), end)
@@ -127,7 +137,7 @@ class Codec:
       self._structure,
       [
         tf.cast(tf.reshape(rows[:, part], [-1, *spec.shape]), spec.dtype)
-        for part, spec in zip(self._slices, self._specs)  # noqa: B905 (autograph)
+        for part, spec in zip(self._slices, self._specs, strict=True)
       ],
     )
 
@@ -139,15 +149,15 @@ def writer_config(codec: Codec) -> Any:
 
 
 def table(
-  environment: imitation.ImitationEnvironment, config: config_lib.Config
+  environment_spec: specs.EnvironmentSpec, config: config_lib.Config
 ) -> reverb.Table:
   """Returns the table of all experience.
 
   Args:
-    environment: gives the specs.
+    environment_spec: of the environment.
     config: sizes, n, and how often an item is sampled.
   """
-  codec = Codec(environment, config.d4pg.n_step)
+  codec = Codec(environment_spec, config.d4pg.n_step)
   replay = config.replay
   # Wide enough that neither side waits for the other's batch or episode: a learner
   # takes a whole call's samples at once.

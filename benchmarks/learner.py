@@ -35,8 +35,6 @@ from benchmarks import acme_replay
 from benchmarks import common
 from envs import imitation
 from envs import observations
-from envs import reward_library
-from envs import rewards
 from envs import tasks
 from metamimic import config as config_lib
 from metamimic import policy as policy_lib
@@ -79,19 +77,15 @@ class _Problem:
     self.policy = policy_lib.create(self.layout, config, self.demonstrations)
     self.bank = goals.GoalBank(self.demonstrations.demonstrations)
 
-  @functools.cached_property
-  def environment(self) -> imitation.ImitationEnvironment:
-    """For its specs."""
-    task = self.demonstrations.task
-    reward = rewards.load(reward_library.DEFAULTS[task], self.layout)
-    return imitation.ImitationEnvironment(
-      tasks.load(task, seed=0), self.demonstrations.demonstrations, reward
-    )
+  @property
+  def spec(self) -> specs.EnvironmentSpec:
+    """Of the environment."""
+    return replay.spec(self.layout)
 
   @property
   def codec(self) -> replay.Codec:
     """Of our table."""
-    return replay.Codec(self.environment, self.config.d4pg.n_step)
+    return replay.Codec(self.spec, self.config.d4pg.n_step)
 
   def episodes(self, number: int) -> Iterator[list[dm_env.TimeStep]]:
     """Yields the timesteps of the first demonstrations, with made-up rewards."""
@@ -137,9 +131,9 @@ class _Problem:
     """Returns the specs of an environment that gives the features."""
     return specs.EnvironmentSpec(
       specs.Array((self.policy.num_features,), np.float32),
-      self.environment.action_spec(),
-      self.environment.reward_spec()[imitation.IMITATION],
-      self.environment.discount_spec()[imitation.IMITATION],
+      self.spec.actions,
+      self.spec.rewards[imitation.IMITATION],
+      self.spec.discounts[imitation.IMITATION],
     )
 
 
@@ -227,7 +221,7 @@ def _updates(learner: Any, number: int, per_call: int) -> common.Arm:
 
 
 def _tables(config: config_lib.Config, signature: Any) -> list[reverb.Table]:
-  ours = replay.table(_Problem(config).environment, config)
+  ours = replay.table(_Problem(config).spec, config)
   return [
     acme_replay.unthrottled(ours),
     acme_replay.table(signature, config.replay.max_size),

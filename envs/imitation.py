@@ -14,6 +14,8 @@ from envs import stepping
 IMITATION = 'imitation'
 TASK = 'task'
 GOAL = 'goal'
+REWARD_SPEC = dict.fromkeys((IMITATION, TASK), stepping.REWARD_SPEC)
+DISCOUNT_SPEC = dict.fromkeys((IMITATION, TASK), stepping.DISCOUNT_SPEC)
 _TAIL = 5  # Control steps that are left of a demonstration at the latest start.
 
 
@@ -27,6 +29,11 @@ class Reference(Protocol):
   @property
   def states(self) -> np.ndarray:
     """Physics states, (T+1, S) float64."""
+
+
+def observation_spec(layout: observations.Layout) -> dict[str, specs.Array]:
+  """Returns the groups of the layout and `goal`."""
+  return {**layout.spec(), GOAL: specs.Array((2,), np.int32, name=GOAL)}
 
 
 class ImitationEnvironment(dm_env.Environment):
@@ -156,8 +163,7 @@ class ImitationEnvironment(dm_env.Environment):
 
   def observation_spec(self) -> dict[str, specs.Array]:
     """Returns the task's groups and `goal`."""
-    goal = specs.Array((2,), np.int32, name=GOAL)
-    return {**self.environment.observation_spec(), GOAL: goal}
+    return observation_spec(self.environment.layout)
 
   def action_spec(self) -> specs.BoundedArray:
     """Returns the task's."""
@@ -165,8 +171,8 @@ class ImitationEnvironment(dm_env.Environment):
 
   def reward_spec(self) -> dict[str, specs.Array]:
     """Returns `{imitation, task}`, float32 scalars in [0, 1]."""
-    return {key: self.environment.reward_spec() for key in (IMITATION, TASK)}
+    return dict(REWARD_SPEC)
 
   def discount_spec(self) -> dict[str, specs.BoundedArray]:
     """Returns `{imitation, task}`, float32 scalars, 0 or 1."""
-    return {key: self.environment.discount_spec() for key in (IMITATION, TASK)}
+    return dict(DISCOUNT_SPEC)

@@ -19,6 +19,11 @@ from envs import scene as scene_lib
 from envs import simulator
 
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+ACTION_SPEC = specs.BoundedArray((9,), np.float32, -1.0, 1.0, name='joint_velocities')
+"""Velocities of the arm's six joints and the three fingers, of full scale 1."""
+REWARD_SPEC = specs.BoundedArray((), np.float32, 0.0, 1.0, name='reward')
+DISCOUNT_SPEC = specs.BoundedArray((), np.float32, 0.0, 1.0, name='discount')
+
 # What only composer would call.
 _TASK_HOOKS = ('before_substep', 'after_substep', 'after_step')
 _ENTITY_HOOKS = (*_TASK_HOOKS, 'before_step', 'initialize_episode')
@@ -204,15 +209,15 @@ class ManipulationEnvironment(dm_env.Environment):
 
   def action_spec(self) -> specs.BoundedArray:
     """Returns nine joint velocities, six of the arm, three of the fingers."""
-    return specs.BoundedArray((9,), np.float32, -1.0, 1.0, name='joint_velocities')
+    return ACTION_SPEC
 
   def reward_spec(self) -> specs.Array:
     """Returns a float32 scalar."""
-    return specs.BoundedArray((), np.float32, 0.0, 1.0, name='reward')
+    return REWARD_SPEC
 
   def discount_spec(self) -> specs.BoundedArray:
     """Returns a float32 scalar in [0, 1]."""
-    return specs.BoundedArray((), np.float32, 0.0, 1.0, name='discount')
+    return DISCOUNT_SPEC
 
   def close(self) -> None:
     """Frees the physics."""

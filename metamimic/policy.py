@@ -77,7 +77,7 @@ class GoalConditionedPolicy(snt.Module):
 
     # A concrete function, because for so small a batch most of the time of a call into
     # a graph is spent on finding out which graph.
-    @tf.function(input_signature=[spec], jit_compile=batch is not None)
+    @tf.function(input_signature=[spec], autograph=False, jit_compile=batch is not None)
     def act(observation: Mapping[str, tf.Tensor]) -> tf.Tensor:
       return self.network(self.embed(observation, bank))
 

@@ -8,6 +8,7 @@ import numpy as np
 import sonnet as snt
 import tensorflow as tf
 
+from agents import updates
 from agents.bc import losses
 from metamimic import config as config_lib
 from metamimic.demonstrations import types
@@ -43,7 +44,7 @@ class BCLearner(acme.Learner):
     self._optimizer = snt.optimizers.Adam(config.learning_rate)
     self._num_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
     self._optimizer._initialize(policy.trainable_variables)
-    self._updates = tf.function(self._many_updates, jit_compile=True)
+    self._updates = tf.function(self._many_updates, autograph=False, jit_compile=True)
 
   @property
   def num_steps(self) -> int:
@@ -52,7 +53,8 @@ class BCLearner(acme.Learner):
 
   def step(self) -> dict[str, float]:
     """Does `steps_per_call` updates; returns their mean loss."""
-    return {'loss': float(self._updates(next(self._dataset)).numpy())}
+    metrics = self._updates(next(self._dataset))
+    return {name: float(value.numpy()) for name, value in metrics.items()}
 
   def get_variables(self, names: Sequence[str]) -> list[list[np.ndarray]]:
     """Returns the variables of the networks called `names` (policy)."""
@@ -68,17 +70,12 @@ class BCLearner(acme.Learner):
       'num_steps': self._num_steps,
     }
 
-  def _many_updates(self, batches: Tensors) -> tf.Tensor:
-    calls = self._config.steps_per_call
-    batches = tf.nest.map_structure(
-      lambda t: tf.reshape(t, [calls, self._config.batch_size, *t.shape[1:]]), batches
-    )
-    total = tf.constant(0.0)
-    for i in tf.range(calls):
-      total += self._update(tf.nest.map_structure(lambda t: t[i], batches))  # noqa: B023
-    return total / calls
+  def _many_updates(self, batches: Tensors) -> dict[str, tf.Tensor]:
+    config = self._config
+    number = tf.constant(config.steps_per_call)
+    return updates.many(self._update, ('loss',), batches, config.batch_size, number)
 
-  def _update(self, batch: Tensors) -> tf.Tensor:
+  def _update(self, batch: Tensors) -> dict[str, tf.Tensor]:
     features = self._embed(batch['observation'])
     variables = self._policy.trainable_variables
     with tf.GradientTape() as tape:
@@ -87,7 +84,7 @@ class BCLearner(acme.Learner):
       )
     self._optimizer.apply(tape.gradient(loss, variables), variables)
     self._num_steps.assign_add(1)
-    return loss
+    return {'loss': loss}
 
 
 def frames(

@@ -8,6 +8,7 @@ import numpy as np
 import sonnet as snt
 import tensorflow as tf
 
+from agents import updates
 from agents.d4pg import losses
 from metamimic import config as config_lib
 
@@ -64,7 +65,7 @@ class D4PGLearner(acme.Learner):
     # so that the compiled update creates no variable.
     self._policy_optimizer._initialize(policy.trainable_variables)
     self._critic_optimizer._initialize(critic.trainable_variables)
-    self._updates = tf.function(self._many_updates, jit_compile=True)
+    self._updates = tf.function(self._many_updates, autograph=False, jit_compile=True)
 
   @property
   def num_steps(self) -> int:
@@ -77,8 +78,17 @@ class D4PGLearner(acme.Learner):
     Returns:
       Their mean critic loss and policy loss (minus the mean value).
     """
-    metrics = self._updates(next(self._dataset))
+    number = tf.constant(self._config.steps_per_call)
+    metrics = self._updates(next(self._dataset), number)
     return {name: float(value.numpy()) for name, value in metrics.items()}
+
+  def compile(self, batches: Any) -> None:
+    """Compiles the update, which takes seconds, and does none.
+
+    Args:
+      batches: of the shapes that the dataset will yield.
+    """
+    self._updates(batches, tf.constant(0))
 
   def get_variables(self, names: Sequence[str]) -> list[list[np.ndarray]]:
     """Returns the variables of the networks called `names` (policy, critic)."""
@@ -98,20 +108,16 @@ class D4PGLearner(acme.Learner):
       'num_steps': self._num_steps,
     }
 
-  def _many_updates(self, batches: Any) -> dict[str, tf.Tensor]:
-    calls = self._config.steps_per_call
-    batches = tf.nest.map_structure(
-      lambda t: tf.reshape(t, [calls, self._config.batch_size, *t.shape[1:]]), batches
+  def _many_updates(self, batches: Any, number: tf.Tensor) -> dict[str, tf.Tensor]:
+    return updates.many(
+      lambda batch: self._update(self._unpack(batch)),
+      ('critic_loss', 'policy_loss'),
+      batches,
+      self._config.batch_size,
+      number,
     )
-    critic_loss = policy_loss = tf.constant(0.0)
-    for i in tf.range(calls):
-      batch = tf.nest.map_structure(lambda t: t[i], batches)  # noqa: B023
-      critic, policy = self._update(self._unpack(batch))
-      critic_loss += critic
-      policy_loss += policy
-    return {'critic_loss': critic_loss / calls, 'policy_loss': policy_loss / calls}
 
-  def _update(self, batch: Tensors) -> tuple[tf.Tensor, tf.Tensor]:
+  def _update(self, batch: Tensors) -> dict[str, tf.Tensor]:
     config = self._config
     o_tm1 = self._embed(batch['observation'])
     o_t = self._embed(batch['next_observation'])
@@ -158,14 +164,18 @@ class D4PGLearner(acme.Learner):
     self._num_steps.assign_add(1)
     if config.target_update_period == 1:
       self._mix(config.target_update_rate)
-    elif self._num_steps % config.target_update_period == 0:
-      self._mix(config.target_update_rate)
-    return critic_loss, -tf.reduce_mean(value)
+    else:
+      tf.cond(
+        self._num_steps % config.target_update_period == 0,
+        lambda: self._mix(config.target_update_rate),
+        lambda: None,
+      )
+    return {'critic_loss': critic_loss, 'policy_loss': -tf.reduce_mean(value)}
 
   def _mix(self, rate: float) -> None:
     online = (*self._policy.variables, *self._critic.variables)
     target = (*self._target_policy.variables, *self._target_critic.variables)
-    for source, destination in zip(online, target):  # noqa: B905 (autograph)
+    for source, destination in zip(online, target, strict=True):
       # The sum would be off by a rounding where a copy is asked for.
       mixed = source if rate == 1 else destination + rate * (source - destination)
       destination.assign(mixed)

@@ -286,6 +286,21 @@ def test_k_updates_in_a_call_are_k_calls_of_one() -> None:
     np.testing.assert_allclose(value, np.mean([m[name] for m in metrics]), rtol=1e-5)
 
 
+def test_compiling_does_no_update() -> None:
+  (batch,) = _batches(1, 1, n=LIKE_ACME.n_step)
+  networks = _networks(0)
+  learner = _learner(networks, iter([batch]), LIKE_ACME)
+  before = [w.copy() for w in networks.weights()]
+  learner.compile(batch)
+  assert learner.num_steps == 0
+  for a, b in zip(before, networks.weights(), strict=True):
+    np.testing.assert_array_equal(a, b)
+  traces = learner._updates.experimental_get_tracing_count()
+  learner.step()
+  assert learner.num_steps == 1
+  assert learner._updates.experimental_get_tracing_count() == traces
+
+
 @pytest.mark.usefixtures('eagerly')
 @pytest.mark.parametrize(
   ('rate', 'period', 'moves'),

@@ -6,8 +6,8 @@ import dataclasses
 import threading
 from typing import Any
 
+from acme import specs
 import dm_env
-from dm_env import specs
 import numpy as np
 import pytest
 import reverb
@@ -22,23 +22,16 @@ GROUPS = {'body': 3, 'objects': 2}
 ACTIONS = 2
 
 
-class _Specs:
-  """As much of an ImitationEnvironment as replay looks at."""
-
-  def observation_spec(self) -> dict[str, specs.Array]:
-    groups = {g: specs.Array((n,), np.float32) for g, n in GROUPS.items()}
-    return {**groups, 'goal': specs.Array((2,), np.int32)}
-
-  def action_spec(self) -> specs.Array:
-    return specs.Array((ACTIONS,), np.float32)
-
-  def reward_spec(self) -> dict[str, specs.Array]:
-    return dict.fromkeys(('imitation', 'task'), specs.Array((), np.float32))
-
-  discount_spec = reward_spec
-
-
-ENVIRONMENT: Any = _Specs()
+_SCALARS = dict.fromkeys(('imitation', 'task'), specs.Array((), np.float32))
+SPEC = specs.EnvironmentSpec(
+  observations={
+    **{g: specs.Array((n,), np.float32) for g, n in GROUPS.items()},
+    'goal': specs.Array((2,), np.int32),
+  },
+  actions=specs.Array((ACTIONS,), np.float32),
+  rewards=_SCALARS,
+  discounts=_SCALARS,
+)
 
 
 def _config(n: int, **changes: Any) -> config_lib.Config:
@@ -55,14 +48,14 @@ def _adder(
   config: config_lib.Config,
   should_stop: Callable[[], bool] = lambda: False,
 ) -> adders.StepAdder:
-  codec = replay.Codec(ENVIRONMENT, config.d4pg.n_step)
+  codec = replay.Codec(SPEC, config.d4pg.n_step)
   return adders.StepAdder(adders.Writer(client, codec, should_stop))
 
 
 @contextlib.contextmanager
 def _serving(config: config_lib.Config, ahead: int = 0) -> Iterator[reverb.Client]:
   """Serves the table; if `ahead`, writers may be so many items ahead of samplers."""
-  table = replay.table(ENVIRONMENT, config)
+  table = replay.table(SPEC, config)
   if ahead:
     limiter = reverb.rate_limiters.RateLimiter(1.0, 1, -1e9, ahead)
     table = table.replace(rate_limiter=limiter)
@@ -151,12 +144,12 @@ def _transitions(client: reverb.Client, n: int) -> list[dict[str, Any]]:
   while len(rows) < count:
     for sample in _sample(client, 20):
       rows[sample.info.key] = tree.flatten(sample.data)[0]
-  batch = replay.Codec(ENVIRONMENT, n).unpack(tf.constant(np.stack([*rows.values()])))
+  batch = replay.Codec(SPEC, n).unpack(tf.constant(np.stack([*rows.values()])))
   return [tree.map_structure(lambda x: x[i].numpy(), batch) for i in range(count)]  # noqa: B023
 
 
 def test_codec_round_trip() -> None:
-  codec = replay.Codec(ENVIRONMENT, 2)
+  codec = replay.Codec(SPEC, 2)
   assert codec.rewards == ['imitation', 'task']
   assert codec.size == 2 * (3 + 2 + 2) + ACTIONS + 2 * (2 + 2 + 1)
   observation = {
@@ -248,7 +241,7 @@ def test_episode_cut_short_ends_where_it_is() -> None:
 def test_sampled_batches_unpack_to_what_was_written() -> None:
   config = _config(3)
   episode, stop = _episode(3, 6, True), threading.Event()
-  codec = replay.Codec(ENVIRONMENT, 3)
+  codec = replay.Codec(SPEC, 3)
   settings = dataclasses.replace(config.d4pg, batch_size=64, steps_per_call=2)
   with _serving(config) as client:
     adder = _adder(client, config)
