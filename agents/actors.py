@@ -31,6 +31,8 @@ class ImitationActor(acme.Worker):
     config: config_lib.ActorConfig,
     seed: Any,
     should_stop: Callable[[], bool],
+    steps: int = 0,
+    episodes: int = 0,
   ):
     """Takes its parts.
 
@@ -43,6 +45,8 @@ class ImitationActor(acme.Worker):
       config: exploration.
       seed: of exploration.
       should_stop: ends `run`.
+      steps: environment steps that this actor did before a run was resumed.
+      episodes: likewise.
     """
     self.environments = tuple(environments)
     """Where it acts."""
@@ -53,11 +57,11 @@ class ImitationActor(acme.Worker):
     self._config = config
     self._rng = np.random.default_rng(seed)
     self._should_stop = should_stop
-    self._steps = self._episodes = 0
+    self._steps, self._episodes = steps, episodes
     self._sigma = np.zeros((len(environments), 1))
     self._random = np.zeros(len(environments), bool)
     self._observations: list[Mapping[str, np.ndarray]] = []
-    self._tally = _Tally()
+    self._tally = _Tally(steps)
 
   def run(self, num_steps: float = math.inf) -> None:
     """Acts until the learner has finished or the run is stopped.
@@ -133,9 +137,9 @@ def _mean(values: Sequence[float]) -> float:
 class _Tally:
   """Means since the last row of the log."""
 
-  def __init__(self) -> None:
+  def __init__(self, steps: int) -> None:
     self._clock = logs.Clock(_LOG_PERIOD)
-    self._clear(0)
+    self._clear(steps)
 
   def _clear(self, steps: int) -> None:
     self._since = steps

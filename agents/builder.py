@@ -291,15 +291,18 @@ class MetaMimicBuilder(_Builder):
 
     codec = replay.Codec(replay.spec(self._layout), config.d4pg.n_step)
     writer = adders.Writer(client, codec, over)
+    logger = logs.RoleLogger(self._run_dir, f'actor-{index}', step='environment_steps')
     return actors.ImitationActor(
       environments,
       [adders.StepAdder(writer) for _ in environments],
       policy.actor(goals.GoalBank(demonstrations.demonstrations), len(environments)),
       reader,
-      logs.RoleLogger(self._run_dir, f'actor-{index}', step='environment_steps'),
+      logger,
       config.actor,
       _seed(config, _EXPLORATION, index, begun),
       over,
+      steps=int(logger.last.get('environment_steps', 0)),
+      episodes=int(logger.last.get('episodes', 0)),
     )
 
   def _environments(

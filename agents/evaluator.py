@@ -87,35 +87,44 @@ class Evaluator(acme.Worker):
 
   def _evaluate_controls(self) -> None:
     settings = self._config.evaluation
-    # A resumed run has them, or those that were measured before it was stopped.
+    # A resumed run has them, or those that were measured before it was stopped; or it
+    # shall now follow more of them.
     done = evaluation.measured(self._path)
     for arm, controller in self._controls.items():
       for split, episodes in (
         (VALID, settings.final_episodes),
         (TRAIN, settings.episodes),
       ):
-        if (arm, split) not in done:
-          self._measure(arm, split, episodes, controller)
+        missing = [
+          i
+          for i in self._splits[split][:episodes]
+          if (arm, split, self._demonstrations.demonstrations[i].name) not in done
+        ]
+        if missing:
+          self._measure(arm, split, missing, controller)
 
   def _evaluate_policy(self, episodes: int, wrong: bool = False) -> None:
     controller = evaluation.follow(self._act)
     for split in (VALID, TRAIN):
-      self._measure(self._config.algorithm, split, episodes, controller)
-    if wrong and len(self._splits[VALID][:episodes]) > 1:
-      shown = evaluation.shuffled(self._splits[VALID][:episodes])
+      followed = self._splits[split][:episodes]
+      self._measure(self._config.algorithm, split, followed, controller)
+    followed = self._splits[VALID][:episodes]
+    if wrong and len(followed) > 1:
+      shown = evaluation.shuffled(followed)
       controller = evaluation.follow_wrong(self._act, shown)
-      self._measure('wrong_demonstration', VALID, episodes, controller)
+      self._measure('wrong_demonstration', VALID, followed, controller)
 
   def _measure(
-    self, arm: str, split: str, episodes: int, controller: evaluation.Controller
+    self,
+    arm: str,
+    split: str,
+    followed: Sequence[int],
+    controller: evaluation.Controller,
   ) -> None:
     begun = time.monotonic()
     steps = self._reader.progress.learner_steps
     results = evaluation.run(
-      self._environments,
-      self._splits[split][:episodes],
-      controller,
-      self._stop.is_set,
+      self._environments, followed, controller, self._stop.is_set
     )
     if not results or self._stop.is_set():
       return

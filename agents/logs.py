@@ -1,5 +1,6 @@
 """Logs of a role: CSV always, TensorBoard beside it."""
 
+import collections
 import csv
 import os
 import time
@@ -31,6 +32,13 @@ class Clock:
     return passed
 
 
+def _last_row(path: str) -> dict[str, str]:
+  if not os.path.exists(path):
+    return {}
+  with open(path, newline='') as f:
+    return next(iter(collections.deque(csv.DictReader(f), maxlen=1)), {})
+
+
 class RoleLogger(loggers.Logger):
   """Appends rows to `logs/<role>.csv` and scalars to `tensorboard/<role>`."""
 
@@ -44,6 +52,8 @@ class RoleLogger(loggers.Logger):
     """
     os.makedirs(os.path.join(run_dir, 'logs'), exist_ok=True)
     self._path = os.path.join(run_dir, 'logs', f'{role}.csv')
+    self.last = _last_row(self._path)
+    """The last row that an earlier process of this role wrote, by column; or empty."""
     self._file = open(self._path, 'a', newline='')
     self._writer: csv.DictWriter | None = None
     self._step = step

@@ -238,8 +238,8 @@ def shuffled(demonstrations: Sequence[int]) -> dict[int, int]:
   return dict(zip(demonstrations, np.roll(demonstrations, 1).tolist(), strict=True))
 
 
-def measured(path: str) -> set[tuple[str, str]]:
-  """Returns the (arm, split) pairs that have rows in a file of `append_rows`.
+def measured(path: str) -> set[tuple[str, str, str]]:
+  """Returns (arm, split, demonstration) of each row in a file of `append_rows`.
 
   Args:
     path: the file; it may not be there yet.
@@ -247,7 +247,9 @@ def measured(path: str) -> set[tuple[str, str]]:
   if not os.path.exists(path):
     return set()
   with open(path, newline='') as f:
-    return {(row['arm'], row['split']) for row in csv.DictReader(f)}
+    return {
+      (row['arm'], row['split'], row['demonstration']) for row in csv.DictReader(f)
+    }
 
 
 def rows(

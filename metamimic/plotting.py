@@ -342,12 +342,9 @@ def _draw_rates(learner: pd.DataFrame, axes: axes_lib.Axes) -> None:
 
 def _draw_actors(actors: Sequence[pd.DataFrame], axes: axes_lib.Axes) -> None:
   for actor in actors:
-    # A resumed run's actors count from 0 again.
-    counts = actor['environment_steps']
-    steps = counts.diff().fillna(counts).where(lambda grown: grown >= 0, counts)
     window = max(len(actor) // 50, 1)
     axes.plot(
-      steps.cumsum(),
+      actor['environment_steps'],
       actor['reward'].rolling(window, min_periods=1).mean(),
       color=_POLICY_COLOUR,
       linewidth=1.2,

@@ -80,7 +80,13 @@ class _Logger:
 class _Setting:
   """An actor with two environments and a constant policy."""
 
-  def __init__(self, steps: int, full: int | None = None, **config: Any) -> None:
+  def __init__(
+    self,
+    steps: int,
+    full: int | None = None,
+    before: tuple[int, int] = (0, 0),
+    **config: Any,
+  ) -> None:
     self.environments = [_Environment(i) for i in range(2)]
     self.adders = [_Adder(full), _Adder(full)]
     self.logger = _Logger()
@@ -102,6 +108,8 @@ class _Setting:
       config=config_lib.ActorConfig(**settings),
       seed=0,
       should_stop=lambda: next(calls) == steps,
+      steps=before[0],
+      episodes=before[1],
     )
 
   def wait(self, should_stop: object) -> bool:
@@ -186,6 +194,16 @@ def test_rows_hold_means_since_the_last_one(monkeypatch: pytest.MonkeyPatch) -> 
   assert second['environment_steps'] == 20
   assert second['steps_per_second'] == 2.0
   assert second['reward'] == pytest.approx((3 + 4 + 1 + 2) / 4)
+
+
+def test_an_actor_of_a_resumed_run_counts_on(monkeypatch: pytest.MonkeyPatch) -> None:
+  due = iter([0.0] * 4 + [2.0])
+  monkeypatch.setattr(actors.logs.Clock, 'due', lambda self: next(due))
+  setting = _Setting(steps=5, before=(100, 7))
+  setting.actor.run()
+  (row,) = setting.logger.rows
+  assert (row['environment_steps'], row['episodes']) == (110, 9)
+  assert row['steps_per_second'] == 5
 
 
 def test_it_does_not_act_before_there_is_a_policy() -> None:

@@ -41,6 +41,7 @@ class _Setting:
     monkeypatch: pytest.MonkeyPatch,
     said: list[Progress],
     stop_after: int | None = None,
+    final_episodes: int = 4,
   ) -> None:
     self.path, self.stop = path, threading.Event()
     self.rows: list[dict[str, Any]] = []
@@ -65,7 +66,10 @@ class _Setting:
       reader,
       logger,
       config=config_lib.Config(
-        seed=3, evaluation=config_lib.EvaluationConfig(episodes=2, final_episodes=4)
+        seed=3,
+        evaluation=config_lib.EvaluationConfig(
+          episodes=2, final_episodes=final_episodes
+        ),
       ),
       run_dir=str(path),
       finish=self._finish,
@@ -159,6 +163,17 @@ def test_resumed_run_measures_only_the_controls_that_are_missing(
   resumed.evaluator.run()
   assert resumed.groups() == CONTROLS[1:] + FINAL
   assert resumed.finished == 1
+
+
+def test_run_resumed_with_more_episodes_measures_the_controls_that_are_missing(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  _Setting(tmp_path, monkeypatch, [Progress(20, True)]).evaluator.run()
+  resumed = _Setting(tmp_path, monkeypatch, [Progress(20, True)], final_episodes=5)
+  resumed.evaluator.run()
+  assert resumed.groups()[0] == (0, 'zero', 'valid', 1)
+  followed = [r['demonstration'] for r in resumed.csv() if r['arm'] == 'zero']
+  assert followed == [f'demo_{i}' for i in (5, 6, 7, 8, 0, 1, 9)]
 
 
 def test_stop_during_the_last_evaluation_is_no_end(

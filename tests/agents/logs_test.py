@@ -25,10 +25,13 @@ def test_clock_is_due_once_a_period(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_resumed_role_goes_on_in_its_file(tmp_path: pathlib.Path) -> None:
+  found = []
   for step in (1, 2):
     logger = logs.RoleLogger(str(tmp_path), 'learner', step='learner_steps')
+    found.append(logger.last.get('learner_steps'))
     logger.write({'learner_steps': step, 'loss': 1 / 3, 'arm': 'none'})
     logger.close()
+  assert found == [None, '1']
   with open(tmp_path / 'logs' / 'learner.csv', newline='') as f:
     rows = list(csv.DictReader(f))
   assert [(r['learner_steps'], r['loss'], r['arm']) for r in rows] == [

@@ -198,4 +198,8 @@ def test_rows(tmp_path: pathlib.Path) -> None:
     '3,100,zero,demo_0,train,80,1.0,0,0.0,0.25,0.125',
     '3,100,bc,demo_1,valid,120,0.6667,1,0.12346,1.0,0.5',
   ]
-  assert evaluation.measured(str(path)) == {('zero', 'train'), ('bc', 'valid')}
+  assert evaluation.measured(str(path)) == {
+    ('zero', 'train', 'demo_1'),
+    ('zero', 'train', 'demo_0'),
+    ('bc', 'valid', 'demo_1'),
+  }

@@ -99,7 +99,7 @@ def test_training_draws_what_there_is() -> None:
 
 def test_training_of_a_resumed_run_goes_forward() -> None:
   learner = pd.DataFrame({'learner_steps': [10, 20, 30, 20, 30, 40], 'loss': range(6)})
-  actor = pd.DataFrame({'environment_steps': [10, 30, 5, 15], 'reward': 0.5})
+  actor = pd.DataFrame({'environment_steps': [10, 30, 35, 45], 'reward': 0.5})
   figure = plotting.training(learner, [actor])
   assert _data(figure.axes[0].lines[0], 'x') == [10, 20, 30, 40]
   assert _data(figure.axes[0].lines[0], 'y') == [0, 3, 4, 5]
