@@ -64,7 +64,7 @@ class ImitationActor(acme.Worker):
     self._tally = _Tally(steps)
 
   def run(self, num_steps: float = math.inf) -> None:
-    """Acts until the learner has finished or the run is stopped.
+    """Acts until the learner has finished or it is stopped.
 
     Args:
       num_steps: environment steps after which to return, all environments together; the
@@ -77,7 +77,7 @@ class ImitationActor(acme.Worker):
       if not self._observations:
         self._observations = [self._reset(i) for i in range(len(self.environments))]
       while self._steps < last:
-        if self._should_stop():
+        if self._should_stop() or self._reader.update().finished:
           for adder in self._adders:
             adder.reset()
           return

@@ -26,13 +26,12 @@ from agents.bc import learning as bc_learning
 from agents.d4pg import learning as d4pg_learning
 from envs import imitation
 from envs import observations
-from envs import rendering
-from envs import reward_library
 from envs import rewards
 from envs import tasks
 from metamimic import config as config_lib
 from metamimic import evaluation
 from metamimic import policy as policy_lib
+from metamimic import preparation
 from metamimic import showing
 from metamimic.demonstrations import goals
 from metamimic.demonstrations import storage
@@ -41,70 +40,6 @@ from metamimic.networks import critics
 
 # Separate streams of random numbers for each use of the run's one seed.
 _NETWORKS, _ACTOR, _EXPLORATION = range(3)
-
-
-def prepare(config: config_lib.Config, run_dir: str | None = None) -> None:
-  """Checks all that a run needs before any process starts.
-
-  Args:
-    config: of the run.
-    run_dir: if given, what the nodes must agree on (the task, the reward and its
-      calibrated temperatures) is written there.
-
-  Raises:
-    ValueError: a setting, the demonstrations or the reward cannot be used; the message
-      names the file or the field and what was expected.
-    RuntimeError: videos are wanted and there is no GL library to draw them.
-  """
-  config_lib.validate(config)
-  if config.algorithm == 'bc' and not storage.has_actions(config.demonstrations):
-    raise ValueError(
-      f'{config.demonstrations}: has no actions; behavioural cloning needs them'
-    )
-  demonstrations = storage.load(
-    config.demonstrations, with_actions=config.algorithm == 'bc'
-  )
-  if not demonstrations.train or not demonstrations.valid:
-    raise ValueError(
-      f'{config.demonstrations}: {len(demonstrations.train)} training and '
-      f'{len(demonstrations.valid)} held-out demonstrations; expected some of each'
-    )
-  name = config.imitation.reward or reward_library.DEFAULTS[demonstrations.task]
-  layout = observations.Layout(tasks.get(demonstrations.task).objects)
-  reward = rewards.load(name, layout)
-  train = [demonstrations.demonstrations[i].observations for i in demonstrations.train]
-  if isinstance(reward, rewards.Reward):
-    reward = rewards.calibrate(reward, train)
-  first = {group: values[0] for group, values in train[0].items()}
-  last = {group: values[-1] for group, values in train[0].items()}
-  terms = rewards.check(name, reward, first, last)
-  if config.evaluation.videos:
-    rendering.choose_gl()
-  if run_dir is not None:
-    _describe(
-      run_dir,
-      {
-        'task': demonstrations.task,
-        'reward': name,
-        'terms': terms,
-        'temperatures': rewards.temperatures(reward),
-      },
-    )
-
-
-def _describe(run_dir: str, found: dict[str, Any]) -> None:
-  """Writes `run.json`; that of a resumed run must say the same."""
-  try:
-    before = policy_lib.description(run_dir)
-  except FileNotFoundError:
-    policy_lib.describe(run_dir, {**found, 'started': time.time()})
-    return
-  for key, value in found.items():
-    if before[key] != value:
-      raise ValueError(
-        f'{run_dir}/run.json: the run began with {key} {before[key]}; now it is '
-        f'{value}. The reward has changed: begin a new run.'
-      )
 
 
 class _Builder:
@@ -121,7 +56,7 @@ class _Builder:
     self._config = config
     self._run_dir = run_dir
     self._stop = stop
-    self._description = policy_lib.description(run_dir)
+    self._description = preparation.description(run_dir)
     self._layout = observations.Layout(tasks.get(self._description['task']).objects)
 
   def _demonstrations(self, with_actions: bool = False) -> types.DemonstrationSet:
@@ -300,7 +235,7 @@ class MetaMimicBuilder(_Builder):
       logger,
       config.actor,
       _seed(config, _EXPLORATION, index, begun),
-      over,
+      self._stop.is_set,
       steps=int(logger.last.get('environment_steps', 0)),
       episodes=int(logger.last.get('episodes', 0)),
     )

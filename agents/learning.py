@@ -16,6 +16,7 @@ from agents import replay
 from metamimic import config as config_lib
 
 _LOG_PERIOD = 2.0
+_MOST_SAVING = 0.05  # Share of the time; a large replay takes many seconds to save.
 
 
 class LearnerProcess(acme.Worker):
@@ -72,6 +73,7 @@ class LearnerProcess(acme.Worker):
     self._warm_up()
     publish = logs.Clock(self._config.actor.update_period)
     checkpoint = logs.Clock(self._config.checkpoint_period)
+    saving = 0.0
     meter = _Meter(
       self._client if self._checkpoint_replay else None, self._learner.num_steps
     )
@@ -82,8 +84,8 @@ class LearnerProcess(acme.Worker):
         meter.log(self._logger, self._learner.num_steps)
         if publish.due():
           self._publish(finished=False)
-        if checkpoint.due():
-          self._save()
+        if checkpoint.due(period=saving / _MOST_SAVING):
+          saving = self._save()
     except replay.Stopped:
       pass
     meter.log(self._logger, self._learner.num_steps, at_once=True)
@@ -94,12 +96,15 @@ class LearnerProcess(acme.Worker):
     progress = parameters.Progress(self._learner.num_steps, finished)
     parameters.publish(self._client, self._published, progress)
 
-  def _save(self) -> None:
+  def _save(self) -> float:
+    """Saves, and returns the seconds it took."""
     begun = time.monotonic()
     if self._checkpoint_replay:
       self._client.checkpoint()
     path = self._manager.save(checkpoint_number=self._learner.num_steps)
-    logging.info('saved %s in %.1f s', path, time.monotonic() - begun)
+    seconds = time.monotonic() - begun
+    logging.info('saved %s in %.1f s', path, seconds)
+    return seconds
 
 
 class _Meter:

@@ -23,10 +23,15 @@ class Clock:
     self._period = period
     self._last = time.monotonic() - (period if at_once else 0)
 
-  def due(self, at_once: bool = False) -> float:
-    """Returns the seconds since it was last due, if it is due again, else 0."""
+  def due(self, at_once: bool = False, period: float = 0.0) -> float:
+    """Returns the seconds since it was last due, if it is due again, else 0.
+
+    Args:
+      at_once: it is, however short a time ago that was.
+      period: seconds that must have passed, if more than its own.
+    """
     passed = time.monotonic() - self._last
-    if passed < self._period and not at_once:
+    if passed < max(self._period, period) and not at_once:
       return 0.0
     self._last += passed
     return passed

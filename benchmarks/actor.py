@@ -45,6 +45,7 @@ from envs import stepping
 from envs import tasks
 from metamimic import config as config_lib
 from metamimic import policy as policy_lib
+from metamimic import preparation
 from metamimic.demonstrations import goals
 from metamimic.demonstrations import storage
 from metamimic.networks import policies
@@ -228,7 +229,7 @@ def main(arguments: Arguments) -> int:
   environment = acme_environment()
   signature = acme_replay.signature(acme.make_environment_spec(environment))
   with tempfile.TemporaryDirectory() as run_dir:
-    builder.prepare(config, run_dir)
+    preparation.prepare(config, run_dir)
     make_tables = functools.partial(_tables, config, run_dir, signature)
     with common.server(make_tables) as address:
       client = reverb.Client(address)

@@ -17,7 +17,6 @@ import os
 import pathlib
 import signal
 import sys
-import threading
 
 import tyro
 
@@ -81,18 +80,19 @@ def prepare(run_dir: pathlib.Path, settings: config.Config) -> supervisor.Superv
     ValueError: the demonstrations or the reward cannot be used.
     RuntimeError: something is missing on this machine.
   """
-  # TensorFlow takes seconds to import: not before the command line is known to be good.
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-  from agents import builder
+  # Launchpad and dm_control take a second to import: not before the command line is
+  # known to be good.
   from launch_configs import program
+  from metamimic import preparation
 
   library = loopback.build_library(_CHECKOUT / 'build', run_dir)
-  builder.prepare(settings, str(run_dir))
+  preparation.prepare(settings, str(run_dir))
   run_directory.save(run_dir, settings)
-  made = builder.make(settings, str(run_dir), threading.Event())
+  acts = settings.algorithm != 'bc'
+  outline = program.Outline(settings.actor.num_actors if acts else 0)
   nodes = [
     supervisor.Node(p.role, p.index, p.serves, entry.command(run_dir, p.role, p.index))
-    for p in program.places(program.make_program(made))
+    for p in program.places(program.make_program(outline))
   ]
   env = entry.environment(os.environ, library)
   return supervisor.Supervisor(run_dir, settings, nodes, env)

@@ -10,12 +10,15 @@ from collections.abc import Callable, Sequence
 import dataclasses
 import functools
 import threading
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol, TYPE_CHECKING
 
 from absl import flags
 import launchpad as lp
 from launchpad.launch import worker_manager
-import reverb
+
+if TYPE_CHECKING:
+  # It imports TensorFlow, for which the launcher need not wait.
+  import reverb
 
 # Vertex AI takes no more groups than this.
 MAX_GROUPS = 4
@@ -35,20 +38,32 @@ class Builder(Protocol):
   def num_actors(self) -> int:
     """Actor processes; 0 for an algorithm that does not act while it learns."""
 
-  def replay_tables(self) -> Sequence[reverb.Table]:
+  def replay_tables(self) -> 'Sequence[reverb.Table]':
     """Returns every table of the replay server."""
 
-  def replay_checkpointer(self) -> reverb.checkpointers.CheckpointerBase:
+  def replay_checkpointer(self) -> 'reverb.checkpointers.CheckpointerBase':
     """Returns what saves and restores the tables."""
 
-  def learner(self, replay: reverb.Client, /) -> Worker:
+  def learner(self, replay: 'reverb.Client', /) -> Worker:
     """Returns the learner."""
 
-  def actor(self, replay: reverb.Client, index: int, /) -> Worker:
+  def actor(self, replay: 'reverb.Client', index: int, /) -> Worker:
     """Returns the actor of this index."""
 
-  def evaluator(self, replay: reverb.Client, /) -> Worker:
+  def evaluator(self, replay: 'reverb.Client', /) -> Worker:
     """Returns the evaluator."""
+
+
+class Outline:
+  """As much of a builder as it takes to say which nodes there are."""
+
+  def __init__(self, num_actors: int) -> None:
+    self.num_actors = num_actors
+
+  def _make(self, *args: Any) -> NoReturn:
+    raise NotImplementedError('an outline makes nothing')
+
+  replay_tables = replay_checkpointer = learner = actor = evaluator = _make
 
 
 @dataclasses.dataclass(frozen=True)

@@ -166,7 +166,8 @@ class Config:
   learner_steps: int = 1_000_000
   """Learner steps after which the run evaluates, reports and ends."""
   checkpoint_period: float = 60.0
-  """Seconds between checkpoints of learner and replay."""
+  """Seconds between checkpoints of learner and replay, at least; a large replay is
+  saved more seldom, so that saving takes a twentieth of the time at most."""
   stall_warning: float = 30.0
   """Seconds without progress after which a process says on what it waits."""
   imitation: ImitationConfig = ImitationConfig()

@@ -19,6 +19,7 @@ from envs import rewards
 from envs import tasks
 from metamimic import evaluation
 from metamimic import policy as policy_lib
+from metamimic import preparation
 from metamimic import showing
 from metamimic import statistics
 from metamimic.demonstrations import goals
@@ -59,7 +60,7 @@ def main(arguments: Arguments) -> pd.DataFrame:
     )
   if arguments.video_folder:
     rendering.choose_gl()
-  about = policy_lib.description(arguments.run_dir)
+  about = preparation.description(arguments.run_dir)
   path = arguments.demonstrations
   demonstrations = storage.load(path, with_actions=storage.has_actions(path))
   if demonstrations.task != about['task']:

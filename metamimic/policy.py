@@ -1,7 +1,6 @@
 """The trained policy: how it is put together, loaded and used, with no server."""
 
 from collections.abc import Callable, Mapping
-import json
 import os
 from typing import Any
 
@@ -12,6 +11,7 @@ import tensorflow as tf
 from envs import observations as observations_lib
 from envs import tasks
 from metamimic import config as config_lib
+from metamimic import preparation
 from metamimic.demonstrations import goals
 from metamimic.demonstrations import types
 from metamimic.networks import features as features_lib
@@ -19,7 +19,6 @@ from metamimic.networks import policies
 
 NUM_ACTIONS = 9
 CHECKPOINTS = 'checkpoints'
-_DESCRIPTION = 'run.json'
 
 
 class GoalConditionedPolicy(snt.Module):
@@ -148,27 +147,6 @@ class Imitator:
     return follow
 
 
-def describe(run_dir: str, description: Mapping[str, Any]) -> None:
-  """Writes what `load` needs beside the configuration: at least `task`."""
-  path = os.path.join(run_dir, _DESCRIPTION)
-  with open(path + '.tmp', 'w') as f:
-    json.dump(description, f, indent=2)
-  os.replace(path + '.tmp', path)
-
-
-def description(run_dir: str) -> dict[str, Any]:
-  """Reads what `describe` wrote.
-
-  Raises:
-    FileNotFoundError: `run_dir` is no run.
-  """
-  path = os.path.join(run_dir, _DESCRIPTION)
-  if not os.path.exists(path):
-    raise FileNotFoundError(f'{path} is missing: {run_dir} is not a run directory')
-  with open(path) as f:
-    return json.load(f)
-
-
 def load(run_dir: str) -> Imitator:
   """Returns the policy of a run's last checkpoint.
 
@@ -178,7 +156,7 @@ def load(run_dir: str) -> Imitator:
   Raises:
     FileNotFoundError: it is no run directory, or has no checkpoint yet.
   """
-  task = description(run_dir)['task']
+  task = preparation.description(run_dir)['task']
   config = config_lib.load(os.path.join(run_dir, 'config.json'))
   layout = observations_lib.Layout(tasks.get(task).objects)
   checkpoint = tf.train.latest_checkpoint(os.path.join(run_dir, CHECKPOINTS))

@@ -115,6 +115,9 @@ class _Setting:
   def wait(self, should_stop: object) -> bool:
     return self.ready
 
+  def update(self) -> parameters.Progress:
+    return self.progress
+
   def _act(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
     self.batches.append(batch)
     return np.full((len(batch['body']), ACTIONS), 0.5, np.float32)
@@ -211,6 +214,14 @@ def test_it_does_not_act_before_there_is_a_policy() -> None:
   setting.ready = False
   setting.actor.run()
   assert [e.resets for e in setting.environments] == [0, 0]
+
+
+def test_it_leaves_when_the_learner_has_finished() -> None:
+  setting = _Setting(steps=100)
+  setting.progress = parameters.Progress(learner_steps=9, finished=True)
+  setting.actor.run()
+  assert not any(environment.actions for environment in setting.environments)
+  assert [adder.ended for adder in setting.adders] == [1, 1]
 
 
 def test_it_leaves_when_replay_was_stopped() -> None:

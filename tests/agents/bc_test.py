@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from agents import builder
 from agents.bc import learning
 from agents.bc import losses
 from metamimic import config as config_lib
+from metamimic import preparation
 from metamimic.demonstrations import storage
 from metamimic.demonstrations import types
 from metamimic.networks import policies
@@ -116,6 +116,6 @@ def test_file_without_actions_is_refused_before_anything_starts(
     config_lib.PRESETS['tiny'][1], demonstrations=path, algorithm='bc'
   )
   with pytest.raises(ValueError) as e:
-    builder.prepare(config, str(tmp_path))
+    preparation.prepare(config, str(tmp_path))
   assert str(e.value) == f'{path}: has no actions; behavioural cloning needs them'
   assert [p.name for p in tmp_path.iterdir()] == ['lift.hdf5']

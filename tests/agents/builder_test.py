@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 import dataclasses
-import json
 import pathlib
 import shutil
 import threading
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import h5py
 import numpy as np
@@ -17,7 +16,7 @@ from agents import builder
 from agents import parameters
 from agents import replay
 from metamimic import config as config_lib
-from metamimic import policy as policy_lib
+from metamimic import preparation
 from metamimic.demonstrations import recording
 from metamimic.demonstrations import storage
 from metamimic.demonstrations import types
@@ -71,7 +70,7 @@ def unreadable_fixture(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 def _make(path: str, run_dir: pathlib.Path) -> builder.MetaMimicBuilder:
   config = dataclasses.replace(CONFIG, demonstrations=path)
   run_dir.mkdir()
-  builder.prepare(config, str(run_dir))
+  preparation.prepare(config, str(run_dir))
   made = builder.make(config, str(run_dir), threading.Event())
   assert isinstance(made, builder.MetaMimicBuilder)
   return made
@@ -128,7 +127,7 @@ def test_training_is_the_same_whatever_the_actions_in_the_file(
     finally:
       server.stop()
     assert process._learner.num_steps == 6
-    description = policy_lib.description(str(tmp_path / name))
+    description = preparation.description(str(tmp_path / name))
     del description['started']
     networks = process._learner.get_variables(['policy', 'critic'])
     found.append((description, [*before, *networks[0], *networks[1]]))
@@ -150,59 +149,3 @@ def test_evaluator_leaves_out_open_loop_replay_where_there_are_no_actions(
     arms[name] = set(made.evaluator(server.localhost_client())._controls)
   server.stop()
   assert arms == {'whole': {'tracker', 'zero', 'replay'}, 'none': {'tracker', 'zero'}}
-
-
-def test_what_the_nodes_must_agree_on_is_written(
-  files: dict[str, str], tmp_path: pathlib.Path
-) -> None:
-  _make(files['whole'], tmp_path / 'run')
-  description = json.loads((tmp_path / 'run' / 'run.json').read_text())
-  assert description['task'] == 'reach_duplo'
-  assert description['reward'] == 'envs.reward_library:REACH_DUPLO'
-  assert description['terms'] == ['arm', 'fingers', 'pinch', 'duplo']
-  assert set(description['temperatures']) == set(description['terms'])
-  assert all(value > 0 for value in description['temperatures'].values())
-
-
-@pytest.mark.parametrize(
-  ('changes', 'message'),
-  [
-    ({'demonstrations': '/nowhere.hdf5'}, '/nowhere.hdf5: no such file'),
-    (
-      {'imitation': config_lib.ImitationConfig(reward='no_such_package:REWARD')},
-      "reward 'no_such_package:REWARD' cannot be imported",
-    ),
-    (
-      {'imitation': config_lib.ImitationConfig(reward='envs.reward_library:_ARM')},
-      "reward 'envs.reward_library:_ARM': expected a callable object",
-    ),
-    (
-      {
-        'imitation': config_lib.ImitationConfig(
-          reward='envs.reward_library:STACK_2_BRICKS'
-        )
-      },
-      "no field 'base/position' in the observation",
-    ),
-  ],
-)
-def test_what_cannot_be_used_is_refused(
-  files: dict[str, str], changes: dict[str, Any], message: str
-) -> None:
-  config = dataclasses.replace(CONFIG, **{'demonstrations': files['whole'], **changes})
-  with pytest.raises((ValueError, OSError)) as e:
-    builder.prepare(config)
-  assert message in str(e.value)
-
-
-def test_file_without_held_out_demonstrations_is_refused(
-  tmp_path: pathlib.Path, files: dict[str, str]
-) -> None:
-  whole = storage.load(files['whole'])
-  path = str(tmp_path / 'train.hdf5')
-  storage.save(path, dataclasses.replace(whole, train=(0, 1, 2), valid=()))
-  with pytest.raises(ValueError) as e:
-    builder.prepare(dataclasses.replace(CONFIG, demonstrations=path))
-  assert str(e.value) == (
-    f'{path}: 3 training and 0 held-out demonstrations; expected some of each'
-  )

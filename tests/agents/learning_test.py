@@ -134,12 +134,19 @@ def test_what_stops_a_sampler_stops_the_learner_in_order(
   assert _published(client)[1] == parameters.Progress(4, finished=False)
 
 
+@pytest.mark.parametrize(('most', 'kept'), [(1e9, (4, 6)), (1e-9, (2, 6))])
 def test_checkpoints_come_by_the_clock_and_two_are_kept(
-  client: reverb.Client, tmp_path: pathlib.Path
+  client: reverb.Client,
+  tmp_path: pathlib.Path,
+  monkeypatch: pytest.MonkeyPatch,
+  most: float,
+  kept: tuple[int, int],
 ) -> None:
+  # With hardly any of the time for saving, there is one at once and one at the end.
+  monkeypatch.setattr(learning, '_MOST_SAVING', most)
   _process(_Learner(), client, tmp_path, checkpoint_period=1e-9).run()
-  kept = sorted(p.name for p in (tmp_path / 'checkpoints').glob('*.index'))
-  assert kept == ['ckpt-4.index', 'ckpt-6.index']
+  found = sorted(p.name for p in (tmp_path / 'checkpoints').glob('*.index'))
+  assert found == [f'ckpt-{step}.index' for step in kept]
 
 
 def test_without_experience_no_replay_is_kept_and_none_is_logged(

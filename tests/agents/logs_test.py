@@ -22,6 +22,11 @@ def test_clock_is_due_once_a_period(monkeypatch: pytest.MonkeyPatch) -> None:
   now[0] = 135
   assert clock.due() == 0
   assert logs.Clock(10, at_once=True).due() == 10
+  clock = logs.Clock(10)
+  now[0] = 149
+  assert clock.due(period=15) == 0
+  now[0] = 150
+  assert clock.due(period=15) == 15
 
 
 def test_a_resumed_role_goes_on_in_its_file(tmp_path: pathlib.Path) -> None:

@@ -23,6 +23,7 @@ from launch_configs import local
 from launch_configs import loopback
 from launch_configs import run_directory
 from launch_configs import supervisor
+import metamimic
 from metamimic import config
 
 STEPS = 600
@@ -139,7 +140,7 @@ class Worker:
     self._builder.stop.wait()
 
 
-def places(builder: FakeBuilder) -> list[supervisor.Node]:
+def places(builder: Any) -> list[supervisor.Node]:
   """As `program.places`."""
   names = [('replay', 0), ('learner', 0), ('evaluator', 0)]
   names += [('actor', i) for i in range(builder.num_actors)]
@@ -171,7 +172,7 @@ def run_node(
 
 
 def prepare(settings: config.Config, run_dir: str | None = None) -> None:
-  """As `agents.builder.prepare`; the file has to be JSON."""
+  """As `metamimic.preparation.prepare`; the file has to be JSON."""
   assert run_dir is not None
   json.loads(pathlib.Path(settings.demonstrations).read_text())
   (pathlib.Path(run_dir) / 'run.json').write_text('{}')
@@ -185,10 +186,14 @@ def command(run_dir: pathlib.Path, role: str, index: int) -> list[str]:
 def main() -> None:
   """Puts the stand-ins in their places and runs what the command line asks for."""
   builder: Any = types.ModuleType('agents.builder')
-  builder.prepare, builder.make = prepare, FakeBuilder
+  builder.make = FakeBuilder
   sys.modules['agents.builder'] = builder
+  preparation: Any = types.ModuleType('metamimic.preparation')
+  preparation.prepare = prepare
+  sys.modules['metamimic.preparation'] = metamimic.preparation = preparation
   if 'FAKE_REVERB' not in os.environ:
     program: Any = types.ModuleType('launch_configs.program')
+    program.Outline = lambda num_actors: types.SimpleNamespace(num_actors=num_actors)
     program.make_program = lambda builder: builder
     program.places, program.find, program.run_node = places, find, run_node
     sys.modules['launch_configs.program'] = program

@@ -89,7 +89,10 @@ def test_help_lists_every_setting_with_its_meaning_and_the_presets() -> None:
     option = '--' + name.replace('_', '-')
     assert re.search(re.escape(option) + '[ ,]', text), option
   assert 'Standard deviation of the exploration noise, of full scale 1.' in text
-  assert 'Seconds between checkpoints of learner and replay. (default: 60.0)' in text
+  assert (
+    'Seconds without progress after which a process says on what it waits. (default: 30.0)'
+    in text
+  )
   assert 'laptop: The default run: minutes on two cores.' in text
 
 
@@ -186,3 +189,11 @@ def test_stop_and_resume(launch: Any, wait_until: Any) -> None:
   with pytest.raises(BlockingIOError):
     fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
   os.close(directory)
+
+
+def test_a_mistake_is_told_before_tensorflow_is_imported() -> None:
+  code = (
+    'import sys, launch_configs.local, launch_configs.program, metamimic.preparation; '
+    'sys.exit("tensorflow" in sys.modules)'
+  )
+  assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0

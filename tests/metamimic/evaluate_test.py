@@ -12,6 +12,7 @@ from envs import tasks
 from metamimic import config as config_lib
 from metamimic import evaluate
 from metamimic import policy as policy_lib
+from metamimic import preparation
 from metamimic import video
 from metamimic.demonstrations import storage
 from metamimic.demonstrations import types
@@ -48,7 +49,7 @@ def run_dir_fixture(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
   storage.save(str(path / 'demonstrations.hdf5'), demonstrations)
   config = dataclasses.replace(config_lib.PRESETS['tiny'][1], seed=4)
   config_lib.save(config, str(path / 'config.json'))
-  policy_lib.describe(
+  preparation.describe(
     str(path),
     {
       'task': TASK,

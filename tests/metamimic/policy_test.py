@@ -11,6 +11,7 @@ from envs import observations
 import metamimic
 from metamimic import config as config_lib
 from metamimic import policy as policy_lib
+from metamimic import preparation
 from metamimic.demonstrations import goals
 from metamimic.demonstrations import types
 
@@ -56,7 +57,7 @@ def run_dir_fixture(tmp_path: pathlib.Path) -> str:
   """Returns a run directory as a learner leaves it."""
   run_dir = str(tmp_path)
   config_lib.save(CONFIG, str(tmp_path / 'config.json'))
-  policy_lib.describe(run_dir, {'task': 'lift_brick'})
+  preparation.describe(run_dir, {'task': 'lift_brick'})
   return run_dir
 
 
