@@ -1,7 +1,9 @@
 """What the networks see: the normalised present, and the goal as a difference to it.
 
 All of it is ours. Goals as scaled differences is what makes tracking easy: with .01 m
-or .025 rad per unit, one control step of motion is about one.
+or .025 rad per unit, one control step of motion is about one. They are there twice, the
+second time enlarged, because how well a small rest of a difference is made up for
+decides on the last part of the reward.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +16,7 @@ import tensorflow as tf
 from envs import observations as observations_lib
 
 _CLIP = 5.0
+_FINE, _FINE_CLIP = 4.0, 2.0  # How much the differences are enlarged, and their bound.
 _NEAR = 0.02  # m; a second, fine scale for distances between hand and objects
 _ARM_SCALE, _FINGER_SCALE = 0.025, 0.05  # rad
 _POSITION_SCALE = 0.01  # m
@@ -154,5 +157,8 @@ class Features(snt.Module):
     # A frame k steps ahead lies about k times as far away; sqrt(k) keeps the near
     # differences fine without losing the far ones to the clip.
     ahead = tf.sqrt(tf.constant(self._look_ahead, tf.float32))[None, :, None]
-    difference = tf.clip_by_value(tf.concat(parts, -1) / ahead, -_CLIP, _CLIP)
+    difference = tf.concat(parts, -1) / ahead
+    coarse = tf.clip_by_value(difference, -_CLIP, _CLIP)
+    fine = tf.clip_by_value(_FINE * difference, -_FINE_CLIP, _FINE_CLIP)
+    difference = tf.concat([coarse, fine], -1)
     return tf.reshape(difference, [tf.shape(difference)[0], -1])

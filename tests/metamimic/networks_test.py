@@ -49,11 +49,12 @@ def test_sizes() -> None:
   assert features.present_size(LIFT) == 33 + 13 + 3
   assert features.present_size(STACK) == 33 + 26 + 3 * 3
   frame = _frame(LIFT)
-  # Present, fine offsets; a goal has arm, fingers, pinch, brick's position and turn.
+  # Present, fine offsets; a goal has arm, fingers, pinch, brick's position and turn,
+  # and all of them enlarged.
   assert _features(LIFT, frame, [frame], ()).shape == (49 + 3,)
-  assert _features(LIFT, frame, [frame] * 2, (1, 4)).shape == (49 + 3 + 2 * 18,)
+  assert _features(LIFT, frame, [frame] * 2, (1, 4)).shape == (49 + 3 + 2 * 36,)
   frame = _frame(STACK)
-  assert _features(STACK, frame, [frame], (1,)).shape == (68 + 9 + 6 + 3 + 3 + 12,)
+  assert _features(STACK, frame, [frame], (1,)).shape == (68 + 9 + 2 * 24,)
 
 
 def test_present_is_normalised_and_offsets_are_fine() -> None:
@@ -109,7 +110,12 @@ def test_goal_is_the_scaled_difference() -> None:
     *(0, 0, 4),
     *(0, 0, 2 * np.sin(0.05) / 0.1),  # .1 rad
   ]
-  np.testing.assert_allclose(found, expected, atol=1e-4)
+  np.testing.assert_allclose(found[:18], expected, atol=1e-4)
+  np.testing.assert_allclose(
+    found[18:],
+    np.clip(4 * np.array([*expected[:2], 120, *expected[3:]]), -2, 2),
+    atol=1e-3,
+  )
 
 
 def test_angles_are_compared_the_short_way_round() -> None:
@@ -127,8 +133,9 @@ def test_angles_are_compared_the_short_way_round() -> None:
 def test_farther_frames_are_scaled_by_the_root_of_their_distance() -> None:
   now = _frame(LIFT)
   goal = _frame(LIFT, pinch_position=[0.02, 0, 0])
-  found = _features(LIFT, now, [goal, goal], (1, 4))[52:].reshape(2, 18)
+  found = _features(LIFT, now, [goal, goal], (1, 4))[52:].reshape(2, 36)
   np.testing.assert_allclose(found[:, 9], [2, 1], atol=1e-5)
+  assert found[:, 27].tolist() == [2, 2]
 
 
 def _axis_angle(axis: list[float], angle: float) -> np.ndarray:
@@ -238,6 +245,11 @@ def test_critic_is_a_distribution_over_its_atoms() -> None:
   assert found.logits.shape == (2, 5)
   expected = (tf.nn.softmax(found.logits) * found.values).numpy().sum(1)
   np.testing.assert_allclose(found.mean(), expected, rtol=1e-6)
+  action = tf.random.uniform([2, 9], -1, 1)
+  enlarged = critic._torso(tf.concat([tf.ones([2, 7]), 4 * action], -1))
+  np.testing.assert_allclose(
+    critic(tf.ones([2, 7]), action).logits, critic._head(enlarged), atol=1e-6
+  )
   # New, it knows nothing: nearly the middle.
   np.testing.assert_allclose(found.mean(), [1, 1], atol=0.2)
 
@@ -246,7 +258,7 @@ def test_paper_preset_is_the_large_one() -> None:
   def count(preset: str) -> int:
     config = config_lib.PRESETS[preset][1].network
     policy = policies.PolicyNetwork(9, config)
-    policy(tf.zeros([1, 106]))
+    policy(tf.zeros([1, 160]))
     return sum(int(np.prod(v.shape)) for v in policy.trainable_variables)
 
   counts = {name: count(name) for name in ('tiny', 'laptop', 'paper')}
