@@ -80,11 +80,13 @@ def prepare(run_dir: pathlib.Path, settings: config.Config) -> supervisor.Superv
     ValueError: the demonstrations or the reward cannot be used.
     RuntimeError: something is missing on this machine.
   """
-  # Launchpad and dm_control take a second to import: not before the command line is
-  # known to be good.
+  # dm_control takes a second to import: not before the command line is known good.
   from launch_configs import program
   from metamimic import preparation
 
+  # TensorFlow takes seconds, and comes with Launchpad's node for Reverb: not before the
+  # demonstrations and the reward are known to be good, too.
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   library = loopback.build_library(_CHECKOUT / 'build', run_dir)
   preparation.prepare(settings, str(run_dir))
   run_directory.save(run_dir, settings)
