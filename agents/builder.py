@@ -158,11 +158,6 @@ class _Builder:
 class MetaMimicBuilder(_Builder):
   """D4PG on experience of following demonstrations; no action of theirs is read."""
 
-  @property
-  def num_actors(self) -> int:
-    """Actor processes."""
-    return self._config.actor.num_actors
-
   def replay_tables(self) -> list[reverb.Table]:
     """Returns the table of all experience and that of parameters."""
     return [replay.table(replay.spec(self._layout), self._config), parameters.table()]
@@ -262,11 +257,6 @@ class MetaMimicBuilder(_Builder):
 
 class BCBuilder(_Builder):
   """Behavioural cloning: no actors, and it learns from the actions in the file."""
-
-  @property
-  def num_actors(self) -> int:
-    """None: it learns from the demonstrations alone."""
-    return 0
 
   def replay_tables(self) -> list[reverb.Table]:
     """Returns the table of parameters."""

@@ -71,8 +71,9 @@ class Progress:
     self._start = time.time()
     self._learner = CsvTail(logs / 'learner.csv')
     self._evaluator = CsvTail(logs / 'evaluator.csv')
-    actors = settings.actor.num_actors if settings.algorithm != 'bc' else 0
-    self._actors = [CsvTail(logs / f'actor-{i}.csv') for i in range(actors)]
+    self._actors = [
+      CsvTail(logs / f'actor-{i}.csv') for i in range(settings.num_actors)
+    ]
     self._actor_rows: dict[int, dict[str, str]] = {}
     self._learner_row: dict[str, str] = {}
     self._steps: collections.deque[tuple[float, float]] = collections.deque(

@@ -135,15 +135,34 @@ def _report(name: str) -> None:
   print(f'{name} failed: {sys.exc_info()[1]!r}', file=sys.stderr)
 
 
+def make_program(
+  run_dir: pathlib.Path, settings: config.Config, stop: threading.Event
+) -> Any:
+  """Returns the program of a run.
+
+  Args:
+    run_dir: its directory.
+    settings: its configuration.
+    stop: set when the nodes of this process shall leave.
+  """
+  from launch_configs import program
+
+  def make_builder() -> program.Builder:
+    from agents import builder
+
+    return builder.make(settings, str(run_dir), stop)
+
+  return program.make_program(settings, make_builder)
+
+
 def _run(run_dir: pathlib.Path, role: str, index: int, stop: threading.Event) -> None:
   # TensorFlow and Reverb take seconds to import: only once this process is sure to
   # die with its launcher and answers signals.
-  from agents import builder
   from launch_configs import program
 
   logging.set_verbosity(logging.INFO)
   settings = config.load(str(run_dir / 'config.json'))
-  topology = program.make_program(builder.make(settings, str(run_dir), stop))
+  topology = make_program(run_dir, settings, stop)
   place = program.find(topology, role, index)
   claim = loopback.claim_port() if place.serves else None
   threading.Thread(

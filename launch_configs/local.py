@@ -17,6 +17,7 @@ import os
 import pathlib
 import signal
 import sys
+import threading
 
 import tyro
 
@@ -90,11 +91,10 @@ def prepare(run_dir: pathlib.Path, settings: config.Config) -> supervisor.Superv
   library = loopback.build_library(_CHECKOUT / 'build', run_dir)
   preparation.prepare(settings, str(run_dir))
   run_directory.save(run_dir, settings)
-  acts = settings.algorithm != 'bc'
-  outline = program.Outline(settings.actor.num_actors if acts else 0)
+  topology = entry.make_program(run_dir, settings, threading.Event())
   nodes = [
     supervisor.Node(p.role, p.index, p.serves, entry.command(run_dir, p.role, p.index))
-    for p in program.places(program.make_program(outline))
+    for p in program.places(topology)
   ]
   env = entry.environment(os.environ, library)
   return supervisor.Supervisor(run_dir, settings, nodes, env)

@@ -1,20 +1,22 @@
 """The topology of a run, written once, as a Launchpad program.
 
 Launchpad gives the graph: groups of nodes, handles and addresses. Its own launchers
-never restart or time out a node and
-leave orphans, so they are not used: each process builds the whole program, which
-is cheap, and runs one node of it. This is the only module that imports Launchpad.
+never restart or time out a node and leave orphans, so they are not used: each process
+builds the whole program, which is cheap, and runs one node of it. This is the only
+module that imports Launchpad.
 """
 
 from collections.abc import Callable, Sequence
 import dataclasses
 import functools
 import threading
-from typing import Any, NoReturn, Protocol, TYPE_CHECKING
+from typing import Any, Protocol, TYPE_CHECKING
 
 from absl import flags
 import launchpad as lp
 from launchpad.launch import worker_manager
+
+from metamimic import config
 
 if TYPE_CHECKING:
   # It imports TensorFlow, for which the launcher need not wait.
@@ -34,10 +36,6 @@ class Worker(Protocol):
 class Builder(Protocol):
   """What makes the nodes; see `agents.builder`."""
 
-  @property
-  def num_actors(self) -> int:
-    """Actor processes; 0 for an algorithm that does not act while it learns."""
-
   def replay_tables(self) -> 'Sequence[reverb.Table]':
     """Returns every table of the replay server."""
 
@@ -54,18 +52,6 @@ class Builder(Protocol):
     """Returns the evaluator."""
 
 
-class Outline:
-  """As much of a builder as it takes to say which nodes there are."""
-
-  def __init__(self, num_actors: int) -> None:
-    self.num_actors = num_actors
-
-  def _make(self, *args: Any) -> NoReturn:
-    raise NotImplementedError('an outline makes nothing')
-
-  replay_tables = replay_checkpointer = learner = actor = evaluator = _make
-
-
 @dataclasses.dataclass(frozen=True)
 class Place:
   """One node of a program."""
@@ -76,20 +62,32 @@ class Place:
   """Whether other nodes connect to it."""
 
 
-def make_program(builder: Builder) -> lp.Program:
-  """Returns the program: replay, learner, actors, evaluator."""
+def make_program(
+  settings: config.Config, make_builder: Callable[[], Builder]
+) -> lp.Program:
+  """Returns the program: replay, learner, actors, evaluator.
+
+  Args:
+    settings: of the run; they say which nodes there are.
+    make_builder: called, once, where a node runs: it needs TensorFlow, for which who
+      only looks at the program need not wait.
+  """
+  builder = functools.cache(make_builder)
+
+  def part(name: str) -> Callable[..., Any]:
+    return lambda *args: getattr(builder(), name)(*args)
+
   program = lp.Program('metamimic')
   with program.group('replay'):
-    replay = program.add_node(
-      lp.ReverbNode(builder.replay_tables, checkpoint_ctor=builder.replay_checkpointer)
-    )
+    tables, checkpointer = part('replay_tables'), part('replay_checkpointer')
+    replay = program.add_node(lp.ReverbNode(tables, checkpoint_ctor=checkpointer))
   with program.group('learner'):
-    program.add_node(lp.PyClassNode(builder.learner, replay))
+    program.add_node(lp.PyClassNode(part('learner'), replay))
   with program.group('actor'):
-    for index in range(builder.num_actors):
-      program.add_node(lp.PyClassNode(builder.actor, replay, index))
+    for index in range(settings.num_actors):
+      program.add_node(lp.PyClassNode(part('actor'), replay, index))
   with program.group('evaluator'):
-    program.add_node(lp.PyClassNode(builder.evaluator, replay))
+    program.add_node(lp.PyClassNode(part('evaluator'), replay))
   return program
 
 

@@ -178,6 +178,11 @@ class Config:
   actor: ActorConfig = ActorConfig()
   evaluation: EvaluationConfig = EvaluationConfig()
 
+  @property
+  def num_actors(self) -> int:
+    """Actor processes: none for an algorithm that learns from the file alone."""
+    return 0 if self.algorithm == 'bc' else self.actor.num_actors
+
 
 LAPTOP = Config(learner_steps=40_000)
 

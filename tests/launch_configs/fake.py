@@ -38,7 +38,6 @@ class FakeBuilder:
     self.settings = settings
     self.run_dir = pathlib.Path(run_dir)
     self.stop = stop
-    self.num_actors = settings.actor.num_actors
     self.behaviours = json.loads(pathlib.Path(settings.demonstrations).read_text())
 
   def replay_tables(self) -> list[Any]:
@@ -140,22 +139,33 @@ class Worker:
     self._builder.stop.wait()
 
 
-def places(builder: Any) -> list[supervisor.Node]:
+class FakeProgram:
+  """As `lp.Program`, with nothing in it."""
+
+  def __init__(
+    self, settings: config.Config, make_builder: Callable[[], FakeBuilder]
+  ) -> None:
+    self.settings = settings
+    self.make_builder = make_builder
+
+
+def places(topology: FakeProgram) -> list[supervisor.Node]:
   """As `program.places`."""
   names = [('replay', 0), ('learner', 0), ('evaluator', 0)]
-  names += [('actor', i) for i in range(builder.num_actors)]
+  names += [('actor', i) for i in range(topology.settings.num_actors)]
   return [supervisor.Node(r, i, r == 'replay', []) for r, i in names]
 
 
-def find(builder: FakeBuilder, role: str, index: int) -> supervisor.Node:
+def find(topology: FakeProgram, role: str, index: int) -> supervisor.Node:
   """As `program.find`."""
-  return next(p for p in places(builder) if (p.role, p.index) == (role, index))
+  return next(p for p in places(topology) if (p.role, p.index) == (role, index))
 
 
 def run_node(
-  builder: FakeBuilder, place: supervisor.Node, address_of: Callable[[str], str]
+  topology: FakeProgram, place: supervisor.Node, address_of: Callable[[str], str]
 ) -> None:
   """As `program.run_node`; the server only listens."""
+  builder = topology.make_builder()
   if place.serves:
     server = socket.socket()
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -193,8 +203,7 @@ def main() -> None:
   sys.modules['metamimic.preparation'] = metamimic.preparation = preparation
   if 'FAKE_REVERB' not in os.environ:
     program: Any = types.ModuleType('launch_configs.program')
-    program.Outline = lambda num_actors: types.SimpleNamespace(num_actors=num_actors)
-    program.make_program = lambda builder: builder
+    program.make_program, program.Builder = FakeProgram, FakeBuilder
     program.places, program.find, program.run_node = places, find, run_node
     sys.modules['launch_configs.program'] = program
   what = sys.argv.pop(1)

@@ -1,30 +1,30 @@
-from collections.abc import Callable
 import os
 import signal
-from typing import Any
+from typing import Any, Literal, NoReturn
 
 import launchpad as lp
 import pytest
 
 from launch_configs import program
+from metamimic import config
 
 
-class _Builder:
-  """Makes nothing: a program is put together without it."""
+def _program(
+  num_actors: int, algorithm: Literal['metamimic', 'bc'] = 'metamimic'
+) -> Any:
+  """Returns a program; putting it together needs nothing of what its nodes are."""
+  settings = config.Config(
+    algorithm=algorithm, actor=config.ActorConfig(num_actors=num_actors)
+  )
 
-  def __init__(self, num_actors: int) -> None:
-    self.num_actors = num_actors
+  def make_builder() -> NoReturn:
+    raise AssertionError('a node was built')
 
-  def __getattr__(self, name: str) -> Callable[..., Any]:
-    def make(*args: Any) -> Any:
-      raise AssertionError(f'{name} was called with {args}')
-
-    return make
+  return program.make_program(settings, make_builder)
 
 
 def test_topology() -> None:
-  made: Any = _Builder(2)
-  topology = program.make_program(made)
+  topology = _program(2)
   assert program.places(topology) == [
     program.Place('replay', 0, serves=True),
     program.Place('learner', 0, serves=False),
@@ -36,14 +36,12 @@ def test_topology() -> None:
 
 
 def test_program_without_actors() -> None:
-  made: Any = _Builder(0)
-  roles = [place.role for place in program.places(program.make_program(made))]
+  roles = [place.role for place in program.places(_program(2, 'bc'))]
   assert roles == ['replay', 'learner', 'evaluator']
 
 
 def test_unknown_node_is_refused_with_those_there_are() -> None:
-  made: Any = _Builder(1)
-  topology = program.make_program(made)
+  topology = _program(1)
   assert program.find(topology, 'actor', 0) == program.Place('actor', 0, False)
   expected = 'no node actor 1; it has replay 0, learner 0, actor 0, evaluator 0'
   with pytest.raises(ValueError, match=expected):
@@ -52,8 +50,7 @@ def test_unknown_node_is_refused_with_those_there_are() -> None:
 
 def test_no_courier_node_is_used() -> None:
   # A Courier port runs code that is sent to it.
-  made: Any = _Builder(1)
-  for node in program.make_program(made).get_all_nodes():
+  for node in _program(1).get_all_nodes():
     assert not isinstance(node, lp.CourierNode)
 
 
