@@ -52,17 +52,30 @@ class Experiment:
   """A run each."""
   arguments: tuple[str, ...] = ()
   """Of the launcher, beside the laptop preset."""
+  controls: bool = True
+  """Whether the table shows its arms without a learned policy; another experiment's on
+  the same demonstrations say the same."""
 
 
+_SEEDS = (0, 1, 2)
 EXPERIMENTS = {
-  'lift_brick': Experiment('lift_brick', (0, 1, 2)),
+  'lift_brick': Experiment('lift_brick', _SEEDS),
+  'lift_brick_long': Experiment(
+    'lift_brick', _SEEDS, ('--learner-steps', '120000'), controls=False
+  ),
   'lift_brick_bc': Experiment(
-    'lift_brick', (0, 1, 2), ('--algorithm', 'bc', '--learner-steps', '20000')
+    'lift_brick',
+    _SEEDS,
+    ('--algorithm', 'bc', '--learner-steps', '20000'),
+    controls=False,
   ),
   'reach_duplo': Experiment('reach_duplo', (0,), ('--learner-steps', '20000')),
-  'stack_2_bricks': Experiment('stack_2_bricks', (0,), ('--learner-steps', '100000')),
+  'stack_2_bricks': Experiment('stack_2_bricks', _SEEDS, ('--learner-steps', '120000')),
   'stack_2_bricks_bc': Experiment(
-    'stack_2_bricks', (0,), ('--algorithm', 'bc', '--learner-steps', '40000')
+    'stack_2_bricks',
+    _SEEDS,
+    ('--algorithm', 'bc', '--learner-steps', '40000'),
+    controls=False,
   ),
 }
 
@@ -145,15 +158,16 @@ def table(name: str) -> str:
   lines = []
   for row in summary[summary['split'] == 'valid'].itertuples():
     learned = row.arm not in statistics.CONTROLS
-    if name.endswith('_bc') and not learned:
+    if not (learned or EXPERIMENTS[name].controls):
       continue
+    steps = f'{about["config"]["learner_steps"]:,}' if learned else ''
     took = f'{sum(minutes) / len(minutes):.1f}' if learned else ''
     lines.append(
       f'| {EXPERIMENTS[name].task} | {_LABELS[row.arm]} '
       f'| {row.reward:.3f} ({row.reward_low:.3f}–{row.reward_high:.3f}) '
       f'| {row.ratio:.2f} | {row.completed:.2f} '
       f'| {row.success:.2f} ({row.success_low:.2f}–{row.success_high:.2f}) '
-      f'| {len(minutes)} × {row.n // len(minutes)} | {took} |'
+      f'| {len(minutes)} × {row.n // len(minutes)} | {steps} | {took} |'
     )
   return '\n'.join(lines)
 
@@ -162,7 +176,8 @@ def readme_table() -> str:
   """Returns the README's table, from all files under results/."""
   header = (
     '| task | arm | reward (95 %) | of replay | completed | success (95 %) '
-    '| seeds × episodes | minutes |\n|---|---|---|---|---|---|---|---|'
+    '| seeds × episodes | learner steps | minutes |\n'
+    '|---|---|---|---|---|---|---|---|---|'
   )
   names = [name for name in EXPERIMENTS if (_RESULTS / f'{name}.csv').exists()]
   return '\n'.join([header, *(table(name) for name in names)])
