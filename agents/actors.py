@@ -109,8 +109,8 @@ class ImitationActor(acme.Worker):
       uniform = self._rng.uniform(-1, 1, actions.shape)
       actions = np.where(self._random[:, None], uniform, actions)
     actions = actions.astype(np.float32)
-    # All the physics first: it empties the processor's caches, and what follows takes
-    # half as long when it is done for all environments in a row.
+    # All the physics first: it empties the processor's caches, which what follows fills
+    # but once when it is done for all environments in a row.
     timesteps = [
       environment.step(action)
       for environment, action in zip(self.environments, actions, strict=True)

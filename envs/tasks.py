@@ -54,7 +54,7 @@ def load(name: str, seed: int) -> stepping.ManipulationEnvironment:
 def load_many(
   name: str, seeds: Sequence[int]
 ) -> list[stepping.ManipulationEnvironment]:
-  """Returns an environment for each seed; all of one process share a compiled model.
+  """Returns an environment for each seed; they share one compiled model.
 
   Args:
     name: a name in `TASKS`.

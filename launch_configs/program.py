@@ -19,7 +19,7 @@ from launchpad.launch import worker_manager
 from metamimic import config
 
 if TYPE_CHECKING:
-  # It imports TensorFlow, for which the launcher need not wait.
+  # It imports TensorFlow, for which the launcher's checks need not wait.
   import reverb
 
 # Vertex AI takes no more groups than this.
@@ -69,8 +69,8 @@ def make_program(
 
   Args:
     settings: of the run; they say which nodes there are.
-    make_builder: called, once, where a node runs: it needs TensorFlow, for which who
-      only looks at the program need not wait.
+    make_builder: called, once, where a node runs; who only looks at the program does
+      without all that the nodes import.
   """
   builder = functools.cache(make_builder)
 

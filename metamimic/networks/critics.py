@@ -10,8 +10,7 @@ from metamimic.networks import residual
 
 _ACTION_SCALE = 4.0
 """By how much actions are enlarged, so that a small change in one shows beside all the
-features. With this and the goal's fine differences a run needs two thirds of the
-learner steps. (Ours.)"""
+features. (Ours: without this and the goal's fine differences learning takes longer.)"""
 
 
 class CriticNetwork(snt.Module):
