@@ -1,29 +1,45 @@
-"""Imitation actors: they follow demonstrations and write what happens to replay."""
+"""Actors: they act in environments and write what happens to replay."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import math
-from typing import Any
+from typing import Any, Protocol
 
 import acme
 from acme import adders
 from acme.utils import loggers
+import dm_env
 import numpy as np
 
 from agents import logs
 from agents import parameters
 from agents import replay
-from envs import imitation
 from metamimic import config as config_lib
 
 _LOG_PERIOD = 2.0
 
 
-class ImitationActor(acme.Worker):
+class Environment(Protocol):
+  """What an actor acts in; see `envs.imitation` and `envs.solving`."""
+
+  def reset(self) -> dm_env.TimeStep:
+    """Starts an episode."""
+
+  def step(self, action: np.ndarray, /) -> dm_env.TimeStep:
+    """Advances one control step."""
+
+  def step_measures(self) -> Mapping[str, float]:
+    """Returns what there is to log of the last step; the same names every time."""
+
+  def episode_measures(self) -> Mapping[str, float]:
+    """Returns what there is to log of an episode that has just ended."""
+
+
+class Actor(acme.Worker):
   """Runs several environments in step, with one batched policy call for them all."""
 
   def __init__(
     self,
-    environments: Sequence[imitation.ImitationEnvironment],
+    environments: Sequence[Environment],
     adders_: Sequence[adders.Adder],
     act: Callable[[Mapping[str, np.ndarray]], np.ndarray],
     reader: parameters.Reader,
@@ -31,6 +47,7 @@ class ImitationActor(acme.Worker):
     config: config_lib.ActorConfig,
     seed: Any,
     should_stop: Callable[[], bool],
+    may_begin: Callable[[], bool] = lambda: True,
     steps: int = 0,
     episodes: int = 0,
   ):
@@ -45,6 +62,7 @@ class ImitationActor(acme.Worker):
       config: exploration.
       seed: of exploration.
       should_stop: ends `run`.
+      may_begin: waits for what must be there before it acts; false: was stopped.
       steps: environment steps that this actor did before a run was resumed.
       episodes: likewise.
     """
@@ -57,6 +75,7 @@ class ImitationActor(acme.Worker):
     self._config = config
     self._rng = np.random.default_rng(seed)
     self._should_stop = should_stop
+    self._may_begin = may_begin
     self._steps, self._episodes = steps, episodes
     self._sigma = np.zeros((len(environments), 1))
     self._random = np.zeros(len(environments), bool)
@@ -70,7 +89,7 @@ class ImitationActor(acme.Worker):
       num_steps: environment steps after which to return, all environments together; the
         next call goes on from there.
     """
-    if not self._reader.wait(self._should_stop):
+    if not self._reader.wait(self._should_stop) or not self._may_begin():
       return
     last = self._steps + num_steps
     try:
@@ -130,32 +149,29 @@ class ImitationActor(acme.Worker):
     return following
 
 
-def _mean(values: Sequence[float]) -> float:
-  return float(np.mean(values)) if values else float('nan')
-
-
 class _Tally:
   """Means since the last row of the log."""
 
   def __init__(self, steps: int) -> None:
     self._clock = logs.Clock(_LOG_PERIOD)
+    self._episode_names: tuple[str, ...] = ()
     self._clear(steps)
 
   def _clear(self, steps: int) -> None:
     self._since = steps
-    self._totals: list[float] = []
-    self._terms: list[dict[str, float]] = []
-    self._ends: list[float] = []
+    self._steps: list[Mapping[str, float]] = []
+    self._episodes: list[Mapping[str, float]] = []
 
-  def add(self, environment: imitation.ImitationEnvironment, last: bool) -> None:
-    self._totals.append(environment.result.total)
-    self._terms.append(environment.result.terms)
+  def add(self, environment: Environment, last: bool) -> None:
+    self._steps.append(environment.step_measures())
     if last:
-      self._ends.append(
-        environment.demonstration_step / environment.demonstration_length
-      )
+      self._episodes.append(environment.episode_measures())
+      self._episode_names = tuple(self._episodes[-1])
 
   def log(self, logger: loggers.Logger, steps: int, episodes: int) -> None:
+    # The first row names the columns: not before an episode has ended.
+    if not self._episode_names:
+      return
     seconds = self._clock.due()
     if not seconds:
       return
@@ -164,12 +180,17 @@ class _Tally:
         'environment_steps': steps,
         'episodes': episodes,
         'steps_per_second': (steps - self._since) / seconds,
-        'reward': _mean(self._totals),
-        'completed': _mean(self._ends),
-        **{
-          f'reward/{name}': _mean([terms[name] for terms in self._terms])
-          for name in self._terms[0]
-        },
+        **_means(self._steps, self._steps[0]),
+        **_means(self._episodes, self._episode_names),
       }
     )
     self._clear(steps)
+
+
+def _means(
+  rows: Sequence[Mapping[str, float]], names: Iterable[str]
+) -> dict[str, float]:
+  return {
+    name: float(np.mean([row[name] for row in rows])) if rows else math.nan
+    for name in names
+  }

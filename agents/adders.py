@@ -26,18 +26,25 @@ class Writer:
   """
 
   def __init__(
-    self, client: reverb.Client, codec: replay.Codec, should_stop: Callable[[], bool]
+    self,
+    client: reverb.Client,
+    codec: replay.Codec,
+    tables: Sequence[str],
+    should_stop: Callable[[], bool],
   ):
     """Opens a stream to the server.
 
     Args:
       client: of the replay server.
       codec: that packs the rows.
+      tables: in which each row shall be found.
       should_stop: asked while the server takes nothing.
     """
     self.codec = codec
     """That packs the rows."""
-    self._writer = client.structured_writer([replay.writer_config(codec)])
+    self._writer = client.structured_writer(
+      [replay.writer_config(codec, table) for table in tables]
+    )
     self._should_stop = should_stop
     self._rows: list[np.ndarray] = []
 
@@ -100,28 +107,31 @@ class StepAdder(acme_adders.Adder):
       replay.Stopped: the run was stopped while replay took nothing.
     """
     reward, discount = next_timestep.reward, next_timestep.discount
+    following = self._codec.flatten(next_timestep.observation)
     self._steps.append(
       _Step(
         self._observation,
         action,
         [reward[name] for name in self._codec.rewards],
         [discount[name] for name in self._codec.rewards],
+        following,
       )
     )
-    self._observation = self._codec.flatten(next_timestep.observation)
+    self._observation = following
     if len(self._steps) == self._codec.n:
       self._complete()
     if next_timestep.last():
       self._end()
 
   def _complete(self) -> None:
-    """Writes the transition from the oldest step to the present observation."""
+    """Writes the transition that begins with the oldest step."""
+    steps = self._steps
     row = self._codec.pack(
-      self._steps[0].observation,
-      self._steps[0].action,
-      [step.rewards for step in self._steps],
-      [step.discounts for step in self._steps],
-      self._observation,
+      steps[0].observation,
+      steps[0].action,
+      [step.rewards for step in steps],
+      [step.discounts for step in steps],
+      [steps[min(n, len(steps)) - 1].following for n in self._codec.horizons],
     )
     self._steps.popleft()
     self._writer.append(row)
@@ -148,6 +158,7 @@ class _Step(NamedTuple):
   action: np.ndarray
   rewards: Sequence[float]
   discounts: Sequence[float]
+  following: np.ndarray
 
 
 def wait(call: Callable[[], None], should_stop: Callable[[], bool]) -> None:

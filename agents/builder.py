@@ -1,10 +1,10 @@
 """Configuration -> the parts of a run, each by the name of its role.
 
-A node of the program builds only what its role needs. Two builders, one for each
-algorithm; both give the same evaluator, so that their results compare.
+A node of the program builds only what its role needs.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+import functools
 import json
 import os
 import threading
@@ -23,10 +23,12 @@ from agents import logs
 from agents import parameters
 from agents import replay
 from agents.bc import learning as bc_learning
+from agents.d4pg import demonstrators
 from agents.d4pg import learning as d4pg_learning
 from envs import imitation
 from envs import observations
 from envs import rewards
+from envs import solving
 from envs import tasks
 from metamimic import config as config_lib
 from metamimic import evaluation
@@ -39,14 +41,14 @@ from metamimic.demonstrations import types
 from metamimic.networks import critics
 
 # Separate streams of random numbers for each use of the run's one seed.
-_NETWORKS, _ACTOR, _EXPLORATION = range(3)
+_NETWORKS, _ACTOR, _EXPLORATION, _TARGETS = range(4)
 
 
-class _Builder:
-  """What both algorithms share."""
+class Builder:
+  """Makes the parts of one run."""
 
   def __init__(self, config: config_lib.Config, run_dir: str, stop: threading.Event):
-    """Loads the demonstrations.
+    """Reads what `preparation.prepare` has agreed on.
 
     Args:
       config: of the run.
@@ -59,6 +61,10 @@ class _Builder:
     self._description = preparation.description(run_dir)
     self._layout = observations.Layout(tasks.get(self._description['task']).objects)
 
+  @functools.cached_property
+  def _codec(self) -> replay.Codec:
+    return replay.codec(self._layout, self._config)
+
   def _demonstrations(self, with_actions: bool = False) -> types.DemonstrationSet:
     return storage.load(self._config.demonstrations, with_actions=with_actions)
 
@@ -67,177 +73,176 @@ class _Builder:
       self._description['reward'], self._layout, self._description['temperatures']
     )
 
+  def _seed(self, *stream: int) -> int:
+    sequence = np.random.SeedSequence([self._config.seed, *stream])
+    return int(sequence.generate_state(1)[0])
+
   def _policy(
-    self, demonstrations: types.DemonstrationSet
-  ) -> policy_lib.GoalConditionedPolicy:
-    tf.random.set_seed(_seed(self._config, _NETWORKS))
-    return policy_lib.create(self._layout, self._config, demonstrations)
+    self, learner: str, demonstrations: types.DemonstrationSet
+  ) -> policy_lib.Policy:
+    tf.random.set_seed(self._seed(_NETWORKS))
+    return policy_lib.create(learner, self._layout, self._config, demonstrations)
+
+  def replay_tables(self) -> list[reverb.Table]:
+    """Returns the tables of experience, and those of parameters."""
+    config = self._config
+    demonstrated = 0
+    if replay.DEMONSTRATIONS in self._sources(config.learners):
+      demonstrated = demonstrators.num_transitions(self._demonstrations())
+    published = [parameters.table(learner) for learner in config.learners]
+    if config_lib.CLONING in config.learners:
+      return published
+    return [*replay.tables(self._codec, config, demonstrated), *published]
+
+  def _sources(self, learners: Sequence[str]) -> set[str]:
+    config = self._config
+    return {
+      table
+      for learner in learners
+      if learner != config_lib.CLONING
+      for table in replay.sources(config, learner)
+    }
 
   def replay_checkpointer(self) -> Any:
     """Returns where the replay server keeps its tables."""
     path = os.path.join(self._run_dir, 'replay')
     return reverb.platform.checkpointers_lib.DefaultCheckpointer(path)
 
-  def _learner_process(
+  def learner(self, client: reverb.Client, index: int) -> learning.LearnerProcess:
+    """Returns the learner of this index in `config.learners`."""
+    name = self._config.learners[index]
+    demonstrations = self._demonstrations(self._config.sees_actions)
+    policy = self._policy(name, demonstrations)
+    if name == config_lib.CLONING:
+      return self._process(name, self._cloning(policy, demonstrations), policy, client)
+    learner = self._d4pg(name, policy, demonstrations, client)
+    settings = self._config.d4pg_of(name)
+    rows = tf.zeros([settings.batch_size * settings.steps_per_call, self._codec.size])
+
+    def warm_up() -> None:
+      if replay.DEMONSTRATIONS in replay.sources(self._config, name):
+        demonstrators.write(client, self._codec, demonstrations, self._stop.is_set)
+      learner.compile(rows)
+
+    return self._process(name, learner, policy, client, warm_up)
+
+  def _process(
     self,
+    name: str,
     learner: Any,
-    policy: policy_lib.GoalConditionedPolicy,
+    policy: policy_lib.Policy,
     client: reverb.Client,
-    checkpoint_replay: bool,
     warm_up: Callable[[], None] = lambda: None,
   ) -> learning.LearnerProcess:
     return learning.LearnerProcess(
+      name,
       learner,
       policy.variables,
       {'features': policy.features},
       client,
-      os.path.join(self._run_dir, policy_lib.CHECKPOINTS),
-      logs.RoleLogger(self._run_dir, 'learner', step='learner_steps'),
+      policy_lib.checkpoints(self._run_dir, name),
+      logs.RoleLogger(self._run_dir, f'learner-{name}', step='learner_steps'),
       self._config,
       self._stop,
-      checkpoint_replay,
+      self._sources([name]),
       warm_up,
     )
 
-  def evaluator(self, client: reverb.Client) -> evaluator_lib.Evaluator:
-    """Returns the evaluator. Its control arms see actions; the policy does not."""
-    with_actions = storage.has_actions(self._config.demonstrations)
-    demonstrations = self._demonstrations(with_actions)
-    policy = self._policy(demonstrations)
-    act = policy.actor(goals.GoalBank(demonstrations.demonstrations))
-    environments = evaluation.make_environments(demonstrations, self._reward())
-    return evaluator_lib.Evaluator(
-      environments,
-      demonstrations,
-      act,
-      evaluation.controls(demonstrations, self._layout),
-      parameters.Reader(client, policy.variables),
-      logs.RoleLogger(self._run_dir, 'evaluator'),
-      self._config,
-      self._run_dir,
-      lambda: self._finish(client, environments[0], demonstrations, act),
-      self._stop,
-    )
-
-  def _finish(
+  def _d4pg(
     self,
-    client: reverb.Client,
-    environment: imitation.ImitationEnvironment,
+    name: str,
+    policy: policy_lib.Policy,
     demonstrations: types.DemonstrationSet,
-    act: Any,
-  ) -> None:
-    for i in demonstrations.valid[: self._config.evaluation.videos]:
-      showing.write_comparison(
-        os.path.join(self._run_dir, 'videos'), environment, demonstrations, i, act
-      )
-    # Last, because a run that has a summary is not resumed; the report reads it.
-    experience = client.server_info(timeout=60).get(replay.TABLE)
-    summary = os.path.join(self._run_dir, 'summary.json')
-    with open(summary + '.tmp', 'w') as f:
-      json.dump(
-        {
-          'learner_steps': self._config.learner_steps,
-          'environment_steps': experience.rate_limiter_info.insert_stats.completed
-          if experience
-          else 0,
-          'wall_seconds': time.time() - self._description['started'],
-        },
-        f,
-      )
-    os.replace(summary + '.tmp', summary)
-    try:
-      # Its plots take a second to import, and no other node draws any.
-      from metamimic import report
-
-      report.write(self._run_dir)
-    except BaseException:
-      os.remove(summary)
-      raise
-
-
-class MetaMimicBuilder(_Builder):
-  """D4PG on experience of following demonstrations; no action of theirs is read."""
-
-  def replay_tables(self) -> list[reverb.Table]:
-    """Returns the table of all experience and that of parameters."""
-    return [replay.table(replay.spec(self._layout), self._config), parameters.table()]
-
-  def learner(self, client: reverb.Client) -> learning.LearnerProcess:
-    """Returns the learner."""
-    config = self._config
-    demonstrations = self._demonstrations()
-    policy = self._policy(demonstrations)
-    target = self._policy(demonstrations)
-    bank = goals.GoalBank(demonstrations.demonstrations)
-    critic, target_critic = self._critic(policy), self._critic(policy)
-    d4pg = config.d4pg
-    codec = replay.Codec(replay.spec(self._layout), d4pg.n_step)
-    learner = d4pg_learning.D4PGLearner(
-      lambda observation: policy.embed(observation, bank),
+    client: reverb.Client,
+  ) -> d4pg_learning.D4PGLearner:
+    settings = self._config.d4pg_of(name)
+    target = self._policy(name, demonstrations)
+    critic, target_critic = (self._critic(policy, settings) for _ in range(2))
+    return d4pg_learning.D4PGLearner(
+      functools.partial(policy.embed, bank=_bank(demonstrations)),
       policy.network,
       critic,
       target.network,
       target_critic,
-      tf.linspace(d4pg.v_min, d4pg.v_max, d4pg.num_atoms),
-      replay.sample(client, d4pg, self._stop),
-      codec.unpack,
-      d4pg,
-      reward=imitation.IMITATION,
-    )
-    rows = tf.zeros([d4pg.batch_size * d4pg.steps_per_call, codec.size])
-    return self._learner_process(
-      learner,
-      policy,
-      client,
-      checkpoint_replay=True,
-      warm_up=lambda: learner.compile(rows),
+      tf.linspace(settings.v_min, settings.v_max, settings.num_atoms),
+      replay.sample(
+        client,
+        replay.sources(self._config, name),
+        settings.steps_per_call,
+        self._stop,
+      ),
+      lambda rows: self._codec.unpack(rows, settings.n_step),
+      settings,
+      reward=imitation.TASK if name == config_lib.TASK else imitation.IMITATION,
+      seed=self._seed(_TARGETS),
     )
 
-  def _critic(self, policy: policy_lib.GoalConditionedPolicy) -> critics.CriticNetwork:
-    d4pg = self._config.d4pg
+  def _cloning(
+    self,
+    policy: policy_lib.Policy,
+    demonstrations: types.DemonstrationSet,
+  ) -> bc_learning.BCLearner:
+    config = self._config
+    size = config.bc.batch_size * config.bc.steps_per_call
+    dataset = bc_learning.frames(demonstrations, size, config.seed)
+    embed = functools.partial(policy.embed, bank=_bank(demonstrations))
+    return bc_learning.BCLearner(embed, policy.network, iter(dataset), config.bc)
+
+  def _critic(
+    self, policy: policy_lib.Policy, settings: config_lib.D4PGConfig
+  ) -> critics.CriticNetwork:
     critic = critics.CriticNetwork(
-      self._config.network, d4pg.num_atoms, d4pg.v_min, d4pg.v_max
+      self._config.network, settings.num_atoms, settings.v_min, settings.v_max
     )
     critic(tf.zeros([1, policy.num_features]), tf.zeros([1, policy_lib.NUM_ACTIONS]))
     return critic
 
-  def actor(self, client: reverb.Client, index: int) -> actors.ImitationActor:
-    """Returns an actor."""
+  def actor(self, client: reverb.Client, index: int) -> actors.Actor:
+    """Returns the actor of this index in `config.actors`."""
     config = self._config
+    name = config.actors[index]
+    settings = config.actor_of(name)
     demonstrations = self._demonstrations()
-    policy = self._policy(demonstrations)
+    policy = self._policy(name, demonstrations)
     # A resumed run must not act out the same episodes again.
     begun = int(time.time() * 1000)
-    environments = self._environments(
-      demonstrations,
-      [
-        _seed(config, _ACTOR, index, i, begun) for i in range(config.actor.environments)
-      ],
-    )
-    reader = parameters.Reader(client, policy.variables, config.actor.update_period)
+    seeds = [self._seed(_ACTOR, index, i, begun) for i in range(settings.environments)]
+    reader = parameters.Reader(client, name, policy.variables, settings.update_period)
+    make = self._task_environments
+    if config.follows(name):
+      make = self._imitation_environments
+    environments = make(demonstrations, seeds)
+    act = policy.actor(_bank(demonstrations), len(environments))
 
     def over() -> bool:
       return self._stop.is_set() or reader.update().finished
 
-    codec = replay.Codec(replay.spec(self._layout), config.d4pg.n_step)
-    writer = adders.Writer(client, codec, over)
+    def may_begin() -> bool:
+      if name != config_lib.TASK or replay.SHARED not in replay.sources(config, name):
+        return True
+      after = config.task.start_after
+      return replay.wait_for(client, replay.SHARED, after, self._stop.is_set)
+
+    tables = replay.written_by(config, name)
+    writer = adders.Writer(client, self._codec, tables, over)
     logger = logs.RoleLogger(self._run_dir, f'actor-{index}', step='environment_steps')
-    return actors.ImitationActor(
+    return actors.Actor(
       environments,
       [adders.StepAdder(writer) for _ in environments],
-      policy.actor(goals.GoalBank(demonstrations.demonstrations), len(environments)),
+      act,
       reader,
       logger,
-      config.actor,
-      _seed(config, _EXPLORATION, index, begun),
+      settings,
+      self._seed(_EXPLORATION, index, begun),
       self._stop.is_set,
+      may_begin,
       steps=int(logger.last.get('environment_steps', 0)),
       episodes=int(logger.last.get('episodes', 0)),
     )
 
-  def _environments(
+  def _imitation_environments(
     self, demonstrations: types.DemonstrationSet, seeds: Sequence[int]
-  ) -> list[imitation.ImitationEnvironment]:
+  ) -> Sequence[actors.Environment]:
     settings, reward = self._config.imitation, self._reward()
     return [
       imitation.ImitationEnvironment(
@@ -254,45 +259,123 @@ class MetaMimicBuilder(_Builder):
       )
     ]
 
+  def _task_environments(
+    self, demonstrations: types.DemonstrationSet, seeds: Sequence[int]
+  ) -> Sequence[actors.Environment]:
+    shown = self._config.algorithm != 'd4pg'
+    return [
+      solving.TaskEnvironment(
+        environment,
+        demonstrations.demonstrations,
+        demonstrations.train,
+        self._config.task.start_within if shown else 0.0,
+        seed,
+      )
+      for seed, environment in zip(
+        seeds, tasks.load_many(demonstrations.task, seeds), strict=True
+      )
+    ]
 
-class BCBuilder(_Builder):
-  """Behavioural cloning: no actors, and it learns from the actions in the file."""
-
-  def replay_tables(self) -> list[reverb.Table]:
-    """Returns the table of parameters."""
-    return [parameters.table()]
-
-  def learner(self, client: reverb.Client) -> learning.LearnerProcess:
-    """Returns the learner."""
+  def evaluator(self, client: reverb.Client) -> evaluator_lib.Evaluator:
+    """Returns the evaluator. Its control arms see actions; the policies do not."""
     config = self._config
-    demonstrations = self._demonstrations(with_actions=True)
-    policy = self._policy(demonstrations)
-    bank = goals.GoalBank(demonstrations.demonstrations)
-    dataset = bc_learning.frames(
-      demonstrations, config.bc.batch_size * config.bc.steps_per_call, config.seed
+    with_actions = storage.has_actions(config.demonstrations)
+    demonstrations = self._demonstrations(with_actions)
+    environments = evaluation.make_environments(demonstrations, self._reward())
+    solve_in = evaluation.make_task_environments(demonstrations)
+    learned: list[evaluator_lib.Learned] = []
+    draw: list[Callable[[int], object]] = []
+    videos = os.path.join(self._run_dir, 'videos')
+    for name in config.learners:
+      policy = self._policy(name, demonstrations)
+      act = policy.actor(_bank(demonstrations))
+      misguided: Mapping[str, evaluator_lib.Run] = {}
+      if config.follows(name):
+        follow = evaluation.follow(act)
+        run = functools.partial(evaluation.run, environments, follow)
+        misguided = _misguided(environments, act, policy, demonstrations)
+        show = functools.partial(showing.write_comparison, videos, environments[0])
+      else:
+        run = functools.partial(evaluation.solve, solve_in, act)
+        show = functools.partial(showing.write_solution, videos, solve_in[0])
+      draw.append(functools.partial(show, demonstrations, act))
+      reader = parameters.Reader(client, name, policy.variables)
+      learned.append(evaluator_lib.Learned(config.arm(name), reader, run, misguided))
+    controls = evaluation.controls(demonstrations, self._layout)
+    return evaluator_lib.Evaluator(
+      demonstrations,
+      learned,
+      {
+        arm: functools.partial(evaluation.run, environments, controller)
+        for arm, controller in controls.items()
+      },
+      self._description['terms'],
+      logs.RoleLogger(self._run_dir, 'evaluator'),
+      config,
+      self._run_dir,
+      lambda: self._finish(client, demonstrations, draw),
+      self._stop,
     )
-    learner = bc_learning.BCLearner(
-      lambda observation: policy.embed(observation, bank),
-      policy.network,
-      iter(dataset),
-      config.bc,
-    )
-    return self._learner_process(learner, policy, client, checkpoint_replay=False)
 
-  def actor(self, client: reverb.Client, index: int) -> Any:
-    """Raises ValueError: there are no actors."""
-    raise ValueError('behavioural cloning has no actors')
+  def _finish(
+    self,
+    client: reverb.Client,
+    demonstrations: types.DemonstrationSet,
+    draw: Sequence[Callable[[int], object]],
+  ) -> None:
+    for i in demonstrations.valid[: self._config.evaluation.videos]:
+      for policy in draw:
+        policy(i)
+    # Last, because a run that has a summary is not resumed; the report reads it.
+    info = client.server_info(timeout=60)
+    summary = os.path.join(self._run_dir, 'summary.json')
+    with open(summary + '.tmp', 'w') as f:
+      json.dump(
+        {
+          'learner_steps': {
+            name: self._config.last_step(name) for name in self._config.learners
+          },
+          'environment_steps': {
+            name: info[name].rate_limiter_info.insert_stats.completed
+            for name in dict.fromkeys(self._config.actors)
+          },
+          'wall_seconds': time.time() - self._description['started'],
+        },
+        f,
+      )
+    os.replace(summary + '.tmp', summary)
+    try:
+      # Its plots take a second to import, and no other node draws any.
+      from metamimic import report
+
+      report.write(self._run_dir)
+    except BaseException:
+      os.remove(summary)
+      raise
 
 
-def make(
-  config: config_lib.Config, run_dir: str, stop: threading.Event
-) -> MetaMimicBuilder | BCBuilder:
-  """Returns the builder of the configured algorithm."""
-  if config.algorithm == 'bc':
-    return BCBuilder(config, run_dir, stop)
-  return MetaMimicBuilder(config, run_dir, stop)
+def _misguided(
+  environments: Sequence[imitation.ImitationEnvironment],
+  act: policy_lib.Act,
+  policy: Any,
+  demonstrations: types.DemonstrationSet,
+) -> dict[str, evaluator_lib.Run]:
+  """Returns how the policy does when it is not shown what it is rewarded for."""
+  no_goal = evaluation.follow(policy.unguided())
+  arms: dict[str, evaluator_lib.Run] = {
+    'no_demonstration': functools.partial(evaluation.run, environments, no_goal)
+  }
+  if len(demonstrations.valid) < 2:
+    return arms
+
+  def shown_another(
+    followed: Sequence[int], should_stop: Callable[[], bool]
+  ) -> list[evaluation.Episode]:
+    wrong = evaluation.follow_wrong(act, evaluation.shuffled(demonstrations.valid))
+    return evaluation.run(environments, wrong, followed, should_stop)
+
+  return {'wrong_demonstration': shown_another, **arms}
 
 
-def _seed(config: config_lib.Config, *stream: int) -> int:
-  sequence = np.random.SeedSequence([config.seed, *stream])
-  return int(sequence.generate_state(1)[0])
+def _bank(demonstrations: types.DemonstrationSet) -> goals.GoalBank:
+  return goals.GoalBank(demonstrations.demonstrations)

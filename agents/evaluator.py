@@ -1,6 +1,7 @@
 """The evaluator: measures while training, and writes the run's results at its end."""
 
 from collections.abc import Callable, Mapping, Sequence
+import dataclasses
 import os
 import threading
 import time
@@ -12,24 +13,40 @@ import numpy as np
 
 from agents import logs
 from agents import parameters
-from envs import imitation
 from metamimic import config as config_lib
 from metamimic import evaluation
 from metamimic.demonstrations import types
 
 TRAIN, VALID = 'train', 'valid'
 
+Run = Callable[[Sequence[int], Callable[[], bool]], list[evaluation.Episode]]
+"""Indices of demonstrations, and what says when to stop -> an episode for each."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Learned:
+  """A policy that is being learned."""
+
+  arm: str
+  """Its name in the results."""
+  reader: parameters.Reader
+  """Keeps it up to date."""
+  run: Run
+  """Measures it."""
+  misguided: Mapping[str, Run] = dataclasses.field(default_factory=dict)
+  """Other arms of this policy, by name; measured on held-out demonstrations when it has
+  been learned."""
+
 
 class Evaluator(acme.Worker):
-  """Follows the learner with rollouts on training and held-out demonstrations."""
+  """Follows the learners with rollouts on training and held-out demonstrations."""
 
   def __init__(
     self,
-    environments: Sequence[imitation.ImitationEnvironment],
     demonstrations: types.DemonstrationSet,
-    act: Callable[[Mapping[str, np.ndarray]], np.ndarray],
-    controls: Mapping[str, evaluation.Controller],
-    reader: parameters.Reader,
+    learned: Sequence[Learned],
+    controls: Mapping[str, Run],
+    terms: Sequence[str],
     logger: loggers.Logger,
     config: config_lib.Config,
     run_dir: str,
@@ -39,22 +56,20 @@ class Evaluator(acme.Worker):
     """Takes its parts.
 
     Args:
-      environments: where to evaluate.
       demonstrations: both splits.
-      act: the policy: batched observations -> actions.
-      controls: arms beside the policy that do not change as it learns, by name.
-      reader: keeps the policy up to date.
+      learned: the policies.
+      controls: arms beside them that do not change as they learn, by name.
+      terms: names of the reward's terms.
       logger: of summaries.
       config: how often and how much.
       run_dir: where `evaluation.csv` is.
       finish: called after the final evaluation, to draw videos and write the report.
       stop: ends `run`.
     """
-    self._environments = environments
     self._demonstrations = demonstrations
-    self._act = act
+    self._learned = tuple(learned)
     self._controls = controls
-    self._reader = reader
+    self._terms = tuple(terms)
     self._logger = logger
     self._config = config
     self._path = os.path.join(run_dir, 'evaluation.csv')
@@ -63,25 +78,37 @@ class Evaluator(acme.Worker):
     self._splits = {TRAIN: demonstrations.train, VALID: demonstrations.valid}
 
   def run(self) -> None:
-    """Evaluates now and then until the learner has finished, then once more, fully."""
-    if not self._reader.wait(self._stop.is_set):
-      return
+    """Evaluates now and then until all have been learned, then once more, fully."""
+    for policy in self._learned:
+      if not policy.reader.wait(self._stop.is_set):
+        return
     settings = self._config.evaluation
     self._evaluate_controls()
     clock = logs.Clock(settings.period, at_once=True)
-    evaluated = None
+    evaluated: dict[str, int] = {}
     while not self._stop.is_set():
-      progress = self._reader.update()
-      if progress.finished:
+      progress = {policy.arm: policy.reader.update() for policy in self._learned}
+      if all(p.finished for p in progress.values()):
         break
       # The same policy again would say nothing new.
-      if progress.learner_steps != evaluated and clock.due():
-        evaluated = progress.learner_steps
-        self._evaluate_policy(settings.episodes)
+      moved = [
+        policy
+        for policy in self._learned
+        if progress[policy.arm].learner_steps != evaluated.get(policy.arm)
+      ]
+      if moved and clock.due():
+        for policy in moved:
+          evaluated[policy.arm] = progress[policy.arm].learner_steps
+          self._evaluate(policy, settings.episodes)
       self._stop.wait(0.5)
-    if self._stop.is_set():
-      return
-    self._evaluate_policy(settings.final_episodes, wrong=True)
+    for policy in self._learned:
+      if self._stop.is_set():
+        return
+      self._evaluate(policy, settings.final_episodes)
+      held_out = self._splits[VALID][: settings.final_episodes]
+      steps = policy.reader.progress.learner_steps
+      for arm, run in policy.misguided.items():
+        self._measure(arm, VALID, held_out, run, steps)
     if not self._stop.is_set():
       self._finish()
 
@@ -90,7 +117,7 @@ class Evaluator(acme.Worker):
     # A resumed run has them, or those that were measured before it was stopped; or it
     # shall now follow more of them.
     done = evaluation.measured(self._path)
-    for arm, controller in self._controls.items():
+    for arm, run in self._controls.items():
       for split, episodes in (
         (VALID, settings.final_episodes),
         (TRAIN, settings.episodes),
@@ -101,31 +128,19 @@ class Evaluator(acme.Worker):
           if (arm, split, self._demonstrations.demonstrations[i].name) not in done
         ]
         if missing:
-          self._measure(arm, split, missing, controller)
+          self._measure(arm, split, missing, run, 0)
 
-  def _evaluate_policy(self, episodes: int, wrong: bool = False) -> None:
-    controller = evaluation.follow(self._act)
+  def _evaluate(self, policy: Learned, episodes: int) -> None:
+    steps = policy.reader.progress.learner_steps
     for split in (VALID, TRAIN):
       followed = self._splits[split][:episodes]
-      self._measure(self._config.algorithm, split, followed, controller)
-    followed = self._splits[VALID][:episodes]
-    if wrong and len(followed) > 1:
-      shown = evaluation.shuffled(followed)
-      controller = evaluation.follow_wrong(self._act, shown)
-      self._measure('wrong_demonstration', VALID, followed, controller)
+      self._measure(policy.arm, split, followed, policy.run, steps)
 
   def _measure(
-    self,
-    arm: str,
-    split: str,
-    followed: Sequence[int],
-    controller: evaluation.Controller,
+    self, arm: str, split: str, followed: Sequence[int], run: Run, steps: int
   ) -> None:
     begun = time.monotonic()
-    steps = self._reader.progress.learner_steps
-    results = evaluation.run(
-      self._environments, followed, controller, self._stop.is_set
-    )
+    results = run(followed, self._stop.is_set)
     if not results or self._stop.is_set():
       return
     rows = evaluation.rows(
@@ -135,6 +150,7 @@ class Evaluator(acme.Worker):
       arm=arm,
       split=split,
       demonstrations=self._demonstrations.demonstrations,
+      terms=self._terms,
     )
     evaluation.append_rows(self._path, rows)
     row = {

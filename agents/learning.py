@@ -1,6 +1,8 @@
 """The process around a learner: it publishes, checkpoints and logs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+import fcntl
+import os
 import threading
 import time
 from typing import Any
@@ -24,6 +26,7 @@ class LearnerProcess(acme.Worker):
 
   def __init__(
     self,
+    name: str,
     learner: Any,
     published: Sequence[tf.Variable],
     extra_state: Mapping[str, Any],
@@ -32,12 +35,13 @@ class LearnerProcess(acme.Worker):
     logger: loggers.Logger,
     config: config_lib.Config,
     stop: threading.Event,
-    checkpoint_replay: bool,
+    tables: Collection[str] = (),
     warm_up: Callable[[], None] = lambda: None,
   ):
     """Takes its parts.
 
     Args:
+      name: of the learner, as in `config.learners`.
       learner: has `step`, `num_steps` and `state`.
       published: variables that those who act need.
       extra_state: what a checkpoint holds beside the learner's state.
@@ -46,17 +50,23 @@ class LearnerProcess(acme.Worker):
       logger: of progress.
       config: of the run.
       stop: ends `run`, after a last checkpoint.
-      checkpoint_replay: whether the server's tables are kept with the learner.
+      tables: from which it samples; if there are any, the server's tables are kept with
+        the learner.
       warm_up: called while actors begin to fill replay.
     """
+    self._name = name
     self._learner = learner
     self._published = list(published)
     self._client = client
     self._logger = logger
     self._config = config
     self._stop = stop
-    self._checkpoint_replay = checkpoint_replay
+    self._tables = tuple(tables)
     self._warm_up = warm_up
+    folder = os.path.dirname(checkpoints)
+    os.makedirs(folder, exist_ok=True)
+    self._turn = os.path.join(folder, 'replay.lock')
+    open(self._turn, 'a').close()
     self._checkpoint = tf.train.Checkpoint(**self._learner.state, **extra_state)
     self._manager = tf.train.CheckpointManager(
       self._checkpoint, checkpoints, max_to_keep=2
@@ -68,15 +78,13 @@ class LearnerProcess(acme.Worker):
 
   def run(self) -> None:
     """Learns until the last step is done or the run is stopped."""
-    last = self._config.learner_steps
+    last = self._config.last_step(self._name)
     self._publish(finished=False)
     self._warm_up()
-    publish = logs.Clock(self._config.actor.update_period)
+    publish = logs.Clock(self._config.actor_of(self._name).update_period)
     checkpoint = logs.Clock(self._config.checkpoint_period)
     saving = 0.0
-    meter = _Meter(
-      self._client if self._checkpoint_replay else None, self._learner.num_steps
-    )
+    meter = _Meter(self._client, self._tables, self._learner.num_steps)
     try:
       while self._learner.num_steps < last and not self._stop.is_set():
         metrics = self._learner.step()
@@ -94,24 +102,37 @@ class LearnerProcess(acme.Worker):
 
   def _publish(self, finished: bool) -> None:
     progress = parameters.Progress(self._learner.num_steps, finished)
-    parameters.publish(self._client, self._published, progress)
+    parameters.publish(self._client, self._name, self._published, progress)
 
   def _save(self) -> float:
     """Saves, and returns the seconds it took."""
     begun = time.monotonic()
-    if self._checkpoint_replay:
-      self._client.checkpoint()
+    if self._tables:
+      self._save_replay()
     path = self._manager.save(checkpoint_number=self._learner.num_steps)
     seconds = time.monotonic() - begun
     logging.info('saved %s in %.1f s', path, seconds)
     return seconds
 
+  def _save_replay(self) -> None:
+    """Saves the server's tables, unless another learner has done so meanwhile.
+
+    In turns: of two checkpoints under way the server deletes the older one.
+    """
+    asked = time.time()
+    with open(self._turn) as turn:
+      fcntl.flock(turn, fcntl.LOCK_EX)
+      if os.path.getmtime(self._turn) < asked:
+        self._client.checkpoint()
+        os.utime(self._turn)
+
 
 class _Meter:
   """Means and rates since the last row of the log."""
 
-  def __init__(self, client: Any | None, steps: int):
+  def __init__(self, client: Any, tables: Collection[str], steps: int):
     self._client = client
+    self._tables = tables
     self._clock = logs.Clock(_LOG_PERIOD)
     self._steps = steps
     self._inserted: int | None = None
@@ -128,13 +149,14 @@ class _Meter:
       'learner_steps': steps,
       'learner_steps_per_second': (steps - self._steps) / seconds,
     }
-    if self._client is not None:
-      info = self._client.server_info(timeout=10)[replay.TABLE]
-      inserted = info.rate_limiter_info.insert_stats.completed
+    if self._tables:
+      info = self._client.server_info(timeout=10)
+      rates = [info[table].rate_limiter_info for table in self._tables]
+      inserted = sum(rate.insert_stats.completed for rate in rates)
       before = inserted if self._inserted is None else self._inserted
       row['environment_steps'] = inserted
       row['environment_steps_per_second'] = (inserted - before) / seconds
-      row['replay_size'] = info.current_size
+      row['replay_size'] = sum(info[table].current_size for table in self._tables)
       self._inserted = inserted
     for name in self._metrics[0]:
       row[name] = sum(m[name] for m in self._metrics) / len(self._metrics)

@@ -1,7 +1,7 @@
-"""The policy's parameters, from the learner to everybody, as plain tensors.
+"""A policy's parameters, from its learner to everybody, as plain tensors.
 
-They travel through a Reverb table of size one: one kind of server, one protocol, and
-no port that decodes objects.
+They travel through a Reverb table of size one for each learner: one kind of server, one
+protocol, and no port that decodes objects.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,8 +13,6 @@ import numpy as np
 import reverb
 import tensorflow as tf
 
-TABLE = 'parameters'
-
 
 class Progress(NamedTuple):
   """How far the learner was when it published."""
@@ -23,10 +21,15 @@ class Progress(NamedTuple):
   finished: bool
 
 
-def table() -> reverb.Table:
+def table_name(learner: str) -> str:
+  """Returns the name of the table of a learner's parameters."""
+  return f'parameters_{learner}'
+
+
+def table(learner: str) -> reverb.Table:
   """Returns the table of size one."""
   return reverb.Table(
-    TABLE,
+    table_name(learner),
     sampler=reverb.selectors.Fifo(),
     remover=reverb.selectors.Fifo(),
     max_size=1,
@@ -35,33 +38,44 @@ def table() -> reverb.Table:
 
 
 def publish(
-  client: reverb.Client, variables: Sequence[tf.Variable], progress: Progress
+  client: reverb.Client,
+  learner: str,
+  variables: Sequence[tf.Variable],
+  progress: Progress,
 ) -> None:
   """Replaces what is published.
 
   Args:
     client: of the server.
+    learner: its name.
     variables: in an order that readers know.
     progress: where the learner is.
   """
   header = np.array([progress.learner_steps, progress.finished], np.int64)
-  client.insert([header, *(v.numpy() for v in variables)], {TABLE: 1.0})
+  values = [header, *(v.numpy() for v in variables)]
+  client.insert(values, {table_name(learner): 1.0})
 
 
 class Reader:
   """Copies the published parameters into variables."""
 
   def __init__(
-    self, client: reverb.Client, variables: Sequence[tf.Variable], period: float = 0.0
+    self,
+    client: reverb.Client,
+    learner: str,
+    variables: Sequence[tf.Variable],
+    period: float = 0.0,
   ):
     """Reads nothing yet.
 
     Args:
       client: of the server.
+      learner: whose parameters to read.
       variables: as those that are published.
       period: seconds that must pass between two fetches of `update`.
     """
     self._client = client
+    self._table = table_name(learner)
     self._variables = list(variables)
     self._period = period
     self._fetched = -float('inf')
@@ -73,7 +87,7 @@ class Reader:
     begun = said = time.monotonic()
     while not should_stop():
       try:
-        if self._client.server_info(timeout=5)[TABLE].current_size:
+        if self._client.server_info(timeout=5)[self._table].current_size:
           self.update()
           return True
       except (RuntimeError, reverb.errors.ReverbError) as e:
@@ -81,7 +95,7 @@ class Reader:
       now = time.monotonic()
       if now - said > 30:
         said = now
-        logging.warning('waiting %.0f s for the first parameters', now - begun)
+        logging.warning('waiting %.0f s for %s', now - begun, self._table)
       time.sleep(0.2)
     return False
 
@@ -91,7 +105,7 @@ class Reader:
     if now - self._fetched < self._period:
       return self.progress
     self._fetched = now
-    sample = next(self._client.sample(TABLE, emit_timesteps=False))
+    sample = next(self._client.sample(self._table, emit_timesteps=False))
     header, *values = sample.data
     for variable, value in zip(self._variables, values, strict=True):
       variable.assign(value[0])

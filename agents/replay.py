@@ -1,19 +1,23 @@
-"""The one table of all experience: what an item is, and how it is sampled.
+"""All experience: what an item is, where it is kept, and how it is sampled.
 
 An item is a transition of n steps, packed into one row of numbers by the actor: what
 Reverb charges, of writing and even more of sampling, is by column and by row. The
 learner unpacks it and sums the n rewards. Both rewards and discounts of a step,
 imitation's and the task's, are there; the goal is there by reference.
 
+The server stores each row once. A table is a way to sample: who wrote a row, and which
+learner it is for. So one learner's pace is not another's, no kind of actor crowds the
+other's experience out, and the task's learner has a fixed share of each in its batches.
+
 An unpacked batch is a dict of
 
-  observation, next_observation: groups, (B, n), and goal, (B, 2) int32
+  observation, next_observation: groups, (B, ...), and goal, (B, 2) int32
   action: (B, 9)
   reward, discount: {imitation, task}, (B, n)
   real: (B, n), 1 for a step that was taken; see `losses.n_step_return`
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 import queue
 import threading
 import time
@@ -32,7 +36,14 @@ from envs import observations
 from envs import stepping
 from metamimic import config as config_lib
 
-TABLE = 'experience'
+IMITATION = 'imitation'
+"""What imitation actors wrote, for the learner of imitation."""
+SHARED = 'imitation_for_task'
+"""The same, for the learner of the task."""
+TASK = 'task'
+"""What task actors wrote."""
+DEMONSTRATIONS = 'demonstrations'
+"""Transitions of the demonstrators, with their actions; for D4PGfD alone."""
 
 
 class Stopped(Exception):
@@ -52,28 +63,34 @@ def spec(layout: observations.Layout) -> specs.EnvironmentSpec:
 class Codec:
   """Packs a transition into one row of float32, and unpacks rows.
 
-  The goal's integers are exact in float32 up to 2**24.
+  A row serves learners of several n: it holds the rewards of as many steps as the
+  longest needs, and an observation for each n. The goal's integers are exact in float32
+  up to 2**24.
   """
 
-  def __init__(self, environment_spec: specs.EnvironmentSpec, n: int):
+  def __init__(
+    self, environment_spec: specs.EnvironmentSpec, horizons: Collection[int]
+  ):
     """Lays out the row.
 
     Args:
       environment_spec: of the environment.
-      n: steps of a transition.
+      horizons: each n, in steps, that a learner will unpack.
     """
-    self.n = n
-    """Steps of a transition."""
+    self.horizons = tuple(sorted(set(horizons)))
+    """Each n once, ascending."""
+    self.n = self.horizons[-1]
+    """Steps of the longest transition."""
     observation = dict(environment_spec.observations)
     self._groups = sorted(observation)
     self.rewards = sorted(environment_spec.rewards)
     """Names of the rewards and discounts, in the row's order."""
-    steps = specs.Array((n,), np.float32)
+    steps = specs.Array((self.n,), np.float32)
     # Flattened in the order of sorted keys, on which `pack` relies.
     self._structure = {
       'action': environment_spec.actions,
       'discount': dict.fromkeys(self.rewards, steps),
-      'next_observation': observation,
+      'next_observation': [observation for _ in self.horizons],
       'observation': observation,
       'real': steps,
       'reward': dict.fromkeys(self.rewards, steps),
@@ -97,7 +114,7 @@ class Codec:
     action: np.ndarray,
     rewards: Sequence[Sequence[float]],
     discounts: Sequence[Sequence[float]],
-    next_observation: np.ndarray,
+    next_observations: Sequence[np.ndarray],
   ) -> np.ndarray:
     """Returns a transition as a row, (size,) float32.
 
@@ -106,7 +123,7 @@ class Codec:
       action: what was done.
       rewards: of each step, at most n, in the order of `rewards`.
       discounts: likewise.
-      next_observation: of `flatten`.
+      next_observations: of `flatten`, for each of `horizons`.
     """
     missing = (0.0,) * (self.n - len(rewards))
     # Not an array for each list: for so few numbers that would take most of the time.
@@ -121,115 +138,219 @@ class Codec:
     parts: Any = (
       action,
       all_discounts,
-      next_observation,
+      *next_observations,
       observation,
       real_and_rewards,
     )
     return np.concatenate(parts, out=row, casting='unsafe')
 
-  def unpack(self, rows: tf.Tensor) -> dict[str, Any]:
+  def unpack(self, rows: tf.Tensor, n: int) -> dict[str, Any]:
     """Returns the batch of transitions that is described above.
 
     Args:
       rows: (B, size).
+      n: its steps, one of `horizons`.
     """
-    return tree.unflatten_as(
+    batch = tree.unflatten_as(
       self._structure,
       [
         tf.cast(tf.reshape(rows[:, part], [-1, *spec.shape]), spec.dtype)
         for part, spec in zip(self._slices, self._specs, strict=True)
       ],
     )
+    following = batch.pop('next_observation')[self.horizons.index(n)]
+    for name in ('discount', 'real', 'reward'):
+      batch[name] = tree.map_structure(lambda steps: steps[:, :n], batch[name])
+    return {**batch, 'next_observation': following}
 
 
-def writer_config(codec: Codec) -> Any:
-  """The pattern that makes an item of each row."""
-  row = structured_writer.create_reference_step(np.zeros(codec.size, np.float32))
-  return structured_writer.create_config(row[-1], TABLE)
+def codec(layout: observations.Layout, config: config_lib.Config) -> Codec:
+  """Returns the codec of a run's rows."""
+  return Codec(spec(layout), [config.d4pg_of(name).n_step for name in config.learners])
 
 
-def table(
-  environment_spec: specs.EnvironmentSpec, config: config_lib.Config
-) -> reverb.Table:
-  """Returns the table of all experience.
+def written_by(config: config_lib.Config, actor: str) -> tuple[str, ...]:
+  """Returns the tables in which an actor's transitions are found.
 
   Args:
-    environment_spec: of the environment.
-    config: sizes, n, and how often an item is sampled.
+    config: of the run.
+    actor: what it acts for; see `config.Config.actors`.
   """
-  codec = Codec(environment_spec, config.d4pg.n_step)
-  replay = config.replay
+  if actor == config_lib.TASK:
+    return (TASK,)
+  beside = config_lib.TASK in config.learners
+  shared = beside and SHARED in sources(config, config_lib.TASK)
+  return (IMITATION, SHARED) if shared else (IMITATION,)
+
+
+def sources(config: config_lib.Config, learner: str) -> dict[str, int]:
+  """Returns how much of each batch of a learner comes from which table."""
+  size = config.d4pg_of(learner).batch_size
+  if learner == config_lib.IMITATION:
+    return {IMITATION: size}
+  other = DEMONSTRATIONS if config.algorithm == 'd4pgfd' else SHARED
+  parts = {other: config.borrowed, TASK: size - config.borrowed}
+  return {name: k for name, k in parts.items() if k}
+
+
+def tables(
+  codec_: Codec, config: config_lib.Config, demonstrated: int
+) -> list[reverb.Table]:
+  """Returns the tables of all experience.
+
+  Args:
+    codec_: that packs the rows.
+    config: sizes, and how often an item is sampled.
+    demonstrated: transitions that the demonstrations have, if they are kept.
+  """
+  made = []
+  for learner in config.learners:
+    for name, k in sources(config, learner).items():
+      if name == SHARED:
+        # Its writers' pace is that of the imitation learner.
+        limiter = reverb.rate_limiters.MinSize(config.task.start_after)
+        made.append(_table(name, codec_, config.replay.max_size, limiter))
+      elif name == DEMONSTRATIONS:
+        limiter = reverb.rate_limiters.MinSize(demonstrated)
+        made.append(_table(name, codec_, demonstrated, limiter))
+      else:
+        replay = config.replay_of(learner)
+        limiter = _pace(replay, config.d4pg_of(learner), k)
+        made.append(_table(name, codec_, replay.max_size, limiter))
+  return made
+
+
+def _pace(
+  replay: config_lib.ReplayConfig, d4pg: config_lib.D4PGConfig, k: int
+) -> reverb.rate_limiters.RateLimiter:
+  """Returns what makes actors and learner wait for each other.
+
+  Args:
+    replay: how often an item is sampled.
+    d4pg: sizes.
+    k: how much of a batch is sampled here.
+  """
+  samples_per_insert = replay.samples_per_insert * k / d4pg.batch_size
   # Wide enough that neither side waits for the other's batch or episode: a learner
   # takes a whole call's samples at once.
-  batch = config.d4pg.batch_size * config.d4pg.steps_per_call
-  buffer = max(4 * batch, 0.1 * replay.samples_per_insert * replay.min_size)
+  buffer = max(4 * k * d4pg.steps_per_call, 0.1 * samples_per_insert * replay.min_size)
+  return reverb.rate_limiters.SampleToInsertRatio(
+    samples_per_insert, replay.min_size, buffer
+  )
+
+
+def _table(
+  name: str, codec_: Codec, size: int, limiter: reverb.rate_limiters.RateLimiter
+) -> reverb.Table:
   return reverb.Table(
-    TABLE,
+    name,
     sampler=reverb.selectors.Uniform(),
     remover=reverb.selectors.Fifo(),
-    max_size=replay.max_size,
-    rate_limiter=reverb.rate_limiters.SampleToInsertRatio(
-      replay.samples_per_insert, replay.min_size, buffer
-    ),
+    max_size=size,
+    rate_limiter=limiter,
     signature=structured_writer.infer_signature(
-      [writer_config(codec)], tf.TensorSpec([codec.size], tf.float32)
+      [writer_config(codec_, name)], tf.TensorSpec([codec_.size], tf.float32)
     ),
   )
 
 
-def sample(
-  client: reverb.Client, config: config_lib.D4PGConfig, stop: threading.Event
-) -> Iterator[tf.Tensor]:
-  """Yields batches of `steps_per_call * batch_size` rows; see `Codec.unpack`.
+def writer_config(codec_: Codec, table: str) -> Any:
+  """The pattern that makes an item of each row in a table."""
+  row = structured_writer.create_reference_step(np.zeros(codec_.size, np.float32))
+  return structured_writer.create_config(row[-1], table)
 
-  A thread fetches the next batches meanwhile, because a call that waits for the server
-  cannot be interrupted.
+
+def sample(
+  client: reverb.Client,
+  sources_: Mapping[str, int],
+  steps_per_call: int,
+  stop: threading.Event,
+) -> Iterator[tf.Tensor]:
+  """Yields `steps_per_call` batches at a time, as rows one after the other.
+
+  A thread for each table fetches the next ones meanwhile, because a call that waits for
+  the server cannot be interrupted.
 
   Args:
     client: of the replay server.
-    config: sizes.
+    sources_: rows of each batch by table; see `sources`.
+    steps_per_call: batches.
     stop: ends waiting for the server.
 
   Raises:
     Stopped: the run was stopped while there was nothing to sample.
   """
-  size = config.batch_size * config.steps_per_call
-  dataset = reverb.TrajectoryDataset.from_table_signature(
-    client.server_address,
-    TABLE,
-    max_in_flight_samples_per_worker=2 * config.batch_size,
-    num_workers_per_iterator=1,
-  )
-  # Batched first: a call for each sample would cost as much as learning from it.
-  dataset = dataset.batch(size, drop_remainder=True)
-  batches = BackgroundIterator(iter(dataset), depth=2)
-  begun = said = time.monotonic()
+  iterators = {}
+  for table, k in sources_.items():
+    dataset = reverb.TrajectoryDataset.from_table_signature(
+      client.server_address,
+      table,
+      max_in_flight_samples_per_worker=2 * k,
+      num_workers_per_iterator=1,
+    )
+    # Batched first: a call for each sample would cost as much as learning from it.
+    dataset = dataset.batch(k * steps_per_call, drop_remainder=True)
+    iterators[table] = BackgroundIterator(iter(dataset), depth=2)
   while True:
-    batch = batches.get(timeout=1.0)
-    if batch is not None:
-      yield batch.data
-      begun = time.monotonic()
+    parts = [_next(iterators[table], client, table, stop) for table in sources_]
+    if len(parts) == 1:
+      yield parts[0]
       continue
+    batches = [tf.reshape(p, [steps_per_call, -1, p.shape[-1]]) for p in parts]
+    yield tf.reshape(tf.concat(batches, 1), [-1, parts[0].shape[-1]])
+
+
+def _next(
+  iterator: 'BackgroundIterator',
+  client: reverb.Client,
+  table: str,
+  stop: threading.Event,
+) -> tf.Tensor:
+  begun = said = time.monotonic()
+  while (batch := iterator.get(timeout=1.0)) is None:
     if stop.is_set():
       raise Stopped()
     now = time.monotonic()
     if now - begun > 30 and now - said > 30:
       said = now
-      logging.warning('no batch for %.0f s: %s', now - begun, describe(client))
+      logging.warning('no batch for %.0f s: %s', now - begun, describe(client, table))
+  return batch.data
 
 
-def describe(client: reverb.Client) -> str:
-  """Returns in words what the replay table holds and waits for."""
+def describe(client: reverb.Client, table: str) -> str:
+  """Returns in words what a table holds and waits for."""
   try:
-    info = client.server_info(timeout=5)[TABLE]
+    info = client.server_info(timeout=5)[table]
   except (RuntimeError, reverb.errors.ReverbError) as e:
     return f'the replay server does not answer ({e})'
   rates = info.rate_limiter_info
   return (
-    f'replay holds {info.current_size} transitions, sampling starts at '
+    f'{table} holds {info.current_size} transitions, sampling starts at '
     f'{rates.min_size_to_sample}; {rates.insert_stats.completed} inserted, '
     f'{rates.sample_stats.completed} sampled'
   )
+
+
+def wait_for(
+  client: reverb.Client, table: str, size: int, should_stop: Callable[[], bool]
+) -> bool:
+  """Waits until a table has been given so many transitions; False: was stopped."""
+  begun = said = time.monotonic()
+  while not should_stop():
+    info = client.server_info(timeout=60)[table]
+    if info.rate_limiter_info.insert_stats.completed >= size:
+      return True
+    now = time.monotonic()
+    if now - said > 30:
+      said = now
+      logging.info(
+        'waiting %.0f s for %d transitions: %s',
+        now - begun,
+        size,
+        describe(client, table),
+      )
+    time.sleep(0.5)
+  return False
 
 
 class BackgroundIterator:

@@ -100,12 +100,13 @@ class _Recorder:
 class _Ours:
   """Our actor as a node of a run has it."""
 
-  def __init__(self, actor: actors.ImitationActor, steps: int):
+  def __init__(self, actor: actors.Actor, steps: int):
     self._actor = actor
     self._steps = steps
-    self.recorders = [_Recorder(e.environment) for e in actor.environments]
-    for environment, recorder in zip(actor.environments, self.recorders, strict=True):
-      environment.environment = recorder  # type: ignore[assignment]
+    environments: Any = actor.environments
+    self.recorders = [_Recorder(e.environment) for e in environments]
+    for environment, recorder in zip(environments, self.recorders, strict=True):
+      environment.environment = recorder
     actor.run(1)
 
   def __call__(self) -> tuple[float, float]:
@@ -172,9 +173,8 @@ def _tables(
   config: config_lib.Config, run_dir: str, signature: Any
 ) -> list[reverb.Table]:
   """Both actors' tables, and ours of parameters; nothing throttles an insert."""
-  experience, published = builder.make(
-    config, run_dir, threading.Event()
-  ).replay_tables()
+  made = builder.Builder(config, run_dir, threading.Event())
+  experience, published = made.replay_tables()
   return [
     acme_replay.unthrottled(experience),
     published,
@@ -196,12 +196,10 @@ def _config(arguments: Arguments) -> config_lib.Config:
   )
 
 
-def _clone(
-  config: config_lib.Config, learner_steps: int
-) -> policy_lib.GoalConditionedPolicy:
+def _clone(config: config_lib.Config, learner_steps: int) -> policy_lib.Policy:
   demonstrations = storage.load(config.demonstrations, with_actions=True)
   layout = observations.Layout(tasks.get(demonstrations.task).objects)
-  policy = policy_lib.create(layout, config, demonstrations)
+  policy = policy_lib.create(config_lib.IMITATION, layout, config, demonstrations)
   bank = goals.GoalBank(demonstrations.demonstrations)
   frames = config.bc.batch_size * config.bc.steps_per_call
   learner = bc_learning.BCLearner(
@@ -235,8 +233,8 @@ def main(arguments: Arguments) -> int:
       client = reverb.Client(address)
       policy = _clone(config, arguments.learner_steps)
       progress = parameters.Progress(arguments.learner_steps, finished=False)
-      parameters.publish(client, policy.variables, progress)
-      made = builder.make(config, run_dir, threading.Event())
+      parameters.publish(client, config_lib.IMITATION, policy.variables, progress)
+      made = builder.Builder(config, run_dir, threading.Event())
       ours = _Ours(made.actor(client, 0), arguments.steps)
       loop = acme_loop(environment, client, config)
       measurements = common.measure(

@@ -74,7 +74,9 @@ class _Problem:
     self.demonstrations: types.DemonstrationSet = storage.load(config.demonstrations)
     task = self.demonstrations.task
     self.layout = observations.Layout(tasks.get(task).objects)
-    self.policy = policy_lib.create(self.layout, config, self.demonstrations)
+    self.policy = policy_lib.create(
+      config_lib.IMITATION, self.layout, config, self.demonstrations
+    )
     self.bank = goals.GoalBank(self.demonstrations.demonstrations)
 
   @property
@@ -85,7 +87,7 @@ class _Problem:
   @property
   def codec(self) -> replay.Codec:
     """Of our table."""
-    return replay.Codec(self.spec, self.config.d4pg.n_step)
+    return replay.codec(self.layout, self.config)
 
   def episodes(self, number: int) -> Iterator[list[dm_env.TimeStep]]:
     """Yields the timesteps of the first demonstrations, with made-up rewards."""
@@ -146,7 +148,8 @@ def _step_type(t: int, last: int) -> dm_env.StepType:
 def fill(problem: _Problem, client: reverb.Client, episodes: int) -> None:
   """Writes the same episodes to both tables, each with its own adder."""
   d4pg = problem.config.d4pg
-  ours = adders.StepAdder(adders.Writer(client, problem.codec, lambda: False))
+  writer = adders.Writer(client, problem.codec, (replay.IMITATION,), lambda: False)
+  ours = adders.StepAdder(writer)
   acme = acme_replay.NStepTransitionAdder(client, d4pg.n_step, d4pg.discount)
   rng = np.random.default_rng(1)
   for timesteps in problem.episodes(episodes):
@@ -169,7 +172,7 @@ def fill(problem: _Problem, client: reverb.Client, episodes: int) -> None:
 
 def our_learner(problem: _Problem, dataset: Iterator[Any]) -> learning.D4PGLearner:
   """Returns our learner as a node of a run has it."""
-  d4pg = problem.config.d4pg
+  d4pg, codec = problem.config.d4pg, problem.codec
   policy, critic = problem.networks()
   target_policy, target_critic = problem.networks()
   return learning.D4PGLearner(
@@ -180,7 +183,7 @@ def our_learner(problem: _Problem, dataset: Iterator[Any]) -> learning.D4PGLearn
     target_critic,
     tf.linspace(d4pg.v_min, d4pg.v_max, d4pg.num_atoms),
     dataset,
-    problem.codec.unpack,
+    lambda rows: codec.unpack(rows, d4pg.n_step),
     d4pg,
     reward=imitation.IMITATION,
   )
@@ -221,7 +224,7 @@ def _updates(learner: Any, number: int, per_call: int) -> common.Arm:
 
 
 def _tables(config: config_lib.Config, signature: Any) -> list[reverb.Table]:
-  ours = replay.table(_Problem(config).spec, config)
+  (ours,) = replay.tables(_Problem(config).codec, config, demonstrated=0)
   return [
     acme_replay.unthrottled(ours),
     acme_replay.table(signature, config.replay.max_size),
@@ -232,7 +235,8 @@ def _arms(
   problem: _Problem, client: reverb.Client, updates: int
 ) -> dict[str, common.Arm]:
   d4pg = problem.config.d4pg
-  ours = replay.sample(client, d4pg, threading.Event())
+  sources = replay.sources(problem.config, config_lib.IMITATION)
+  ours = replay.sample(client, sources, d4pg.steps_per_call, threading.Event())
   acme = datasets.make_reverb_dataset(
     client.server_address, d4pg.batch_size, _ACME_PREFETCH, acme_replay.TABLE
   )

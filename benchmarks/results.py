@@ -12,6 +12,7 @@ import argparse
 from collections.abc import Sequence
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import platform
@@ -32,12 +33,18 @@ _RESULTS = _ROOT / 'results'
 _README = _ROOT / 'README.md'
 _BEGIN, _END = '<!-- results -->', '<!-- end of results -->'
 _SPEED_BEGIN, _SPEED_END = '<!-- speed -->', '<!-- end of speed -->'
+_SOLVING_BEGIN, _SOLVING_END = '<!-- solving -->', '<!-- end of solving -->'
 _LABELS = {
   'metamimic': 'MetaMimic',
+  'task_policy': 'task policy',
   'bc': 'behavioural cloning (sees actions)',
   'replay': 'open-loop replay (sees actions)',
   'tracker': 'proportional tracker',
+  'bc_no_goal': 'behavioural cloning without a goal (sees actions)',
+  'd4pg': 'D4PG',
+  'd4pgfd': 'D4PGfD (sees actions)',
   'wrong_demonstration': 'MetaMimic, shown another demonstration',
+  'no_demonstration': 'MetaMimic, shown nothing',
   'zero': 'no action',
 }
 
@@ -55,6 +62,9 @@ class Experiment:
   controls: bool = True
   """Whether the table shows its arms without a learned policy; another experiment's on
   the same demonstrations say the same."""
+  learns_from: str = ''
+  """Where the experience of a policy comes from that is to solve the task; empty: there
+  is no such policy."""
 
 
 _SEEDS = (0, 1, 2)
@@ -78,6 +88,43 @@ EXPERIMENTS = {
     controls=False,
   ),
 }
+
+# About as many environment steps each, of all actors together.
+_TASK, _ALONE = ('--task.learn',), ('--task.learner-steps', '100000')
+for _task in ('lift_brick', 'stack_2_bricks'):
+  EXPERIMENTS |= {
+    f'{_task}_task': Experiment(
+      _task, _SEEDS, _TASK, learns_from='imitation and task actors'
+    ),
+    f'{_task}_task_from_imitation': Experiment(
+      _task,
+      _SEEDS,
+      (*_TASK, '--task.imitation-share', '1'),
+      controls=False,
+      learns_from='imitation actors',
+    ),
+    f'{_task}_d4pg': Experiment(
+      _task,
+      _SEEDS,
+      ('--algorithm', 'd4pg', *_ALONE),
+      controls=False,
+      learns_from='task actors',
+    ),
+    f'{_task}_d4pgfd': Experiment(
+      _task,
+      _SEEDS,
+      ('--algorithm', 'd4pgfd', *_ALONE),
+      controls=False,
+      learns_from='task actors, demonstrations',
+    ),
+    f'{_task}_bc_no_goal': Experiment(
+      _task,
+      _SEEDS,
+      ('--algorithm', 'bc_no_goal', '--learner-steps', '40000'),
+      controls=False,
+      learns_from='demonstrations',
+    ),
+  }
 
 
 def run(name: str, seeds: Sequence[int]) -> None:
@@ -160,16 +207,66 @@ def table(name: str) -> str:
     learned = row.arm not in statistics.CONTROLS
     if not (learned or EXPERIMENTS[name].controls):
       continue
-    steps = f'{about["config"]["learner_steps"]:,}' if learned else ''
+    steps = f'{row.learner_steps:,}' if learned else ''
     took = f'{sum(minutes) / len(minutes):.1f}' if learned else ''
     lines.append(
       f'| {EXPERIMENTS[name].task} | {_LABELS[row.arm]} '
-      f'| {row.reward:.3f} ({row.reward_low:.3f}–{row.reward_high:.3f}) '
-      f'| {row.ratio:.2f} | {row.completed:.2f} '
+      f'| {_rewards(row)} '
       f'| {row.success:.2f} ({row.success_low:.2f}–{row.success_high:.2f}) '
       f'| {len(minutes)} × {row.n // len(minutes)} | {steps} | {took} |'
     )
   return '\n'.join(lines)
+
+
+def solving_rows(name: str) -> str:
+  """Returns how an experiment's arms solve the task from held-out starts."""
+  experiment = EXPERIMENTS[name]
+  rows = pd.read_csv(_RESULTS / f'{name}.csv')
+  about = json.loads((_RESULTS / f'{name}.json').read_text())
+  seeds = len(about['runs'])
+  lines = []
+  for row in statistics.solving(rows[rows['split'] == 'valid']).itertuples():
+    control = row.arm in statistics.CONTROLS or row.arm == 'metamimic'
+    shown = row.arm not in statistics.MISGUIDED and row.arm != statistics.FLOOR
+    if not shown or (control and not experiment.controls):
+      continue
+    steps = [
+      about['runs'][seed]['environment_steps'].values() for seed in about['runs']
+    ]
+    experience = f'{sum(map(sum, steps)) / len(steps):,.0f}' if not control else ''
+    lines.append(
+      f'| {experiment.task} | {_LABELS[row.arm]} '
+      f'| {"" if control else experiment.learns_from} | {experience} '
+      f'| {row.solved:.2f} ({row.solved_low:.2f}–{row.solved_high:.2f}) '
+      f'| {row.steps:.0f} | {row.ratio:.2f} ({row.ratio_low:.2f}–{row.ratio_high:.2f}) '
+      f'| {seeds} × {row.n // seeds} |'
+    )
+  return '\n'.join(lines)
+
+
+def solving_table() -> str:
+  """Returns the README's table of policies that are to solve the task."""
+  header = (
+    '| task | arm | learns from | environment steps | solved (95 %) | median steps '
+    "| of the demonstrators' (95 %) | seeds × starts |\n"
+    '|---|---|---|---|---|---|---|---|'
+  )
+  names = [
+    name
+    for name, experiment in EXPERIMENTS.items()
+    if experiment.learns_from and (_RESULTS / f'{name}.csv').exists()
+  ]
+  return '\n'.join([header, *(solving_rows(name) for name in names)])
+
+
+def _rewards(row: Any) -> str:
+  """Returns the cells of what an arm has that follows a demonstration."""
+  if math.isnan(row.reward):
+    return '– | – | –'
+  return (
+    f'{row.reward:.3f} ({row.reward_low:.3f}–{row.reward_high:.3f}) '
+    f'| {row.ratio:.2f} | {row.completed:.2f}'
+  )
 
 
 def readme_table() -> str:
@@ -179,7 +276,11 @@ def readme_table() -> str:
     '| seeds × episodes | learner steps | minutes |\n'
     '|---|---|---|---|---|---|---|---|---|'
   )
-  names = [name for name in EXPERIMENTS if (_RESULTS / f'{name}.csv').exists()]
+  names = [
+    name
+    for name, experiment in EXPERIMENTS.items()
+    if not experiment.learns_from and (_RESULTS / f'{name}.csv').exists()
+  ]
   return '\n'.join([header, *(table(name) for name in names)])
 
 
@@ -208,6 +309,7 @@ def write_readme() -> None:
   text = _README.read_text()
   for begin, end, table_ in (
     (_BEGIN, _END, readme_table()),
+    (_SOLVING_BEGIN, _SOLVING_END, solving_table()),
     (_SPEED_BEGIN, _SPEED_END, speed_table()),
   ):
     before, _, rest = text.partition(begin)

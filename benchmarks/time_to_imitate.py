@@ -194,15 +194,14 @@ def main(arguments: Arguments) -> int:
     raise ValueError(f'{arguments.output_dir} is not empty; expected a new folder')
   ours = run('ours', arguments, (), arguments.patience)
   print(ours, flush=True)
-  outcomes = [ours]
-  if ours.reached:
-    settings = [word for k, v in STOCK.items() for word in (f'--{k}', v)]
-    outcomes.append(run('stock', arguments, settings, arguments.limit * ours.seconds))
-    print(outcomes[-1])
-  common.write(arguments.results, [dataclasses.asdict(o) for o in outcomes])
   if not ours.reached:
     print(f'ours did not reach {arguments.threshold} in {ours.seconds:.0f} s')
     return 1
+  settings = [word for k, v in STOCK.items() for word in (f'--{k}', v)]
+  stock = run('stock', arguments, settings, arguments.limit * ours.seconds)
+  print(stock)
+  outcomes = [ours, stock]
+  common.write(arguments.results, [dataclasses.asdict(o) for o in outcomes])
   return common.report([bar(outcomes)])
 
 

@@ -7,6 +7,7 @@ import dm_env
 from dm_env import specs
 import numpy as np
 
+from envs import disturbances
 from envs import observations
 from envs import rewards
 from envs import stepping
@@ -59,6 +60,7 @@ class ImitationEnvironment(dm_env.Environment):
     start_within: float = 0.0,
     early_end: float = 0.0,
     seed: int = 0,
+    disturber: disturbances.Disturber | None = None,
   ):
     """Wraps a task.
 
@@ -71,6 +73,8 @@ class ImitationEnvironment(dm_env.Environment):
         demonstration instead of the first.
       early_end: an episode ends when any reward term is below this.
       seed: of demonstrations and starts.
+      disturber: of the same task; an episode that starts within a demonstration has its
+        objects left where they are.
     """
     self.environment = environment
     self.result = rewards.RewardResult(0.0, {})
@@ -81,6 +85,7 @@ class ImitationEnvironment(dm_env.Environment):
     self._start_within = start_within
     self._early_end = early_end
     self._rng = np.random.RandomState(seed)
+    self._disturber = disturber
     self._step = 0
     self._reset_next_step = True
     self._follow(self._train[0])
@@ -118,12 +123,14 @@ class ImitationEnvironment(dm_env.Environment):
     """Starts an episode in a state of a demonstration.
 
     Args:
-      demonstration: its index; None draws one of `train`.
+      demonstration: its index, which is also the seed of its disturbances; None draws
+        one of `train`.
       step: where in it to start; None draws by `start_within`.
 
     Returns:
       The first timestep.
     """
+    disturbances_seed = demonstration
     if demonstration is None:
       demonstration = self._train[self._rng.randint(len(self._train))]
     self._follow(demonstration)
@@ -134,12 +141,16 @@ class ImitationEnvironment(dm_env.Environment):
     self._step = step
     self._reset_next_step = False
     observation = self.environment.set_state(self._states[step])
+    if self._disturber:
+      observation = self._disturber.begin(disturbances_seed, displace=step == 0)
     return observations.restart(self._with_goal(observation))
 
   def step(self, action: np.ndarray) -> dm_env.TimeStep:
     """Advances one control step; see `ManipulationEnvironment.advance`."""
     if self._reset_next_step:
       return self.reset()
+    if self._disturber:
+      action = self._disturber.act(action)
     observation = self.environment.advance(action)
     self._step += 1
     self.result = self._reward(observation, self.goal)
@@ -155,7 +166,18 @@ class ImitationEnvironment(dm_env.Environment):
     return dm_env.TimeStep(step_type, reward, discount, self._with_goal(observation))
 
   def _with_goal(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    if self._disturber:
+      observation = self._disturber.sense(observation)
     return {**observation, GOAL: np.array([self._index, self._step], np.int32)}
+
+  def step_measures(self) -> Mapping[str, float]:
+    """Returns what there is to log of the last step: the reward and its terms."""
+    terms = {f'reward/{name}': value for name, value in self.result.terms.items()}
+    return {'reward': self.result.total, **terms}
+
+  def episode_measures(self) -> Mapping[str, float]:
+    """Returns what there is to log of an episode that has just ended."""
+    return {'completed': self._step / self._length}
 
   def close(self) -> None:
     """Closes the task."""

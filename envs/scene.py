@@ -1,6 +1,7 @@
 """Fast access to the parts of the physics that tasks, experts and rewards need."""
 
 from collections.abc import Sequence
+import math
 
 import mujoco
 import numpy as np
@@ -48,10 +49,12 @@ class Scene:
         f'the model has {len(free)} free bodies; expected {layout.objects}'
       )
     self._object_qpos, self._object_qvel, self._object_geoms = {}, {}, {}
+    self._object_bodies: dict[str, int] = {}
     for name, joint in zip(layout.objects, free, strict=True):
       qpos, dof = model.jnt_qposadr[joint], model.jnt_dofadr[joint]
       self._object_qpos[name] = self._qpos[qpos : qpos + 7]
       self._object_qvel[name] = self._qvel[dof : dof + 6]
+      self._object_bodies[name] = int(model.jnt_bodyid[joint])
       self._object_geoms[name] = self._geoms_with(model.jnt_bodyid[joint])
     hand_body = physics.bind(hand.mjcf_model.worldbody.body[0]).element_id
     self._hand_geoms = self._geoms_with(hand_body)
@@ -123,6 +126,59 @@ class Scene:
     obj, hand = self._object_geoms[name], self._hand_geoms
     pairs = (obj[first] & hand[second]) | (obj[second] & hand[first])
     return bool((pairs & (contact.dist <= 0)).any())
+
+  def move_object(self, name: str, offset: np.ndarray, turn: float) -> None:
+    """Moves an object over the table.
+
+    Args:
+      name: of the object.
+      offset: m, (2,), in the world's x and y.
+      turn: rad, about the vertical.
+    """
+    qpos = self._object_qpos[name]
+    qpos[:2] += offset
+    rotation = np.array([math.cos(turn / 2), 0, 0, math.sin(turn / 2)])
+    turned = np.empty(4)
+    mujoco.mju_mulQuat(turned, rotation, qpos[3:])
+    qpos[3:] = turned
+    mujoco.mj_forward(self._model, self._data)
+
+  def push_object(self, name: str, velocity: np.ndarray) -> None:
+    """Adds to an object's velocity.
+
+    Args:
+      name: of the object.
+      velocity: m/s, (2,), in the world's x and y.
+    """
+    self._object_qvel[name][:2] += velocity
+    mujoco.mj_forward(self._model, self._data)
+
+  def scale_objects(self, mass: float, friction: float) -> None:
+    """Changes the model of all objects, and of every environment that shares it.
+
+    Args:
+      mass: factor on mass and inertia.
+      friction: factor on the friction of the objects' geoms.
+    """
+    bodies = np.isin(
+      self._model.body_rootid,
+      [self._model.body_rootid[b] for b in self._object_bodies.values()],
+    )
+    self._model.body_mass[bodies] *= mass
+    self._model.body_inertia[bodies] *= mass
+    for geoms in self._object_geoms.values():
+      self._model.geom_friction[geoms] *= friction
+    mujoco.mj_setConst(self._model, self._data)
+
+  def penetration(self) -> float:
+    """Returns how deep objects are in anything else, m; 0 if they touch nothing."""
+    contact = self._data.contact
+    touches = [
+      -contact.dist[i]
+      for i, (first, second) in enumerate(contact.geom)
+      if any(g[first] or g[second] for g in self._object_geoms.values())
+    ]
+    return max(touches, default=0.0)
 
   def observe(self) -> dict[str, np.ndarray]:
     """Returns a new observation, float32 vectors; see `observations.Layout`."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import contextlib
 import csv
 import dataclasses
+import math
 import pathlib
 import time
 
@@ -19,6 +20,7 @@ LINE_PERIOD = 10.0
 """Seconds between two lines where there is no terminal."""
 _REFRESH_PERIOD = 0.5
 _RATE_ROWS = 20
+_STALE = 10.0  # Seconds after which an actor's rate is no longer its rate.
 _CEILING, _FLOOR = 'replay', 'zero'
 
 
@@ -59,7 +61,59 @@ class Score:
   """Mean imitation reward per step."""
   completed: float
   """Mean share of the demonstration before tracking was lost."""
+  success: float
+  """Share of the episodes in which the task was solved."""
   learner_steps: float
+
+
+class LearnerProgress:
+  """How far one learner is, from its log."""
+
+  def __init__(self, path: pathlib.Path, last_step: int, start: float) -> None:
+    self._tail = CsvTail(path)
+    self._start = start
+    self._row: dict[str, str] = {}
+    self._rates: collections.deque[tuple[float, float]] = collections.deque(
+      maxlen=_RATE_ROWS
+    )
+    self.last_step = last_step
+    """Steps after which it is done."""
+
+  def update(self) -> bool:
+    """Reads what was written since the last call; returns whether that was anything."""
+    rows = self._tail.read()
+    for row in rows:
+      self._row = row
+      # Rows of an earlier launch of this run say nothing about today's rate.
+      if float(row['wall_time']) >= self._start:
+        self._rates.append((float(row['wall_time']), _number(row, 'learner_steps')))
+    return bool(rows)
+
+  @property
+  def steps(self) -> float:
+    """Steps done, earlier launches included."""
+    return _number(self._row, 'learner_steps')
+
+  @property
+  def rate(self) -> float:
+    """Steps per second over its last rows; 0 while unknown."""
+    if len(self._rates) < 2:
+      return 0.0
+    (t0, first), (t1, last) = self._rates[0], self._rates[-1]
+    return (last - first) / (t1 - t0) if t1 > t0 else 0.0
+
+  @property
+  def left(self) -> float | None:
+    """Seconds of training left at the present rate; None while unknown."""
+    steps = self.last_step - self.steps
+    if steps <= 0:
+      return 0.0
+    return steps / self.rate if self.rate > 0 else None
+
+  @property
+  def replay_size(self) -> float:
+    """Transitions that it can sample, as it last saw them."""
+    return _number(self._row, 'replay_size')
 
 
 class Progress:
@@ -67,30 +121,28 @@ class Progress:
 
   def __init__(self, run_dir: pathlib.Path, settings: config.Config) -> None:
     logs = run_dir / 'logs'
-    self._settings = settings
     self._start = time.time()
-    self._learner = CsvTail(logs / 'learner.csv')
+    self.learners = {
+      name: LearnerProgress(
+        logs / f'learner-{name}.csv', settings.last_step(name), self._start
+      )
+      for name in settings.learners
+    }
+    """By name."""
     self._evaluator = CsvTail(logs / 'evaluator.csv')
     self._actors = [
-      CsvTail(logs / f'actor-{i}.csv') for i in range(settings.num_actors)
+      CsvTail(logs / f'actor-{i}.csv') for i in range(len(settings.actors))
     ]
     self._actor_rows: dict[int, dict[str, str]] = {}
-    self._learner_row: dict[str, str] = {}
-    self._steps: collections.deque[tuple[float, float]] = collections.deque(
-      maxlen=_RATE_ROWS
-    )
     self.last_learner_row = time.monotonic()
-    """When the learner last wrote (time.monotonic())."""
+    """When a learner last wrote (time.monotonic())."""
     self.scores: dict[tuple[str, str], Score] = {}
     """Latest evaluation by (arm, split)."""
 
   def update(self) -> None:
     """Reads what was written since the last call."""
-    for row in self._learner.read():
-      self._learner_row = row
-      # Rows of an earlier launch of this run say nothing about today's rate.
-      if float(row['wall_time']) >= self._start:
-        self._steps.append((float(row['wall_time']), _number(row, 'learner_steps')))
+    news = [learner.update() for learner in self.learners.values()]
+    if any(news):
       self.last_learner_row = time.monotonic()
     for index, tail in enumerate(self._actors):
       for row in tail.read():
@@ -99,42 +151,30 @@ class Progress:
       self.scores[row['arm'], row['split']] = Score(
         _number(row, 'reward'),
         _number(row, 'completed'),
+        _number(row, 'success'),
         _number(row, 'learner_steps'),
       )
 
   @property
-  def learner_steps(self) -> float:
-    """Steps of the learner, earlier launches included."""
-    return _number(self._learner_row, 'learner_steps')
-
-  @property
-  def learner_rate(self) -> float:
-    """Learner steps per second over its last rows; 0 while unknown."""
-    if len(self._steps) < 2:
-      return 0.0
-    (t0, first), (t1, last) = self._steps[0], self._steps[-1]
-    return (last - first) / (t1 - t0) if t1 > t0 else 0.0
-
-  @property
   def environment_steps(self) -> float:
-    """Transitions in replay ever, or what the actors report before that is known."""
-    reported = sum(
-      _number(row, 'environment_steps') for row in self._actor_rows.values()
-    )
-    return _number(self._learner_row, 'environment_steps') or reported
+    """Control steps of all actors together."""
+    return sum(_number(row, 'environment_steps') for row in self._actor_rows.values())
 
   @property
   def environment_rate(self) -> float:
-    """Environment steps per second, of all actors together."""
-    reported = sum(
-      _number(row, 'steps_per_second') for row in self._actor_rows.values()
+    """Control steps per second, of all actors together."""
+    now = time.time()
+    return sum(
+      _number(row, 'steps_per_second')
+      for row in self._actor_rows.values()
+      # Those who have done their part no longer act.
+      if now - float(row['wall_time']) < _STALE
     )
-    return _number(self._learner_row, 'environment_steps_per_second') or reported
 
   @property
   def replay_size(self) -> float:
-    """Transitions in replay, as the learner last saw it."""
-    return _number(self._learner_row, 'replay_size')
+    """Transitions in replay, as the learners last saw it."""
+    return max(learner.replay_size for learner in self.learners.values())
 
   @property
   def elapsed(self) -> float:
@@ -143,11 +183,10 @@ class Progress:
 
   @property
   def left(self) -> float | None:
-    """Seconds of training left at the present rate; None while unknown."""
-    steps = self._settings.learner_steps - self.learner_steps
-    if steps <= 0:
-      return 0.0
-    return steps / self.learner_rate if self.learner_rate > 0 else None
+    """Seconds of training left at the present rates; None while unknown."""
+    left = [learner.left for learner in self.learners.values()]
+    known = [seconds for seconds in left if seconds is not None]
+    return max(known) if len(known) == len(left) else None
 
   def score(self, arm: str, split: str) -> Score | None:
     """Returns the latest evaluation of `arm` on `split`, if there was one."""
@@ -211,36 +250,43 @@ class Display:
 
   def line(self, running: Sequence[str]) -> str:
     """Returns the present state in one line."""
-    p, steps = self._progress, self._settings.learner_steps
-    parts = [
-      clock(p.elapsed),
-      f'learner {p.learner_steps:,.0f}/{steps:,} ({p.learner_rate:,.0f}/s)',
-    ]
-    if self._acts:
+    p = self._progress
+    parts = [clock(p.elapsed)]
+    for name, learner in p.learners.items():
+      what = 'learner' if len(p.learners) == 1 else f'{name} learner'
+      parts.append(
+        f'{what} {learner.steps:,.0f}/{learner.last_step:,} ({learner.rate:,.0f}/s)'
+      )
+    if self._settings.actors:
       parts.append(
         f'environment {p.environment_steps:,.0f} ({p.environment_rate:,.0f}/s)'
       )
       parts.append(f'replay {p.replay_size:,.0f}')
-    if self._score('valid') or self._score('train'):
-      parts.append(
-        'imitation reward (floor to ceiling)'
-        f' training {self._between("train")}, held-out {self._between("valid")}'
-      )
-      parts.append(f'completed {_show(self._score("valid"), "completed")}')
+    for name in p.learners:
+      parts += self._scores(name)
     parts.append(self._time_left(running))
     return ' | '.join(parts)
 
-  def _score(self, split: str) -> Score | None:
-    return self._progress.score(self._settings.algorithm, split)
+  def _scores(self, learner: str) -> list[str]:
+    arm = self._settings.arm(learner)
+    train, valid = (self._progress.score(arm, split) for split in ('train', 'valid'))
+    if not train and not valid:
+      return []
+    if not self._settings.follows(learner):
+      success = f'{_show(train, "success")}, held-out {_show(valid, "success")}'
+      return [f'task success from training starts {success}']
+    return [
+      'imitation reward (floor to ceiling)'
+      f' training {self._between(arm, "train")},'
+      f' held-out {self._between(arm, "valid")}',
+      f'completed {_show(valid, "completed")}',
+    ]
 
-  def _between(self, split: str) -> str:
-    floor, ceiling = (self._progress.score(a, split) for a in (_FLOOR, _CEILING))
-    reward = _show(self._score(split), 'reward')
+  def _between(self, arm: str, split: str) -> str:
+    p = self._progress
+    floor, ceiling = (p.score(a, split) for a in (_FLOOR, _CEILING))
+    reward = _show(p.score(arm, split), 'reward')
     return f'{reward} ({_show(floor, "reward")} to {_show(ceiling, "reward")})'
-
-  @property
-  def _acts(self) -> bool:
-    return self._settings.algorithm != 'bc'
 
   def _time_left(self, running: Sequence[str]) -> str:
     if not any(name.startswith('learner') for name in running):
@@ -254,14 +300,14 @@ class Display:
   def _table(self, running: Sequence[str]) -> rich.console.Group:
     p = self._progress
     counts = rich.table.Table(box=None, show_header=False, padding=(0, 2))
-    steps = self._settings.learner_steps
     counts.add_row('time', clock(p.elapsed), self._time_left(running))
-    counts.add_row(
-      'learner steps',
-      f'{p.learner_steps:,.0f} of {steps:,}',
-      f'{p.learner_rate:,.0f}/s',
-    )
-    if self._acts:
+    for name, learner in p.learners.items():
+      counts.add_row(
+        f'{name} learner steps',
+        f'{learner.steps:,.0f} of {learner.last_step:,}',
+        f'{learner.rate:,.0f}/s',
+      )
+    if self._settings.actors:
       counts.add_row(
         'environment steps',
         f'{p.environment_steps:,.0f}',
@@ -270,10 +316,11 @@ class Display:
       counts.add_row('replay', f'{p.replay_size:,.0f} transitions', '')
     counts.add_row('running', ' '.join(running), '')
     scores = rich.table.Table('imitation reward per step', box=None, padding=(0, 2))
-    for column in ('training', 'held-out', 'completed', 'at step'):
+    for column in ('training', 'held-out', 'completed', 'success', 'at step'):
       scores.add_column(column, justify='right')
+    arms = [self._settings.arm(learner) for learner in p.learners]
     for label, arm in (
-      (f'policy: {self._settings.algorithm}', self._settings.algorithm),
+      *((f'policy: {arm}', arm) for arm in arms),
       ('ceiling: open-loop replay', _CEILING),
       ('floor: zero action', _FLOOR),
     ):
@@ -283,6 +330,7 @@ class Display:
         _show(p.score(arm, 'train'), 'reward'),
         _show(valid, 'reward'),
         _show(valid, 'completed'),
+        _show(valid, 'success'),
         f'{valid.learner_steps:,.0f}' if valid else '–',
       )
     return rich.console.Group(counts, '', scores)
@@ -295,7 +343,9 @@ def clock(seconds: float) -> str:
 
 
 def _show(score: Score | None, field: str) -> str:
-  return f'{getattr(score, field):.3f}' if score else '–'
+  if not score or math.isnan(getattr(score, field)):
+    return '–'
+  return f'{getattr(score, field):.3f}'
 
 
 def _number(row: dict[str, str], name: str) -> float:

@@ -150,7 +150,7 @@ def make_program(
   def make_builder() -> program.Builder:
     from agents import builder
 
-    return builder.make(settings, str(run_dir), stop)
+    return builder.Builder(settings, str(run_dir), stop)
 
   return program.make_program(settings, make_builder)
 

@@ -3,10 +3,10 @@
   python -m launch_configs.local --demonstrations data/lift_brick.hdf5
   python -m launch_configs.local --run-dir runs/lift_brick
 
-The second goes on where the run in that directory stopped; only learner_steps and
-evaluation.* may then differ. Exit status: 0 the run is done (also if it was before),
-1 a node failed, 2 refused before anything was started, 129, 130 or 143 stopped by
-SIGHUP, SIGINT or SIGTERM.
+The second goes on where the run in that directory stopped; only learner_steps,
+task.learner_steps and evaluation.* may then differ. Exit status: 0 the run is done (if
+it was before, too), 1 a node failed, 2 refused before anything was started, 129, 130 or
+143 stopped by SIGHUP, SIGINT or SIGTERM.
 """
 
 import argparse
@@ -82,15 +82,16 @@ def prepare(run_dir: pathlib.Path, settings: config.Config) -> supervisor.Superv
     RuntimeError: something is missing on this machine.
   """
   # dm_control takes a second to import: not before the command line is known good.
-  from launch_configs import program
   from metamimic import preparation
 
-  # TensorFlow takes seconds, and comes with Launchpad's node for Reverb: not before the
-  # demonstrations and the reward are known to be good, too.
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   library = loopback.build_library(_CHECKOUT / 'build', run_dir)
   preparation.prepare(settings, str(run_dir))
   run_directory.save(run_dir, settings)
+  # TensorFlow, which comes with Launchpad's node for Reverb, takes seconds: not before
+  # the demonstrations and the reward are known to be good, too.
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  from launch_configs import program
+
   topology = entry.make_program(run_dir, settings, threading.Event())
   nodes = [
     supervisor.Node(p.role, p.index, p.serves, entry.command(run_dir, p.role, p.index))

@@ -42,8 +42,8 @@ class Builder(Protocol):
   def replay_checkpointer(self) -> 'reverb.checkpointers.CheckpointerBase':
     """Returns what saves and restores the tables."""
 
-  def learner(self, replay: 'reverb.Client', /) -> Worker:
-    """Returns the learner."""
+  def learner(self, replay: 'reverb.Client', index: int, /) -> Worker:
+    """Returns the learner of this index."""
 
   def actor(self, replay: 'reverb.Client', index: int, /) -> Worker:
     """Returns the actor of this index."""
@@ -65,7 +65,7 @@ class Place:
 def make_program(
   settings: config.Config, make_builder: Callable[[], Builder]
 ) -> lp.Program:
-  """Returns the program: replay, learner, actors, evaluator.
+  """Returns the program: replay, learners, actors, evaluator.
 
   Args:
     settings: of the run; they say which nodes there are.
@@ -82,9 +82,10 @@ def make_program(
     tables, checkpointer = part('replay_tables'), part('replay_checkpointer')
     replay = program.add_node(lp.ReverbNode(tables, checkpoint_ctor=checkpointer))
   with program.group('learner'):
-    program.add_node(lp.PyClassNode(part('learner'), replay))
+    for index in range(len(settings.learners)):
+      program.add_node(lp.PyClassNode(part('learner'), replay, index))
   with program.group('actor'):
-    for index in range(settings.num_actors):
+    for index in range(len(settings.actors)):
       program.add_node(lp.PyClassNode(part('actor'), replay, index))
   with program.group('evaluator'):
     program.add_node(lp.PyClassNode(part('evaluator'), replay))

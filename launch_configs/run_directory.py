@@ -12,7 +12,7 @@ import time
 
 from metamimic import config
 
-CHANGEABLE = ('learner_steps', 'evaluation.')
+CHANGEABLE = ('learner_steps', 'task.learner_steps', 'evaluation.')
 """Settings that may differ on resume, by name or prefix. They say how long to go on
 and what to measure, and change nothing of what has been learnt so far."""
 
@@ -88,8 +88,8 @@ def check_resumable(path: pathlib.Path, settings: config.Config) -> None:
     raise ValueError(
       f'{path} holds a run of another configuration (there -> asked for):\n  '
       + '\n  '.join(refused)
-      + '\nOnly learner_steps and evaluation.* may change. Take these back, or '
-      'give another --run-dir'
+      + '\nOnly learner_steps, task.learner_steps and evaluation.* may change. Take '
+      'these back, or give another --run-dir'
     )
   digest = path / 'demonstrations.sha256'
   if digest.exists() and digest.read_text() != _digest_line(settings):
@@ -122,7 +122,7 @@ def _digest_line(settings: config.Config) -> str:
 
 
 def is_finished(path: pathlib.Path, settings: config.Config) -> bool:
-  """Returns whether the run's summary says that it reached its learner steps.
+  """Returns whether the run's summary says that each learner reached its steps.
 
   Raises:
     ValueError: summary.json is broken; the message names it.
@@ -131,12 +131,12 @@ def is_finished(path: pathlib.Path, settings: config.Config) -> bool:
   if not summary.exists():
     return False
   try:
-    return bool(
-      json.loads(summary.read_text())['learner_steps'] >= settings.learner_steps
-    )
+    done = json.loads(summary.read_text())['learner_steps']
+    return all(done[name] >= settings.last_step(name) for name in settings.learners)
   except (ValueError, KeyError, TypeError) as e:
     raise ValueError(
-      f'{summary}: expected a JSON object with the number learner_steps ({e!r})'
+      f'{summary}: expected a JSON object with the steps of {settings.learners} in '
+      f'learner_steps ({e!r})'
     ) from e
 
 

@@ -209,11 +209,13 @@ class Supervisor:
       if run.node.serves and not run.node.index:
         if run_directory.published_address(self._run_dir, role) is None:
           return f'{run.node.name} does not serve yet, see {run.log}'
-    needed = self._settings.replay.min_size
+    actors = self._settings.actors
+    needed = self._settings.replay_of(actors[0]).min_size if actors else 0
     seen = self._progress.replay_size or self._progress.environment_steps
-    if self._settings.algorithm != 'bc' and seen < needed:
+    if seen < needed:
       return f'replay holds {seen:,.0f} of the {needed:,} transitions it begins with'
-    return f'see {self._run_dir / "learner-0.log"}'
+    logs = [run.log for run in self._clients() if run.node.role == 'learner']
+    return f'see {" ".join(map(str, logs))}'
 
   def _stop(self) -> None:
     """Ends what still runs, those who use a server before the server."""

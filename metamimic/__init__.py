@@ -3,6 +3,9 @@
 imitator = metamimic.load('runs/lift_brick')
 follow = imitator.watch(demonstration)
 action = follow(observation, step)
+
+solver = metamimic.load_task('runs/lift_brick')
+action = solver(observation)
 """
 
 import sys
@@ -21,8 +24,24 @@ def load(run_dir: str) -> Any:
 
   Raises:
     FileNotFoundError: it is no run directory, or has no checkpoint yet.
+    ValueError: the run learns no policy that can be shown a demonstration.
   """
   # Here, so that recording and inspecting do not wait for TensorFlow.
   from metamimic import policy
 
   return policy.load(run_dir)
+
+
+def load_task(run_dir: str) -> Any:
+  """Returns the `metamimic.policy.Solver` of a run directory.
+
+  Args:
+    run_dir: a run directory, finished or not.
+
+  Raises:
+    FileNotFoundError: it is no run directory, or has no checkpoint yet.
+    ValueError: the run learns no policy that does without a demonstration.
+  """
+  from metamimic import policy
+
+  return policy.load_task(run_dir)

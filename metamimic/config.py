@@ -14,6 +14,9 @@ import os
 import typing
 from typing import Any, Literal
 
+IMITATION, TASK, CLONING = 'imitation', 'task', 'cloning'
+"""Learners by name; the first two name a kind of actor and a policy, too."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ImitationConfig:
@@ -86,6 +89,14 @@ class D4PGConfig:
   action_gradient_clip: float = 0.0
   """Norm to which dQ/da is clipped per transition; 0: no clipping. (Acme clips at
   1.)"""
+  target_noise: float = 0.0
+  """Standard deviation of noise on the target policy's action, clipped at 2.5 of it; 0:
+  none. (TD3 uses .2, Fujimoto et al. 2018; here it keeps the sparse reward's values
+  from growing beyond what happens.)"""
+  cloning_weight: float = 0.0
+  """Weight of a second term of the policy's loss, which draws it to a replayed action
+  where the critic prefers that one; the first is then divided by mean |Q|; 0: none.
+  (Ours, after Nair et al. 2018, who do so with demonstrators' actions.)"""
   steps_per_call: int = 10
   """Learner steps done by one call into the graph. Changes speed only. (Ours.)"""
 
@@ -104,7 +115,7 @@ class BCConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ReplayConfig:
-  """The one table of all experience."""
+  """Experience of one kind of actor, and the learner of its own reward."""
 
   max_size: int = 400_000
   """Transitions kept; the oldest leave first. (Ours.)"""
@@ -120,7 +131,7 @@ class ActorConfig:
   """The processes that act."""
 
   num_actors: int = 1
-  """Imitation actor processes. (Ours: for 2 cores.)"""
+  """Actor processes. (Ours: for 2 cores.)"""
   environments: int = 16
   """Environments in one actor process, served by one batched policy call. (Ours.)"""
   sigma: float = 0.05
@@ -134,6 +145,45 @@ class ActorConfig:
   update_period: float = 0.2
   """Seconds between publications of the policy's parameters by the learner, and between
   fetches by an actor. (Ours: older policies slow learning down.)"""
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskConfig:
+  """The policy that is shown nothing and learns from the task's sparse reward."""
+
+  learn: bool = False
+  """Whether metamimic learns a task policy beside the imitation policy, from the
+  experience of both kinds of actor and no action of a demonstrator."""
+  learner_steps: int = 60_000
+  """Learner steps of the task policy, whichever algorithm learns it. (Ours.)"""
+  imitation_share: float = 0.5
+  """metamimic: share of each batch that imitation actors wrote, the rest being the task
+  actors'; 1: there are no task actors. (All in one memory: paper; a fixed share:
+  ours.)"""
+  demonstration_share: float = 0.25
+  """d4pgfd: share of each batch from the demonstrations, with their actions. (Kept in
+  replay for ever: Vecerik et al. 2017; a fixed share: ours.)"""
+  start_after: int = 40_000
+  """metamimic: transitions that imitation actors write before the task policy is begun
+  with. (Ours: the very first ones teach nothing of the task.)"""
+  start_within: float = 0.6
+  """Probability that a task actor's episode starts in a random state of a training
+  demonstration instead of the task's own start; not with d4pg, which is shown no
+  demonstrations at all. (Ours.)"""
+  d4pg: D4PGConfig = D4PGConfig(
+    discount=0.98,
+    n_step=10,
+    v_max=1.0,
+    policy_learning_rate=3e-4,
+    target_noise=0.2,
+    cloning_weight=1.0,
+  )
+  """The learner of the task policy. (Ours.)"""
+  replay: ReplayConfig = ReplayConfig()
+  """Of the task actors' experience; what a batch holds of other experience counts as
+  sampled, too. (Ours.)"""
+  actor: ActorConfig = ActorConfig(sigma=0.1)
+  """The task actors. (Ours.)"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,13 +208,16 @@ class Config:
   demonstrations: str = ''
   """HDF5 file of demonstrations (see `python -m metamimic.record --help`); the task
   is the one it names."""
-  algorithm: Literal['metamimic', 'bc'] = 'metamimic'
+  algorithm: Literal['metamimic', 'bc', 'bc_no_goal', 'd4pg', 'd4pgfd'] = 'metamimic'
   """metamimic learns from its own experience and sees no actions; bc clones the
-  demonstrators' actions."""
+  demonstrators' actions, bc_no_goal without being shown what to do; d4pg learns the
+  task from its sparse reward alone, d4pgfd with demonstrations and their actions in
+  replay."""
   seed: int = 0
   """Seed of networks, starts, exploration and sampling."""
   learner_steps: int = 1_000_000
-  """Learner steps after which the run evaluates, reports and ends."""
+  """Learner steps of the policy that imitates or clones; the run evaluates, reports
+  and ends when every learner has done its own."""
   checkpoint_period: float = 60.0
   """Seconds between checkpoints of learner and replay, at least; a large replay is
   saved more seldom, so that saving takes a twentieth of the time at most."""
@@ -176,12 +229,64 @@ class Config:
   bc: BCConfig = BCConfig()
   replay: ReplayConfig = ReplayConfig()
   actor: ActorConfig = ActorConfig()
+  task: TaskConfig = TaskConfig()
   evaluation: EvaluationConfig = EvaluationConfig()
 
   @property
-  def num_actors(self) -> int:
-    """Actor processes: none for an algorithm that learns from the file alone."""
-    return 0 if self.algorithm == 'bc' else self.actor.num_actors
+  def learners(self) -> tuple[str, ...]:
+    """The learners' names, by index."""
+    if self.algorithm == 'metamimic':
+      return (IMITATION, TASK) if self.task.learn else (IMITATION,)
+    return (CLONING,) if self.algorithm in ('bc', 'bc_no_goal') else (TASK,)
+
+  @property
+  def actors(self) -> tuple[str, ...]:
+    """What each actor acts for, by index: the name of a learner."""
+    imitation = IMITATION in self.learners
+    task = TASK in self.learners and self.borrowed < self.task.d4pg.batch_size
+    return (
+      *(IMITATION for _ in range(self.actor.num_actors * imitation)),
+      *(TASK for _ in range(self.task.actor.num_actors * task)),
+    )
+
+  @property
+  def borrowed(self) -> int:
+    """Transitions in each of the task's batches that task actors did not write."""
+    shares = {
+      'metamimic': self.task.imitation_share,
+      'd4pgfd': self.task.demonstration_share,
+    }
+    return round(shares.get(self.algorithm, 0.0) * self.task.d4pg.batch_size)
+
+  @property
+  def sees_actions(self) -> bool:
+    """Whether the algorithm learns from the demonstrators' actions."""
+    return self.algorithm in ('bc', 'bc_no_goal', 'd4pgfd')
+
+  def follows(self, learner: str) -> bool:
+    """Returns whether a learner's policy is shown a demonstration to follow."""
+    return learner == IMITATION or self.algorithm == 'bc'
+
+  def d4pg_of(self, learner: str) -> D4PGConfig:
+    """Returns the settings of a learner."""
+    return self.task.d4pg if learner == TASK else self.d4pg
+
+  def replay_of(self, actor: str) -> ReplayConfig:
+    """Returns the settings of what a kind of actor writes."""
+    return self.task.replay if actor == TASK else self.replay
+
+  def actor_of(self, actor: str) -> ActorConfig:
+    """Returns the settings of a kind of actor."""
+    return self.task.actor if actor == TASK else self.actor
+
+  def last_step(self, learner: str) -> int:
+    """Returns after how many steps a learner is done."""
+    return self.task.learner_steps if learner == TASK else self.learner_steps
+
+  def arm(self, learner: str) -> str:
+    """Returns the name that a learner's policy has in evaluations."""
+    beside = self.algorithm == 'metamimic' and learner == TASK
+    return 'task_policy' if beside else self.algorithm
 
 
 LAPTOP = Config(learner_steps=40_000)
@@ -196,6 +301,13 @@ PRESETS: Mapping[str, tuple[str, Config]] = {
       d4pg=D4PGConfig(batch_size=32),
       replay=ReplayConfig(max_size=20_000, min_size=200, samples_per_insert=12.8),
       actor=ActorConfig(environments=2, random_steps=200),
+      task=TaskConfig(
+        learner_steps=400,
+        start_after=500,
+        d4pg=dataclasses.replace(TaskConfig().d4pg, batch_size=32),
+        replay=ReplayConfig(max_size=20_000, min_size=200, samples_per_insert=12.8),
+        actor=ActorConfig(environments=2, random_steps=200),
+      ),
       evaluation=EvaluationConfig(period=5.0, episodes=2, final_episodes=3, videos=1),
     ),
   ),
@@ -284,50 +396,26 @@ def validate(config: Config) -> None:
   Raises:
     ValueError: the message names the field, its value and what was expected.
   """
-  positive = (
+  values = flatten(to_dict(config))
+  for name in (
     'learner_steps',
-    'd4pg.n_step',
-    'd4pg.batch_size',
+    'checkpoint_period',
     'bc.batch_size',
-    'd4pg.steps_per_call',
     'bc.steps_per_call',
-    'd4pg.target_update_period',
-    'replay.max_size',
-    'replay.min_size',
-    'replay.samples_per_insert',
-    'actor.num_actors',
-    'actor.environments',
+    'task.learner_steps',
+    'evaluation.period',
     'evaluation.episodes',
     'evaluation.final_episodes',
     'network.policy_width',
     'network.critic_width',
-    'checkpoint_period',
-    'evaluation.period',
-  )
-  values = flatten(to_dict(config))
-  for name in positive:
-    if values[name] <= 0:
-      raise ValueError(f'{name} is {values[name]}; expected a number above 0')
-  for name in (
-    'd4pg.discount',
-    'imitation.start_within',
-    'imitation.early_end',
-    'd4pg.target_update_rate',
   ):
-    if not 0 <= values[name] <= 1:
-      raise ValueError(f'{name} is {values[name]}; expected a number in [0, 1]')
-  if config.d4pg.v_max <= config.d4pg.v_min:
-    raise ValueError(
-      f'd4pg.v_max is {config.d4pg.v_max}; expected more than '
-      f'd4pg.v_min ({config.d4pg.v_min})'
-    )
-  if config.d4pg.num_atoms < 2:
-    raise ValueError(f'd4pg.num_atoms is {config.d4pg.num_atoms}; expected at least 2')
-  if config.replay.min_size > config.replay.max_size:
-    raise ValueError(
-      f'replay.min_size is {config.replay.min_size}; expected at most '
-      f'replay.max_size ({config.replay.max_size})'
-    )
+    _positive(values, name)
+  for name in ('start_within', 'early_end'):
+    _share(values, f'imitation.{name}')
+  for name in ('imitation_share', 'demonstration_share', 'start_within'):
+    _share(values, f'task.{name}')
+  for prefix in ('', 'task.'):
+    _validate_learning(values, prefix)
   look_ahead = config.imitation.look_ahead
   if not look_ahead or min(look_ahead) < 1:
     raise ValueError(f'imitation.look_ahead is {look_ahead}; expected steps >= 1')
@@ -335,4 +423,57 @@ def validate(config: Config) -> None:
     raise ValueError(
       'demonstrations is empty; expected the path of an HDF5 file '
       '(python -m metamimic.record makes one)'
+    )
+  if config.learners == (IMITATION, TASK):
+    _validate_start_after(config)
+
+
+def _positive(values: Mapping[str, Any], name: str) -> None:
+  if values[name] <= 0:
+    raise ValueError(f'{name} is {values[name]}; expected a number above 0')
+
+
+def _share(values: Mapping[str, Any], name: str) -> None:
+  if not 0 <= values[name] <= 1:
+    raise ValueError(f'{name} is {values[name]}; expected a number in [0, 1]')
+
+
+def _validate_learning(values: Mapping[str, Any], prefix: str) -> None:
+  """Checks learner, replay and actors of one policy."""
+  d4pg, replay = f'{prefix}d4pg.', f'{prefix}replay.'
+  for name in (
+    *(f'{d4pg}{n}' for n in ('n_step', 'batch_size', 'steps_per_call')),
+    f'{d4pg}target_update_period',
+    *(f'{replay}{n}' for n in ('max_size', 'min_size', 'samples_per_insert')),
+    *(f'{prefix}actor.{n}' for n in ('num_actors', 'environments')),
+  ):
+    _positive(values, name)
+  for name in ('discount', 'target_update_rate'):
+    _share(values, d4pg + name)
+  v_min, v_max = values[f'{d4pg}v_min'], values[f'{d4pg}v_max']
+  if v_max <= v_min:
+    raise ValueError(
+      f'{d4pg}v_max is {v_max}; expected more than {d4pg}v_min ({v_min})'
+    )
+  if values[f'{d4pg}num_atoms'] < 2:
+    raise ValueError(
+      f'{d4pg}num_atoms is {values[f"{d4pg}num_atoms"]}; expected at least 2'
+    )
+  min_size, max_size = values[f'{replay}min_size'], values[f'{replay}max_size']
+  if min_size > max_size:
+    raise ValueError(
+      f'{replay}min_size is {min_size}; expected at most {replay}max_size ({max_size})'
+    )
+
+
+def _validate_start_after(config: Config) -> None:
+  # Else the task's learner would wait for ever.
+  sampled = config.learner_steps * config.d4pg.batch_size
+  written = int(config.replay.min_size + sampled / config.replay.samples_per_insert)
+  most = min(written, config.replay.max_size)
+  if config.task.start_after > 0.9 * most:
+    raise ValueError(
+      f'task.start_after is {config.task.start_after}; expected less than nine tenths '
+      f'of the {most} transitions that imitation actors leave in replay after '
+      f'{config.learner_steps} learner steps'
     )

@@ -1,22 +1,27 @@
-"""Evaluates a run's policy on anybody's demonstrations.
+"""Evaluates a run's policies on anybody's demonstrations.
 
 python -m metamimic.evaluate runs/lift_brick --demonstrations mine.hdf5
 """
 
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import functools
+import math
 import os
 import sys
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 from rich import console as rich_console
 from rich import table as rich_table
 import tyro
 
+from envs import disturbances
 from envs import observations as observations_lib
 from envs import rendering
 from envs import rewards
 from envs import tasks
+from metamimic import config as config_lib
 from metamimic import evaluation
 from metamimic import policy as policy_lib
 from metamimic import preparation
@@ -29,7 +34,7 @@ from metamimic.demonstrations import types
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-  """Evaluates a run's policy on demonstrations, beside the arms that do not learn."""
+  """Evaluates a run's policies on demonstrations, beside the arms that do not learn."""
 
   run_dir: Annotated[str, tyro.conf.Positional]
   """A run directory with a checkpoint."""
@@ -39,6 +44,8 @@ class Arguments:
   """Which of the file's demonstrations to follow."""
   max_demonstrations: int = 50
   """At most so many of each split."""
+  disturbance: disturbances.Disturbance = disturbances.NONE
+  """What goes wrong in every episode, the same for every arm."""
   output: str = ''
   """CSV file to write, one row an episode; empty: none."""
   video_folder: str = ''
@@ -75,53 +82,121 @@ def main(arguments: Arguments) -> pd.DataFrame:
   }
   if not chosen:
     raise ValueError(f'{path}: no demonstrations in the split {arguments.split!r}')
-  imitator = policy_lib.load(arguments.run_dir)
   layout = observations_lib.Layout(tasks.get(demonstrations.task).objects)
   reward = rewards.load(about['reward'], layout, about['temperatures'])
-  table = _evaluate(imitator, demonstrations, reward, layout, chosen, arguments)
-  _print(table)
-  return table
-
-
-def _evaluate(
-  imitator: policy_lib.Imitator,
-  demonstrations: types.DemonstrationSet,
-  reward: rewards.RewardFunction,
-  layout: observations_lib.Layout,
-  chosen: dict[str, list[int]],
-  arguments: Arguments,
-) -> pd.DataFrame:
-  act = imitator.policy.actor(goals.GoalBank(demonstrations.demonstrations))
-  environments = evaluation.make_environments(demonstrations, reward)
-  rows = []
-  for split, indices in chosen.items():
-    arms = {
-      imitator.config.algorithm: evaluation.follow(act),
-      **evaluation.controls(demonstrations, layout),
-    }
-    if len(indices) > 1:
-      shown = evaluation.shuffled(indices)
-      arms['wrong_demonstration'] = evaluation.follow_wrong(act, shown)
-    for arm, controller in arms.items():
-      episodes = evaluation.run(environments, indices, controller)
-      rows += evaluation.rows(
-        episodes,
-        seed=imitator.config.seed,
-        learner_steps=imitator.learner_steps,
-        arm=arm,
-        split=split,
-        demonstrations=demonstrations.demonstrations,
-      )
-  table = pd.DataFrame(rows)
+  config = config_lib.load(os.path.join(arguments.run_dir, 'config.json'))
+  measure = _Measure(
+    demonstrations, reward, about['terms'], config.seed, chosen, arguments.disturbance
+  )
+  for learner in config.learners:
+    if config.follows(learner):
+      measure.imitator(config.arm(learner), policy_lib.load(arguments.run_dir))
+    else:
+      measure.solver(config.arm(learner), policy_lib.load_task(arguments.run_dir))
+  measure.controls(layout)
+  table = pd.DataFrame(measure.rows)
   if arguments.output:
     table.to_csv(arguments.output + '.tmp', index=False)
     os.replace(arguments.output + '.tmp', arguments.output)
   if arguments.video_folder:
-    for i in [i for indices in chosen.values() for i in indices][:3]:
-      showing.write_comparison(
-        arguments.video_folder, environments[0], demonstrations, i, act
-      )
+    measure.draw(arguments.video_folder)
+  _print(table)
   return table
+
+
+class _Measure:
+  """Measures arms on the chosen demonstrations."""
+
+  def __init__(
+    self,
+    demonstrations: types.DemonstrationSet,
+    reward: rewards.RewardFunction,
+    terms: Sequence[str],
+    seed: int,
+    chosen: Mapping[str, Sequence[int]],
+    disturbance: disturbances.Disturbance,
+  ):
+    self._demonstrations = demonstrations
+    self._terms = terms
+    self._seed = seed
+    self._chosen = chosen
+    self._environments = evaluation.make_environments(
+      demonstrations, reward, disturbance
+    )
+    self._solve_in = evaluation.make_task_environments(demonstrations, disturbance)
+    self._draw: list[Callable[[str, int], object]] = []
+    self.rows: list[Mapping[str, object]] = []
+
+  def imitator(self, arm: str, imitator: policy_lib.Imitator) -> None:
+    act = imitator.policy.actor(goals.GoalBank(self._demonstrations.demonstrations))
+    steps = imitator.learner_steps
+    self._follow(arm, lambda _: evaluation.follow(act), steps)
+    self._follow(
+      'wrong_demonstration',
+      lambda indices: evaluation.follow_wrong(act, evaluation.shuffled(indices)),
+      steps,
+      at_least=2,
+    )
+    unguided = evaluation.follow(imitator.policy.unguided())
+    self._follow('no_demonstration', lambda _: unguided, steps)
+    self._draw.append(
+      lambda folder, i: showing.write_comparison(
+        folder, self._environments[0], self._demonstrations, act, i
+      )
+    )
+
+  def solver(self, arm: str, solver: policy_lib.Solver) -> None:
+    act = solver.policy.actor()
+    for split, indices in self._chosen.items():
+      episodes = evaluation.solve(self._solve_in, act, indices)
+      self._add(arm, split, episodes, solver.learner_steps)
+    self._draw.append(
+      lambda folder, i: showing.write_solution(
+        folder, self._solve_in[0], self._demonstrations, act, i
+      )
+    )
+
+  def controls(self, layout: observations_lib.Layout) -> None:
+    for arm, controller in evaluation.controls(self._demonstrations, layout).items():
+      self._follow(arm, functools.partial(_always, controller), 0)
+
+  def _follow(
+    self,
+    arm: str,
+    controller: Callable[[Sequence[int]], evaluation.Controller],
+    steps: int,
+    at_least: int = 1,
+  ) -> None:
+    for split, indices in self._chosen.items():
+      if len(indices) < at_least:
+        continue
+      episodes = evaluation.run(self._environments, controller(indices), indices)
+      self._add(arm, split, episodes, steps)
+
+  def _add(
+    self, arm: str, split: str, episodes: Sequence[evaluation.Episode], steps: int
+  ) -> None:
+    self.rows += evaluation.rows(
+      episodes,
+      seed=self._seed,
+      learner_steps=steps,
+      arm=arm,
+      split=split,
+      demonstrations=self._demonstrations.demonstrations,
+      terms=self._terms,
+    )
+
+  def draw(self, folder: str) -> None:
+    for i in [i for indices in self._chosen.values() for i in indices][:3]:
+      for write in self._draw:
+        write(folder, i)
+
+
+def _always(
+  controller: evaluation.Controller, indices: Sequence[int]
+) -> evaluation.Controller:
+  del indices
+  return controller
 
 
 def _print(table: pd.DataFrame) -> None:
@@ -135,13 +210,25 @@ def _print(table: pd.DataFrame) -> None:
       row['arm'],
       row['split'],
       str(row['n']),
-      f'{row["reward"]:.3f} ({row["reward_low"]:.3f}-{row["reward_high"]:.3f})',
-      f'{row["ratio"]:.2f}',
-      f'{row["completed"]:.2f}',
-      f'{row["success"]:.2f} ({row["success_low"]:.2f}-{row["success_high"]:.2f})',
+      _interval(row, 'reward', '.3f'),
+      _number(row['ratio']),
+      _number(row['completed']),
+      _interval(row, 'success', '.2f'),
     )
   rich_console.Console(width=None if sys.stdout.isatty() else 100).print(shown)
   print('In brackets: 95 % intervals over episodes.')
+
+
+def _number(value: float, form: str = '.2f') -> str:
+  return '-' if math.isnan(value) else format(value, form)
+
+
+def _interval(row: Mapping[str, Any], name: str, form: str) -> str:
+  if math.isnan(row[name + '_low']):
+    return _number(row[name], form)
+  return (
+    f'{row[name]:{form}} ({row[name + "_low"]:{form}}-{row[name + "_high"]:{form}})'
+  )
 
 
 if __name__ == '__main__':

@@ -1,19 +1,25 @@
-"""One protocol for every arm: follow a demonstration from its start to its end.
+"""One protocol for every arm that follows a demonstration, from its start to its end.
 
 An episode is never ended early here, so that a policy that loses track goes on paying
-for it. Every arm is measured on the same demonstrations from the same starts.
+for it. Every arm is measured on the same demonstrations from the same starts, as are
+the policies that follow none and are to solve the task.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 import csv
 import dataclasses
+import math
 import os
+from typing import Any, Protocol
 
 import numpy as np
 
+from envs import disturbances
 from envs import imitation
 from envs import observations as observations_lib
 from envs import rewards
+from envs import solving
+from envs import stepping
 from envs import tasks
 from metamimic.demonstrations import types
 
@@ -36,9 +42,12 @@ class Episode:
   steps: int
   """Control steps of 0.04 s."""
   completed: float
-  """Share of the demonstration before any reward term fell below `TRACKED`."""
+  """Share of the demonstration before any reward term fell below `TRACKED`; of an arm
+  that follows none, as the rewards below: nan."""
   success: bool
   """Whether the task is in a success state, held, at the end."""
+  solved: int | None
+  """Control steps until it was for the first time; None: it never was."""
   terms: dict[str, float]
   """Mean of each reward term over the steps."""
   total: float
@@ -46,44 +55,121 @@ class Episode:
 
 
 def make_environments(
-  demonstrations: types.DemonstrationSet, reward: rewards.RewardFunction
+  demonstrations: types.DemonstrationSet,
+  reward: rewards.RewardFunction,
+  disturbance: disturbances.Disturbance = disturbances.NONE,
 ) -> list[imitation.ImitationEnvironment]:
-  """Returns environments to evaluate in."""
+  """Returns environments to evaluate in.
+
+  Args:
+    demonstrations: what to follow.
+    reward: of imitation.
+    disturbance: of every episode; the same for every arm that follows a demonstration.
+  """
   return [
-    imitation.ImitationEnvironment(environment, demonstrations.demonstrations, reward)
-    for environment in tasks.load_many(demonstrations.task, range(_ENVIRONMENTS))
+    imitation.ImitationEnvironment(
+      environment, demonstrations.demonstrations, reward, disturber=disturber
+    )
+    for environment, disturber in _disturbed(demonstrations.task, disturbance)
   ]
+
+
+def make_task_environments(
+  demonstrations: types.DemonstrationSet,
+  disturbance: disturbances.Disturbance = disturbances.NONE,
+) -> list[solving.TaskEnvironment]:
+  """Returns environments for `solve`; arguments as for `make_environments`."""
+  return [
+    solving.TaskEnvironment(
+      environment, demonstrations.demonstrations, disturber=disturber
+    )
+    for environment, disturber in _disturbed(demonstrations.task, disturbance)
+  ]
+
+
+def _disturbed(
+  task: str, disturbance: disturbances.Disturbance
+) -> list[tuple[stepping.ManipulationEnvironment, disturbances.Disturber | None]]:
+  seeds = range(_ENVIRONMENTS)
+  environments = tasks.load_many(task, seeds)
+  if disturbance == disturbances.NONE:
+    return [(environment, None) for environment in environments]
+  made = disturbances.make(environments, disturbance, seeds)
+  return list(zip(environments, made, strict=True))
 
 
 def run(
   environments: Sequence[imitation.ImitationEnvironment],
-  demonstrations: Sequence[int],
   controller: Controller,
+  demonstrations: Sequence[int],
   should_stop: Callable[[], bool] = lambda: False,
 ) -> list[Episode]:
   """Follows each demonstration once.
 
   Args:
     environments: as many run in step with each other.
-    demonstrations: indices.
     controller: the arm.
+    demonstrations: indices.
     should_stop: asked at every step.
 
   Returns:
     An episode for each demonstration, in their order; fewer if it was stopped.
   """
+  return _in_step(environments, demonstrations, _Following, controller, should_stop)
+
+
+def solve(
+  environments: Sequence[solving.TaskEnvironment],
+  act: Callable[[Batch], np.ndarray],
+  demonstrations: Sequence[int],
+  should_stop: Callable[[], bool] = lambda: False,
+) -> list[Episode]:
+  """Lets a policy without a goal solve the task, from where demonstrations start.
+
+  Args:
+    environments: as many run in step with each other.
+    act: the policy: batched observations -> actions.
+    demonstrations: indices of those in whose first states to start.
+    should_stop: asked at every step.
+
+  Returns:
+    An episode for each start, in their order; fewer if it was stopped.
+  """
+  return _in_step(
+    environments, demonstrations, _Solving, lambda batch, _: act(batch), should_stop
+  )
+
+
+class _Running(Protocol):
+  """An episode under way."""
+
+  environment: Any
+  observation: Batch
+
+  def step(self, action: np.ndarray) -> Episode | None:
+    """Returns the episode when it is over."""
+
+
+def _in_step(
+  environments: Sequence[Any],
+  demonstrations: Sequence[int],
+  begin: Callable[[Any, int], _Running],
+  act: Callable[[Batch, Sequence[Any]], np.ndarray],
+  should_stop: Callable[[], bool],
+) -> list[Episode]:
+  """Runs an episode for each demonstration, as many at a time as environments."""
   waiting = list(reversed(demonstrations))
-  running: list[_Running] = []
   free = list(environments)
+  running: list[_Running] = []
   episodes: dict[int, Episode] = {}
   while (waiting or running) and not should_stop():
     while waiting and free:
-      running.append(_Running(free.pop(), waiting.pop()))
+      running.append(begin(free.pop(), waiting.pop()))
     batch = {
       group: np.stack([r.observation[group] for r in running])
       for group in running[0].observation
     }
-    actions = controller(batch, [r.environment for r in running])
+    actions = act(batch, [r.environment for r in running])
     for r, action in zip(list(running), actions, strict=True):
       episode = r.step(action)
       if episode is not None:
@@ -93,18 +179,41 @@ def run(
   return [episodes[i] for i in demonstrations if i in episodes]
 
 
-class _Running:
-  """An episode under way."""
+class _Solving:
+  def __init__(self, environment: solving.TaskEnvironment, demonstration: int):
+    self.environment = environment
+    self.observation: Batch = environment.reset(demonstration).observation
+    self._demonstration = demonstration
+    self._steps = 0
 
+  def step(self, action: np.ndarray) -> Episode | None:
+    timestep = self.environment.step(action)
+    self.observation = timestep.observation
+    self._steps += 1
+    if not timestep.last():
+      return None
+    success = self.environment.environment.succeeded
+    return Episode(
+      demonstration=self._demonstration,
+      steps=self._steps,
+      completed=math.nan,
+      success=success,
+      solved=self._steps if success else None,
+      terms={},
+      total=math.nan,
+    )
+
+
+class _Following:
   def __init__(self, environment: imitation.ImitationEnvironment, demonstration: int):
     self.environment = environment
-    self.observation = environment.reset(demonstration, step=0).observation
+    self.observation: Batch = environment.reset(demonstration, step=0).observation
     self._terms: list[dict[str, float]] = []
     self._totals: list[float] = []
     self._lost: int | None = None
+    self._solved: int | None = None
 
   def step(self, action: np.ndarray) -> Episode | None:
-    """Returns the episode when it is over."""
     environment = self.environment
     timestep = environment.step(action)
     self.observation = timestep.observation
@@ -113,6 +222,8 @@ class _Running:
     self._totals.append(result.total)
     if self._lost is None and min(result.terms.values()) < TRACKED:
       self._lost = len(self._totals) - 1
+    if self._solved is None and environment.environment.succeeded:
+      self._solved = len(self._totals)
     if not timestep.last():
       return None
     steps = len(self._totals)
@@ -121,6 +232,7 @@ class _Running:
       steps=steps,
       completed=(steps if self._lost is None else self._lost) / steps,
       success=environment.environment.succeeded,
+      solved=self._solved,
       terms={
         name: float(np.mean([terms[name] for terms in self._terms]))
         for name in result.terms
@@ -260,6 +372,7 @@ def rows(
   arm: str,
   split: str,
   demonstrations: Sequence[types.Demonstration],
+  terms: Sequence[str],
 ) -> list[dict[str, str | int | float]]:
   """Returns episodes as rows of evaluation.csv, by column.
 
@@ -270,6 +383,7 @@ def rows(
     arm: what acted.
     split: train or valid.
     demonstrations: to name those that were followed.
+    terms: names of the reward's terms.
   """
   return [
     {
@@ -281,7 +395,8 @@ def rows(
       'steps': e.steps,
       'completed': round(e.completed, 4),
       'success': int(e.success),
-      **{f'reward/{name}': round(value, 5) for name, value in e.terms.items()},
+      'solved': math.nan if e.solved is None else e.solved,
+      **{f'reward/{name}': round(e.terms.get(name, math.nan), 5) for name in terms},
       'total': round(e.total, 5),
     }
     for e in episodes

@@ -24,11 +24,16 @@ from metamimic import statistics
 
 LABELS = {
   'metamimic': 'MetaMimic',
+  'task_policy': 'task policy',
   'bc': 'behavioural cloning',
+  'bc_no_goal': 'behavioural cloning without a goal',
+  'd4pg': 'D4PG',
+  'd4pgfd': 'D4PGfD',
   'replay': 'open-loop replay',
   'tracker': 'joint tracker',
   'zero': 'zero action',
   'wrong_demonstration': 'wrong demonstration',
+  'no_demonstration': 'no demonstration',
   'valid': 'held-out',
   'train': 'training',
 }
@@ -40,6 +45,8 @@ _COLOURS = {
   'tracker': '#E69F00',
   'zero': '#7A7A7A',
   'wrong_demonstration': '#D55E00',
+  'no_demonstration': '#CC79A7',
+  'task_policy': '#56B4E9',
 }
 _SECOND_COLOUR = '#D55E00'
 _STYLE: dict[str, Any] = {
@@ -109,14 +116,15 @@ def save(figure: figure_lib.Figure, path: str | os.PathLike[str]) -> None:
 
 @mpl.rc_context(_STYLE)
 def learning_curve(
-  evaluator: pd.DataFrame, evaluation: pd.DataFrame
+  arm: str, evaluator: pd.DataFrame, evaluation: pd.DataFrame
 ) -> figure_lib.Figure:
-  """Draws the policy's reward and success over learner steps, per split.
+  """Draws a policy's reward and success over learner steps, per split.
 
   The ceiling and the floor are open-loop replay's and zero action's reward on the
-  held-out demonstrations.
+  held-out demonstrations. A policy that follows none has no reward to draw.
 
   Args:
+    arm: the policy.
     evaluator: logs/evaluator.csv.
     evaluation: evaluation.csv; its last point is the one with the most episodes, and
       its controls are preferred to the evaluator's own.
@@ -127,31 +135,37 @@ def learning_curve(
     points = pd.concat(
       [evaluator, final[['arm', 'split', 'learner_steps', 'reward', 'success']]]
     )
-  figure, (reward, success) = _panels(1, 2, (10, 3.9))
-  _share_axis(reward, 'Imitation reward', 'mean reward per step')
+  if not points.empty:
+    points = points.drop_duplicates(['arm', 'split', 'learner_steps'], keep='last')
+    # Held-out, which is called valid, before training.
+    points = points.sort_values(['split', 'learner_steps'], ascending=[False, True])
+  policy = points[points['arm'] == arm] if len(points) else points
+  rewarded = policy.empty or policy['reward'].notna().any()
+  figure, panels = _panels(1, 1 + rewarded, (10, 3.9))
+  success = panels[-1]
   _share_axis(success, 'Task success', 'share of episodes')
-  if points.empty:
+  if rewarded:
+    _share_axis(panels[0], 'Imitation reward', 'mean reward per step')
+  if policy.empty:
     return figure
-  points = points.drop_duplicates(['arm', 'split', 'learner_steps'], keep='last')
-  # Held-out, which is called valid, before training.
-  points = points.sort_values(['split', 'learner_steps'], ascending=[False, True])
-  policies = points[~points['arm'].isin(statistics.CONTROLS)]
-  for (_, split), curve in policies.groupby(['arm', 'split'], sort=False):
-    for axes, column in ((reward, 'reward'), (success, 'success')):
+  for split, curve in policy.groupby('split', sort=False):
+    for axes, column in zip(reversed(panels), ('success', 'reward'), strict=False):
       axes.plot(
         curve['learner_steps'],
         curve[column],
         **_split_style(str(split)),
         label=label(str(split)),
       )
-  for arm, name in ((statistics.CEILING, 'ceiling'), (statistics.FLOOR, 'floor')):
-    level = points[(points['arm'] == arm) & (points['split'] == statistics.SPLITS[0])]
-    if not level.empty:
-      _draw_level(reward, level['reward'].iloc[-1], f'{name}: {label(arm)}', arm)
-  for axes in (reward, success):
-    _steps_axis(axes, policies['learner_steps'])
-  if not policies.empty:
-    success.legend(title='demonstrations', loc='lower right', alignment='left')
+  for control, name in ((statistics.CEILING, 'ceiling'), (statistics.FLOOR, 'floor')):
+    level = points[
+      (points['arm'] == control) & (points['split'] == statistics.SPLITS[0])
+    ]
+    if not level.empty and rewarded:
+      text = f'{name}: {label(control)}'
+      _draw_level(panels[0], level['reward'].iloc[-1], text, control)
+  for axes in panels:
+    _steps_axis(axes, policy['learner_steps'])
+  success.legend(title='demonstrations', loc='lower right', alignment='left')
   return figure
 
 
@@ -162,7 +176,7 @@ def training(
   """Draws losses, rates and the actors' own reward.
 
   Args:
-    learner: logs/learner.csv.
+    learner: logs/learner-<name>.csv.
     actors: logs/actor-<i>.csv of each actor; none for behavioural cloning.
   """
   learner = _without_undone(learner)
@@ -175,7 +189,18 @@ def training(
   rewarded = [actor for actor in actors if {'environment_steps', 'reward'} <= {*actor}]
   if rewarded:
     panels.append(
-      ("Actors' reward while exploring", functools.partial(_draw_actors, rewarded))
+      (
+        "Actors' reward while exploring",
+        functools.partial(_draw_actors, 'reward', rewarded),
+      )
+    )
+  solving = [actor for actor in actors if {'environment_steps', 'success'} <= {*actor}]
+  if solving:
+    panels.append(
+      (
+        "Actors' success while exploring",
+        functools.partial(_draw_actors, 'success', solving),
+      )
     )
   columns = min(2, len(panels))
   rows = -(-len(panels) // columns)
@@ -196,6 +221,7 @@ def term_rewards(summary: pd.DataFrame) -> figure_lib.Figure:
     summary: `statistics.summarise` of evaluation.csv.
   """
   held_out = _held_out(summary)
+  held_out = held_out.dropna(subset='reward') if len(held_out) else held_out
   names = statistics.terms(held_out)
   figure, (axes,) = _panels(1, 1, (10, 3.6))
   _share_axis(axes, 'Reward by term', 'mean reward per step')
@@ -228,16 +254,39 @@ def reward_distribution(evaluation: pd.DataFrame) -> figure_lib.Figure:
   Args:
     evaluation: evaluation.csv.
   """
-  rows = _held_out(statistics.last(evaluation)) if len(evaluation) else evaluation
-  arms = statistics.order(list(rows['arm'])) if len(rows) else []
-  figure, (axes,) = _panels(1, 1, (10, 1.2 + 0.5 * max(len(arms), 1)))
+  figure, axes = _distribution(evaluation, 'total')
   axes.set_title('Reward of each held-out episode')
   axes.set(xlim=(0, 1.02), xlabel='mean reward per step')
+  return figure
+
+
+@mpl.rc_context(_STYLE)
+def steps_to_success(evaluation: pd.DataFrame) -> figure_lib.Figure:
+  """Draws the control steps to success of each held-out episode that has one.
+
+  Args:
+    evaluation: evaluation.csv.
+  """
+  figure, axes = _distribution(evaluation, 'solved')
+  axes.set_title('Steps to success of each held-out episode that succeeds')
+  axes.set_xlim(left=0)
+  axes.set_xlabel('control steps of 0.04 s')
+  return figure
+
+
+def _distribution(
+  evaluation: pd.DataFrame, column: str
+) -> tuple[figure_lib.Figure, axes_lib.Axes]:
+  """Draws a column's held-out values, with quartiles, for each arm that has any."""
+  rows = _held_out(statistics.last(evaluation)) if len(evaluation) else evaluation
+  rows = rows.dropna(subset=column) if len(rows) else rows
+  arms = statistics.order(list(rows['arm'])) if len(rows) else []
+  figure, (axes,) = _panels(1, 1, (10, 1.2 + 0.5 * max(len(arms), 1)))
   axes.grid(axis='y', visible=False)
   axes.grid(axis='x', visible=True)
   random = np.random.default_rng(0)
   for i, arm in enumerate(arms):
-    values = rows.loc[rows['arm'] == arm, 'total'].to_numpy(float)
+    values = rows.loc[rows['arm'] == arm, column].to_numpy(float)
     axes.boxplot(
       values,
       positions=[i],
@@ -254,7 +303,7 @@ def reward_distribution(evaluation: pd.DataFrame) -> figure_lib.Figure:
     axes.scatter(values, i + jitter, s=11, color=_colour(arm), linewidths=0, zorder=3)
   axes.set_yticks(range(len(arms)), [label(arm) for arm in arms])
   axes.set_ylim(max(len(arms), 1) - 0.5, -0.5)
-  return figure
+  return figure, axes
 
 
 def _panels(
@@ -340,12 +389,14 @@ def _draw_rates(learner: pd.DataFrame, axes: axes_lib.Axes) -> None:
     axes.legend(loc='lower right')
 
 
-def _draw_actors(actors: Sequence[pd.DataFrame], axes: axes_lib.Axes) -> None:
+def _draw_actors(
+  column: str, actors: Sequence[pd.DataFrame], axes: axes_lib.Axes
+) -> None:
   for actor in actors:
     window = max(len(actor) // 50, 1)
     axes.plot(
       actor['environment_steps'],
-      actor['reward'].rolling(window, min_periods=1).mean(),
+      actor[column].rolling(window, min_periods=1).mean(),
       color=_POLICY_COLOUR,
       linewidth=1.2,
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 import os
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import sonnet as snt
@@ -20,9 +20,12 @@ from metamimic.networks import policies
 NUM_ACTIONS = 9
 CHECKPOINTS = 'checkpoints'
 
+Act = Callable[[Mapping[str, np.ndarray]], np.ndarray]
+"""Batched observations by group -> actions, (B, 9)."""
 
-class GoalConditionedPolicy(snt.Module):
-  """Observation and goal -> action; holds all the variables that acting needs."""
+
+class Policy(snt.Module):
+  """Features and network; holds all the variables that acting needs."""
 
   def __init__(
     self,
@@ -39,46 +42,62 @@ class GoalConditionedPolicy(snt.Module):
       mean: of the present's features; see `features.statistics`.
       deviation: likewise.
     """
-    super().__init__(name='goal_conditioned_policy')
+    super().__init__()
     self.layout = layout
     self.look_ahead = config.imitation.look_ahead
-    self.features = features_lib.Features(layout, self.look_ahead, mean, deviation)
+    self.features = self._make_features(mean, deviation)
     self.network = policies.PolicyNetwork(NUM_ACTIONS, config.network)
     self.network(tf.zeros([1, self.num_features]))
+
+  def _make_features(self, mean: np.ndarray, deviation: np.ndarray) -> snt.Module:
+    raise NotImplementedError
 
   @property
   def num_features(self) -> int:
     """Length of the vector that the networks see."""
-    sizes, ahead = self.layout.sizes, len(self.look_ahead)
-    observation = {group: tf.zeros([1, n]) for group, n in sizes.items()}
-    goal = {group: tf.zeros([1, ahead, n]) for group, n in sizes.items()}
-    return self.features(observation, goal).shape[-1]
+    raise NotImplementedError
 
-  def embed(self, observation: Mapping[str, Any], bank: goals.GoalBank) -> tf.Tensor:
-    """Returns features, (B, F), of observations with a `goal` group, (B, 2)."""
-    return self.features(observation, bank.lookup(observation['goal'], self.look_ahead))
-
-  def actor(
-    self, bank: goals.GoalBank, batch: int | None = None
-  ) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
-    """Returns a function from batched observations with `goal` to actions, (B, 9).
+  def embed(
+    self, observation: Mapping[str, Any], bank: goals.GoalBank | None
+  ) -> tf.Tensor:
+    """Returns features, (B, F), of observations by group.
 
     Args:
-      bank: the demonstrations that `goal` refers to.
+      observation: (B, n) each; with the group `goal`, (B, 2), for a policy that is
+        shown one.
+      bank: the demonstrations that `goal` refers to; None for a policy that is shown
+        none.
+    """
+    raise NotImplementedError
+
+  def actor(self, bank: goals.GoalBank | None = None, batch: int | None = None) -> Act:
+    """Returns a function from batched observations to actions, (B, 9).
+
+    Args:
+      bank: as for `embed`.
       batch: B, if it is always the same: the function is then compiled for it, which
         takes a second or two and pays for who calls it all the time.
     """
-    spec = {
+    return self._compiled(lambda observation: self.embed(observation, bank), batch)
+
+  def _inputs(self, batch: int | None) -> dict[str, tf.TensorSpec]:
+    return {
       group: tf.TensorSpec([batch, size], tf.float32)
       for group, size in self.layout.sizes.items()
     }
-    spec['goal'] = tf.TensorSpec([batch, 2], tf.int32)
+
+  def _compiled(
+    self,
+    embed: Callable[[Mapping[str, tf.Tensor]], tf.Tensor],
+    batch: int | None = None,
+  ) -> Act:
+    spec = self._inputs(batch)
 
     # A concrete function, because for so small a batch most of the time of a call into
     # a graph is spent on finding out which graph.
     @tf.function(input_signature=[spec], autograph=False, jit_compile=batch is not None)
     def act(observation: Mapping[str, tf.Tensor]) -> tf.Tensor:
-      return self.network(self.embed(observation, bank))
+      return self.network(embed(observation))
 
     graph = act.get_concrete_function()
 
@@ -88,14 +107,88 @@ class GoalConditionedPolicy(snt.Module):
     return call
 
 
+class GoalConditionedPolicy(Policy):
+  """Observation and goal -> action."""
+
+  def _make_features(self, mean: np.ndarray, deviation: np.ndarray) -> snt.Module:
+    return features_lib.Features(self.layout, self.look_ahead, mean, deviation)
+
+  def _inputs(self, batch: int | None) -> dict[str, tf.TensorSpec]:
+    return {**super()._inputs(batch), 'goal': tf.TensorSpec([batch, 2], tf.int32)}
+
+  @property
+  def num_features(self) -> int:
+    """Length of the vector that the networks see."""
+    sizes, ahead = self.layout.sizes, len(self.look_ahead)
+    observation = {group: tf.zeros([1, n]) for group, n in sizes.items()}
+    goal = {group: tf.zeros([1, ahead, n]) for group, n in sizes.items()}
+    return self.features(observation, goal).shape[-1]
+
+  def embed(
+    self, observation: Mapping[str, Any], bank: goals.GoalBank | None
+  ) -> tf.Tensor:
+    """Returns features; see `Policy.embed`.
+
+    Raises:
+      ValueError: there is no bank.
+    """
+    if bank is None:
+      raise ValueError('no demonstrations to look goals up in; expected a GoalBank')
+    return self.features(observation, bank.lookup(observation['goal'], self.look_ahead))
+
+  def unguided(self) -> Act:
+    """Returns the policy without a demonstration: its goal is the present frame."""
+
+    def embed(observation: Mapping[str, tf.Tensor]) -> tf.Tensor:
+      goal = {
+        group: tf.repeat(observation[group][:, None], len(self.look_ahead), axis=1)
+        for group in self.layout.sizes
+      }
+      return self.features(observation, goal)
+
+    return self._compiled(embed)
+
+
+class TaskPolicy(Policy):
+  """Observation -> action; it is shown no demonstration."""
+
+  def _make_features(self, mean: np.ndarray, deviation: np.ndarray) -> snt.Module:
+    return features_lib.TaskFeatures(self.layout, mean, deviation)
+
+  @property
+  def num_features(self) -> int:
+    """Length of the vector that the networks see."""
+    observation = {group: tf.zeros([1, n]) for group, n in self.layout.sizes.items()}
+    return self.features(observation).shape[-1]
+
+  def embed(
+    self, observation: Mapping[str, Any], bank: goals.GoalBank | None = None
+  ) -> tf.Tensor:
+    """Returns features; see `Policy.embed`."""
+    del bank
+    return self.features(observation)
+
+
 def create(
+  learner: str,
   layout: observations_lib.Layout,
   config: config_lib.Config,
   demonstrations: types.DemonstrationSet,
-) -> GoalConditionedPolicy:
-  """Returns an untrained policy, normalised by the training demonstrations."""
+) -> Policy:
+  """Returns an untrained policy, normalised by the training demonstrations.
+
+  Args:
+    learner: whose; see `config.Config.learners`.
+    layout: of the observations.
+    config: of the run.
+    demonstrations: whose observations give mean and deviation.
+  """
   train = [demonstrations.demonstrations[i].observations for i in demonstrations.train]
-  return GoalConditionedPolicy(layout, config, *features_lib.statistics(layout, train))
+  return _kind(learner, config)(layout, config, *features_lib.statistics(layout, train))
+
+
+def _kind(learner: str, config: config_lib.Config) -> type[Policy]:
+  return GoalConditionedPolicy if config.follows(learner) else TaskPolicy
 
 
 class Imitator:
@@ -147,26 +240,80 @@ class Imitator:
     return follow
 
 
+class Solver:
+  """A trained policy that solves its task, without being shown how."""
+
+  def __init__(self, task: str, policy: TaskPolicy, learner_steps: int):
+    """Wraps a policy; see `load_task`."""
+    self.task = task
+    """Name of the task that it was trained on."""
+    self.policy = policy
+    """The network."""
+    self.learner_steps = learner_steps
+    """How long it was trained."""
+    self._act = policy.actor()
+
+  def __call__(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Returns the action, (9,), for an observation by group."""
+    sizes = self.policy.layout.sizes
+    return self._act({group: observation[group][None] for group in sizes})[0]
+
+
 def load(run_dir: str) -> Imitator:
-  """Returns the policy of a run's last checkpoint.
+  """Returns the imitation policy of a run's last checkpoint.
 
   Args:
     run_dir: a run directory, finished or not.
 
   Raises:
     FileNotFoundError: it is no run directory, or has no checkpoint yet.
+    ValueError: the run learns no policy that can be shown a demonstration.
   """
+  task, config, policy, steps = _load(run_dir, GoalConditionedPolicy)
+  return Imitator(task, config, policy, steps)
+
+
+def load_task(run_dir: str) -> Solver:
+  """Returns the task policy of a run's last checkpoint.
+
+  Args:
+    run_dir: a run directory, finished or not.
+
+  Raises:
+    FileNotFoundError: it is no run directory, or has no checkpoint yet.
+    ValueError: the run learns no policy that does without a demonstration.
+  """
+  task, _, policy, steps = _load(run_dir, TaskPolicy)
+  return Solver(task, policy, steps)
+
+
+def checkpoints(run_dir: str, learner: str) -> str:
+  """Returns the folder of a learner's checkpoints."""
+  return os.path.join(run_dir, CHECKPOINTS, learner)
+
+
+_P = TypeVar('_P', bound=Policy)
+
+
+def _load(run_dir: str, kind: type[_P]) -> tuple[str, config_lib.Config, _P, int]:
   task = preparation.description(run_dir)['task']
   config = config_lib.load(os.path.join(run_dir, 'config.json'))
-  layout = observations_lib.Layout(tasks.get(task).objects)
-  checkpoint = tf.train.latest_checkpoint(os.path.join(run_dir, CHECKPOINTS))
+  learners = [name for name in config.learners if _kind(name, config) is kind]
+  if not learners:
+    raise ValueError(
+      f'{run_dir}: algorithm {config.algorithm} with learners {config.learners} has '
+      f'no {kind.__name__}'
+    )
+  folder = checkpoints(run_dir, learners[0])
+  checkpoint = tf.train.latest_checkpoint(folder)
   if checkpoint is None:
-    raise FileNotFoundError(f'{run_dir}/{CHECKPOINTS} holds no checkpoint yet')
+    raise FileNotFoundError(f'{folder} holds no checkpoint yet')
+  layout = observations_lib.Layout(tasks.get(task).objects)
   size = features_lib.present_size(layout)
-  policy = GoalConditionedPolicy(layout, config, np.zeros(size), np.ones(size))
+  policy = kind(layout, config, np.zeros(size), np.ones(size))
   num_steps = tf.Variable(0, dtype=tf.int64)
   restored = tf.train.Checkpoint(
     policy=policy.network, features=policy.features, num_steps=num_steps
   )
   restored.restore(checkpoint).assert_existing_objects_matched().expect_partial()
-  return Imitator(task, config, policy, int(num_steps.numpy()))
+  return task, config, policy, int(num_steps.numpy())

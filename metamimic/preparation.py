@@ -34,13 +34,12 @@ def prepare(config: config_lib.Config, run_dir: str | None = None) -> None:
     RuntimeError: videos are wanted and there is no GL library to draw them.
   """
   config_lib.validate(config)
-  if config.algorithm == 'bc' and not storage.has_actions(config.demonstrations):
+  if config.sees_actions and not storage.has_actions(config.demonstrations):
     raise ValueError(
-      f'{config.demonstrations}: has no actions; behavioural cloning needs them'
+      f'{config.demonstrations}: has no actions; the algorithm {config.algorithm} '
+      'needs them'
     )
-  demonstrations = storage.load(
-    config.demonstrations, with_actions=config.algorithm == 'bc'
-  )
+  demonstrations = storage.load(config.demonstrations, with_actions=config.sees_actions)
   if not demonstrations.train or not demonstrations.valid:
     raise ValueError(
       f'{config.demonstrations}: {len(demonstrations.train)} training and '

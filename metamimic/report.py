@@ -7,7 +7,7 @@ is not measured yet is said.
 """
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 import datetime as dt
 import json
@@ -43,19 +43,21 @@ class _Run:
   """What a run directory holds; tables are empty and values absent if it does not."""
 
   directory: pathlib.Path
-  config: Mapping[str, Any]
+  config: config_lib.Config
   description: Mapping[str, Any]
   summary: Mapping[str, Any]
-  learner: pd.DataFrame
+  learners: Mapping[str, pd.DataFrame]
   actors: list[pd.DataFrame]
   evaluator: pd.DataFrame
   evaluation: pd.DataFrame
   arms: pd.DataFrame
 
+  solving: pd.DataFrame
+
   @property
-  def policy(self) -> str:
-    """The arm that was trained."""
-    return str(self.config.get('algorithm', _UNKNOWN))
+  def policies(self) -> list[str]:
+    """The arms that are trained."""
+    return [self.config.arm(name) for name in self.config.learners]
 
 
 def write(run_dir: str | os.PathLike[str]) -> str:
@@ -80,17 +82,19 @@ def write(run_dir: str | os.PathLike[str]) -> str:
   environment.filters['count'] = _count
   environment.filters['label'] = plotting.label
   page = environment.get_template('report.html.j2').render(
-    title=f'{plotting.label(run.policy)} on {_task(run)}',
+    title=f'{plotting.label(run.policies[0])} on {_task(run)}',
     run_name=run.directory.resolve().name,
     finished=bool(run.summary),
     headline=_headline(run),
     facts=_facts(run),
     figures=_figures(run),
-    splits=_splits(run),
-    policy=run.policy,
+    splits=_splits(run.arms),
+    solving=_splits(run.solving),
+    policies=run.policies,
+    learners=list(run.config.learners),
     unlearned=statistics.UNLEARNED,
     videos=_videos(run.directory),
-    config=config_lib.flatten(run.config),
+    config=config_lib.flatten(config_lib.to_dict(run.config)),
     written=dt.datetime.now().strftime('%Y-%m-%d %H:%M'),
   )
   path = run.directory / 'report.html'
@@ -107,21 +111,24 @@ def _read(directory: pathlib.Path) -> _Run:
     )
   logs = directory / 'logs'
   actors = sorted(logs.glob('actor-*.csv'))
+  learners = sorted(logs.glob('learner-*.csv'))
   evaluation = _table(directory / 'evaluation.csv')
   try:
     arms = statistics.summarise(evaluation) if len(evaluation) else pd.DataFrame()
+    solving = statistics.solving(evaluation) if len(evaluation) else pd.DataFrame()
   except ValueError as e:
     raise ValueError(f'{directory / "evaluation.csv"}: {e}') from e
   return _Run(
     directory,
-    _json(directory / 'config.json'),
+    config_lib.load(str(directory / 'config.json')),
     _json(directory / 'run.json'),
     _json(directory / 'summary.json'),
-    _table(logs / 'learner.csv'),
+    {path.stem.partition('-')[2]: _table(path) for path in learners},
     [_table(actor) for actor in actors],
     _table(logs / 'evaluator.csv'),
     evaluation,
     arms,
+    solving,
   )
 
 
@@ -150,18 +157,17 @@ def _task(run: _Run) -> str:
 
 def _facts(run: _Run) -> dict[str, str]:
   """Returns what was run, for a list of names and values."""
-  environment_steps = run.summary.get(
-    'environment_steps', _last(run.learner, 'environment_steps')
-  )
-  learner_steps = run.summary.get('learner_steps', _last(run.learner, 'learner_steps'))
+  environment_steps = _total(run.summary, 'environment_steps', run.actors)
+  learner_steps = _total(run.summary, 'learner_steps', [*run.learners.values()])
   seconds = run.summary.get('wall_seconds')
-  if seconds is None and 'wall_time' in run.learner:
-    seconds = run.learner['wall_time'].max() - run.learner['wall_time'].min()
+  times = [table['wall_time'] for table in run.learners.values() if len(table)]
+  if seconds is None and times:
+    seconds = max(t.max() for t in times) - min(t.min() for t in times)
   facts = {
     'task': _task(run),
-    'algorithm': plotting.label(run.policy),
-    'seed': str(run.config.get('seed', _UNKNOWN)),
-    'demonstrations': str(run.config.get('demonstrations', _UNKNOWN)),
+    'algorithm': plotting.label(run.config.algorithm),
+    'seed': str(run.config.seed),
+    'demonstrations': run.config.demonstrations or _UNKNOWN,
     'reward': str(run.description.get('reward', _UNKNOWN)),
     'learner steps': _count(learner_steps),
     'environment steps': _count(environment_steps),
@@ -172,36 +178,63 @@ def _facts(run: _Run) -> dict[str, str]:
   return facts
 
 
-def _last(table: pd.DataFrame, column: str) -> float | None:
-  return float(table[column].iloc[-1]) if column in table and len(table) else None
+def _total(
+  summary: Mapping[str, Any], column: str, tables: Sequence[pd.DataFrame]
+) -> float | None:
+  """Returns the sum over a run's nodes; None: none has said anything."""
+  if column in summary:
+    return sum(summary[column].values()) or None
+  last = [table[column].iloc[-1] for table in tables if column in table and len(table)]
+  return float(sum(last)) if last else None
 
 
 def _headline(run: _Run) -> str:
   if run.arms.empty:
     return 'Nothing has been evaluated yet.'
+  sentences = [_sentence(run, arm) for arm in run.policies]
+  return ' '.join(sentences).replace(' %', '\N{NO-BREAK SPACE}%')
+
+
+def _sentence(run: _Run, arm: str) -> str:
+  """Returns what an arm came to on held-out demonstrations."""
   rows = {(r['arm'], r['split']): r for _, r in run.arms.iterrows()}
-  row = rows.get((run.policy, statistics.SPLITS[0]))
+  row = rows.get((arm, statistics.SPLITS[0]))
+  name = plotting.label(arm)
   if row is None:
-    return 'The policy has not been evaluated on held-out demonstrations yet.'
+    return f'On held-out demonstrations {name} has not been evaluated yet.'
+  if math.isnan(row['reward']):
+    return _solving_sentence(run, arm)
   n = row['n']
   text = (
     f'On {n} held-out demonstration{"s" if n > 1 else ""}, '
-    f'{plotting.label(run.policy)} earns {_interval(row, "reward")} of 1 per step'
+    f'{name} earns {_interval(row, "reward")} of 1 per step'
   )
   if not math.isnan(row['ratio']):
     text += f', {100 * row["ratio"]:.0f} % of open-loop replay'
   text += f', and succeeds at the task in {_interval(row, "success", percent=True)}.'
   others = [
-    f'{rows[arm, row["split"]]["reward"]:.2f} {how}'
-    for arm, how in (
+    f'{rows[other, row["split"]]["reward"]:.2f} {how}'
+    for other, how in (
       (statistics.FLOOR, 'without moving'),
       ('wrong_demonstration', 'when it is shown the wrong demonstration'),
     )
-    if (arm, row['split']) in rows
+    if (other, row['split']) in rows
   ]
   if others:
     text += f' The reward is {" and ".join(others)}.'
-  return text.replace(' %', '\N{NO-BREAK SPACE}%')
+  return text
+
+
+def _solving_sentence(run: _Run, arm: str) -> str:
+  held_out = run.solving['split'] == statistics.SPLITS[0]
+  row = run.solving[held_out & (run.solving['arm'] == arm)].iloc[0]
+  text = (
+    f'Shown nothing, the {plotting.label(arm)} solves the task from '
+    f'{_interval(row, "solved", percent=True)} of {row["n"]} held-out starts'
+  )
+  if not math.isnan(row['ratio']):
+    text += f', in {row["ratio"]:.2f} of the time that the demonstrators take'
+  return text + '.'
 
 
 def _interval(row: 'pd.Series[Any]', column: str, percent: bool = False) -> str:
@@ -218,24 +251,35 @@ def _figures(run: _Run) -> dict[str, str]:
   """Returns SVG elements by name; what has no data is left out."""
   figures = {}
   if len(run.evaluator) or len(run.evaluation):
-    figures['learning_curve'] = plotting.learning_curve(run.evaluator, run.evaluation)
+    for arm in run.policies:
+      figures[f'learning curve of {arm}'] = plotting.learning_curve(
+        arm, run.evaluator, run.evaluation
+      )
   if len(run.arms) and statistics.terms(run.arms):
     figures['terms'] = plotting.term_rewards(run.arms)
   if len(run.evaluation):
     figures['distribution'] = plotting.reward_distribution(run.evaluation)
-  if len(run.learner):
-    figures['training'] = plotting.training(run.learner, run.actors)
+    figures['steps_to_success'] = plotting.steps_to_success(run.evaluation)
+  for name, table in run.learners.items():
+    if len(table):
+      figures[f'training of {name}'] = plotting.training(table, _of(run, name))
   return {name: plotting.svg(figure) for name, figure in figures.items()}
 
 
-def _splits(run: _Run) -> dict[str, list[dict[str, Any]]]:
-  """Returns the rows of each split's table of arms."""
-  if run.arms.empty:
+def _of(run: _Run, learner: str) -> list[pd.DataFrame]:
+  """Returns the logs of the actors that act for a learner."""
+  kinds = run.config.actors
+  return [t for t, kind in zip(run.actors, kinds, strict=False) if kind == learner]
+
+
+def _splits(table: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
+  """Returns the rows of each split."""
+  if table.empty:
     return {}
   return {
-    split: run.arms[run.arms['split'] == split].to_dict('records')
+    split: table[table['split'] == split].to_dict('records')
     for split in statistics.SPLITS
-    if (run.arms['split'] == split).any()
+    if (table['split'] == split).any()
   }
 
 

@@ -3,20 +3,25 @@
 from collections.abc import Callable, Iterator, Mapping
 import os
 
+import dm_env
 import numpy as np
 
 from envs import imitation
 from envs import rendering
+from envs import solving
 from metamimic import video
 from metamimic.demonstrations import types
+
+Act = Callable[[Mapping[str, np.ndarray]], np.ndarray]
+Environment = imitation.ImitationEnvironment | solving.TaskEnvironment
 
 
 def write_comparison(
   folder: str,
   environment: imitation.ImitationEnvironment,
   demonstrations: types.DemonstrationSet,
+  act: Act,
   index: int,
-  act: Callable[[Mapping[str, np.ndarray]], np.ndarray],
 ) -> str:
   """Draws a demonstration beside the policy that follows it.
 
@@ -24,41 +29,72 @@ def write_comparison(
     folder: of the video; made if it is not there.
     environment: where to act.
     demonstrations: what to follow is one of them.
-    index: which.
     act: the policy: batched observations with `goal` -> actions.
+    index: which to follow.
 
   Returns:
     The path of the video.
   """
-  os.makedirs(folder, exist_ok=True)
   demonstration = demonstrations.demonstrations[index]
-  with rendering.Renderer(environment.environment) as renderer:
-    left, right = _draw(environment, renderer, demonstration, index, act)
+
+  def begin() -> dm_env.TimeStep:
+    return environment.reset(index, step=0)
+
   path = os.path.join(folder, f'{demonstration.name}.mp4')
-  video.write(path, video.side_by_side(left, right, ('demonstration', 'agent')))
-  return path
+  return _write(path, environment, demonstration, begin, act, 'agent')
 
 
-def _draw(
-  environment: imitation.ImitationEnvironment,
-  renderer: rendering.Renderer,
-  demonstration: types.Demonstration,
+def write_solution(
+  folder: str,
+  environment: solving.TaskEnvironment,
+  demonstrations: types.DemonstrationSet,
+  act: Act,
   index: int,
-  act: Callable[[Mapping[str, np.ndarray]], np.ndarray],
-) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the frames of the demonstration and of the policy, (T + 1, H, W, 3)."""
+) -> str:
+  """Draws a demonstration beside the policy that solves the task from its start.
 
-  def demonstrated() -> Iterator[np.ndarray]:
+  Args:
+    folder: as for `write_comparison`.
+    environment: where to act.
+    demonstrations: where to start is the first state of one of them.
+    act: the policy: batched observations -> actions.
+    index: in which to start.
+
+  Returns:
+    The path of the video.
+  """
+  demonstration = demonstrations.demonstrations[index]
+
+  def begin() -> dm_env.TimeStep:
+    return environment.reset(index)
+
+  path = os.path.join(folder, f'{demonstration.name}-task_policy.mp4')
+  return _write(path, environment, demonstration, begin, act, 'task policy')
+
+
+def _write(
+  path: str,
+  environment: Environment,
+  demonstration: types.Demonstration,
+  begin: Callable[[], dm_env.TimeStep],
+  act: Act,
+  caption: str,
+) -> str:
+  def demonstrated(renderer: rendering.Renderer) -> Iterator[np.ndarray]:
     for state in demonstration.states:
       environment.environment.set_state(state)
       yield renderer.render()
 
-  def imitated() -> Iterator[np.ndarray]:
-    timestep = environment.reset(index, step=0)
+  def acted(renderer: rendering.Renderer) -> Iterator[np.ndarray]:
+    timestep = begin()
     yield renderer.render()
     while not timestep.last():
       batch = {group: values[None] for group, values in timestep.observation.items()}
       timestep = environment.step(act(batch)[0])
       yield renderer.render()
 
-  return np.stack(list(demonstrated())), np.stack(list(imitated()))
+  os.makedirs(os.path.dirname(path), exist_ok=True)
+  with rendering.Renderer(environment.environment) as renderer:
+    left, right = np.stack([*demonstrated(renderer)]), np.stack([*acted(renderer)])
+  video.write(path, video.side_by_side(left, right, ('demonstration', caption)))
+  return path

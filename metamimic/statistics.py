@@ -13,7 +13,10 @@ FLOOR = 'zero'
 """Arm that does not move: what an imitator must beat."""
 UNLEARNED = (CEILING, 'tracker', FLOOR)
 """Arms without a learned policy, the same at every learner step."""
-CONTROLS = (*UNLEARNED, 'wrong_demonstration')
+MISGUIDED = ('wrong_demonstration', 'no_demonstration')
+"""The policy shown another demonstration than it is rewarded for, or the present frame
+as its goal."""
+CONTROLS = (*UNLEARNED, *MISGUIDED)
 """Arms that are no learned policy shown the right demonstration."""
 SPLITS = ('valid', 'train')
 """Held-out demonstrations, then those trained on."""
@@ -131,7 +134,8 @@ def summarise(evaluation: pd.DataFrame) -> pd.DataFrame:
     reward per step, of 1); ratio (reward over that of open-loop replay on the same
     split); normalised (0: zero action, 1: replay); completed (mean share of the
     demonstration); success, success_low, success_high; and reward/<term>, means. What
-    needs an arm that was not measured is nan. Episodes of several seeds are pooled.
+    needs an arm that was not measured is nan, as is what an arm has none of. Episodes
+    of several seeds are pooled.
 
   Raises:
     ValueError: columns are missing; the message names them.
@@ -150,6 +154,73 @@ def summarise(evaluation: pd.DataFrame) -> pd.DataFrame:
     floor = rewards.get((FLOOR, row['split']), math.nan)
     summary.loc[place, 'ratio'] = row['reward'] / ceiling if ceiling else math.nan
     summary.loc[place, 'normalised'] = normalised(row['reward'], floor, ceiling)
+  return _ordered(summary)
+
+
+def solving(evaluation: pd.DataFrame) -> pd.DataFrame:
+  """Says how often and how fast each arm solves the task.
+
+  Args:
+    evaluation: rows of evaluation.csv, one an episode; `solved` holds the control steps
+      to success, or nan.
+
+  Returns:
+    Rows ordered as those of `summarise`, with the columns arm; split; n (episodes);
+    solved, solved_low, solved_high (share of the episodes in which the task was solved
+    at any time); steps (median control steps to success, of those); ratio (of the
+    median steps to those that open-loop replay, which is the demonstrator, takes from
+    the same starts; where either fails the start does not count), ratio_low and
+    ratio_high (bootstrapped over the starts).
+  """
+  rows = last(evaluation)
+  found = []
+  keys = ['seed', 'demonstration', 'split']
+  shown = rows[rows['arm'] == CEILING].set_index(keys)['solved']
+  for (arm, split), episodes in rows.groupby(['arm', 'split']):
+    n, successes = len(episodes), int(episodes['solved'].notna().sum())
+    low, high = proportion_interval(successes, n)
+    pairs = episodes.set_index(keys)['solved'].to_frame().join(shown, rsuffix='_shown')
+    ratio, ratio_low, ratio_high = _ratio(pairs.dropna().to_numpy(float))
+    found.append(
+      {
+        'arm': str(arm),
+        'split': str(split),
+        'n': n,
+        'solved': successes / n,
+        'solved_low': low,
+        'solved_high': high,
+        'steps': episodes['solved'].dropna().median(),
+        'ratio': ratio,
+        'ratio_low': ratio_low,
+        'ratio_high': ratio_high,
+      }
+    )
+  return _ordered(pd.DataFrame(found))
+
+
+def _ratio(pairs: np.ndarray) -> tuple[float, float, float]:
+  """Returns the ratio of the columns' medians and its interval."""
+  if len(pairs) < 2:
+    return math.nan, math.nan, math.nan
+
+  def ratio(first: np.ndarray, second: np.ndarray) -> float:
+    return float(np.median(first) / np.median(second))
+
+  interval = stats.bootstrap(
+    (pairs[:, 0], pairs[:, 1]),
+    ratio,
+    n_resamples=_RESAMPLES,
+    confidence_level=_CONFIDENCE,
+    method='percentile',
+    paired=True,
+    vectorized=False,
+    random_state=np.random.default_rng(0),
+  ).confidence_interval
+  return ratio(pairs[:, 0], pairs[:, 1]), float(interval.low), float(interval.high)
+
+
+def _ordered(summary: pd.DataFrame) -> pd.DataFrame:
+  """Sorts rows by arm (policies first) and split (held-out first)."""
   rank = {arm: i for i, arm in enumerate(order(list(summary['arm'])))}
   return summary.sort_values(
     ['arm', 'split'],
@@ -160,7 +231,8 @@ def summarise(evaluation: pd.DataFrame) -> pd.DataFrame:
 
 def _row(arm: str, split: str, episodes: pd.DataFrame) -> dict[str, object]:
   n, successes = len(episodes), int(episodes['success'].sum())
-  reward_low, reward_high = mean_interval(episodes['total'].to_numpy(float))
+  # An arm that follows no demonstration has no reward.
+  reward_low, reward_high = mean_interval(episodes['total'].dropna().to_numpy(float))
   success_low, success_high = proportion_interval(successes, n)
   return {
     'arm': arm,

@@ -14,6 +14,7 @@ from metamimic import config as config_lib
 
 Tensors = Mapping[str, Any]
 Network = Callable[..., Any]
+_EPSILON = 1e-3  # Of a return; without experience of success mean |Q| goes to 0.
 
 
 class D4PGLearner(acme.Learner):
@@ -34,6 +35,7 @@ class D4PGLearner(acme.Learner):
     unpack: Callable[[Any], Tensors],
     config: config_lib.D4PGConfig,
     reward: str,
+    seed: int = 0,
   ):
     """Takes networks whose variables exist.
 
@@ -48,6 +50,7 @@ class D4PGLearner(acme.Learner):
       unpack: packed transitions -> batch, as `agents.replay` describes it.
       config: hyperparameters.
       reward: which reward and discount of a transition to learn from.
+      seed: of the target action's noise.
     """
     self._embed = embed
     self._policy, self._critic = policy, critic
@@ -57,6 +60,7 @@ class D4PGLearner(acme.Learner):
     self._unpack = unpack
     self._config = config
     self._reward = reward
+    self._seed = tf.constant(seed, tf.int64)
     self._policy_optimizer = snt.optimizers.Adam(config.policy_learning_rate)
     self._critic_optimizer = snt.optimizers.Adam(config.critic_learning_rate)
     self._num_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
@@ -127,7 +131,13 @@ class D4PGLearner(acme.Learner):
       batch['real'],
       config.discount,
     )
-    q_t = self._target_critic(o_t, self._target_policy(o_t))
+    a_t = self._target_policy(o_t)
+    if config.target_noise:
+      noise = tf.random.stateless_normal(
+        tf.shape(a_t), tf.stack([self._num_steps, self._seed])
+      )
+      a_t = losses.smoothed_action(a_t, noise, config.target_noise)
+    q_t = self._target_critic(o_t, a_t)
 
     critic_variables = self._critic.trainable_variables
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -146,10 +156,14 @@ class D4PGLearner(acme.Learner):
       action_tape.watch(a_tm1)
       value = self._critic(o_tm1, a_tm1).mean()
     dqda = action_tape.gradient(value, a_tm1)
+    direction = losses.policy_gradient(dqda, config.action_gradient_clip)
+    if config.cloning_weight:
+      direction /= tf.reduce_mean(tf.abs(value)) + _EPSILON
+      direction += config.cloning_weight * losses.cloning_gradient(
+        a_tm1, batch['action'], value, q_tm1.mean()
+      )
     policy_gradients = policy_tape.gradient(
-      a_tm1,
-      policy_variables,
-      output_gradients=losses.policy_gradient(dqda, config.action_gradient_clip),
+      a_tm1, policy_variables, output_gradients=direction
     )
 
     if config.gradient_clip:

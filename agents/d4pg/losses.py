@@ -94,3 +94,50 @@ def policy_gradient(dqda: tf.Tensor, clip: float = 0.0) -> tf.Tensor:
   if clip:
     dqda = tf.clip_by_norm(dqda, clip, axes=-1)
   return -dqda / tf.cast(tf.shape(dqda)[0], dqda.dtype)
+
+
+def smoothed_action(
+  action: tf.Tensor, standard_normal: tf.Tensor, deviation: float
+) -> tf.Tensor:
+  """Adds clipped noise to the target policy's action (Fujimoto et al. 2018, TD3).
+
+  Args:
+    action: in [-1, 1], (B, A).
+    standard_normal: the noise, (B, A).
+    deviation: by how much it is scaled; it is then clipped at 2.5 of this.
+
+  Returns:
+    An action in [-1, 1], (B, A).
+  """
+  tf.debugging.assert_shapes([(action, 'BA'), (standard_normal, 'BA')])
+  noise = deviation * tf.clip_by_value(standard_normal, -2.5, 2.5)
+  return tf.clip_by_value(action + noise, -1.0, 1.0)
+
+
+def cloning_gradient(
+  action: tf.Tensor,
+  replayed: tf.Tensor,
+  value: tf.Tensor,
+  replayed_value: tf.Tensor,
+) -> tf.Tensor:
+  """Gradient, in the action, of a loss that clones what the critic prefers.
+
+  The loss is the mean of |action - replayed|^2 over the batch, where it counts 0 if the
+  critic does not prefer the replayed action (Nair et al. 2018).
+
+  Args:
+    action: the policy's, (B, A).
+    replayed: what was done, (B, A).
+    value: of the policy's action, (B,).
+    replayed_value: of what was done, (B,).
+
+  Returns:
+    (B, A).
+  """
+  tf.debugging.assert_shapes(
+    [(action, 'BA'), (replayed, 'BA'), (value, 'B'), (replayed_value, 'B')]
+  )
+  preferred = tf.cast(replayed_value > value, action.dtype)[:, None]
+  return (
+    2 * preferred * (action - replayed) / tf.cast(tf.shape(action)[0], action.dtype)
+  )

@@ -265,17 +265,19 @@ def _outcomes(
   executor = concurrent.futures.ProcessPoolExecutor(
     processes, multiprocessing.get_context('spawn'), _start_worker, (task,)
   )
-  # Ctrl-C goes to the whole process group. It is this process's to deal with, so the
-  # workers are started with the signal blocked, from their first instruction on. (Not
-  # sooner: what the line above starts unblocks it.)
-  signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+  # A signal may go to the whole process group. It is this process's to deal with, so
+  # the workers are started with both blocked, from their first instruction on. (Not
+  # sooner: what the line above starts unblocks one.) Nor may a handler's exception
+  # break into `submit`, which would leave the executor's threads waiting for ever.
+  signals = {signal.SIGINT, signal.SIGTERM}
+  signal.pthread_sigmask(signal.SIG_BLOCK, signals)
   try:
     futures = [executor.submit(_run_in_worker, job) for job in jobs]
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
     yield (future.result() for future in concurrent.futures.as_completed(futures))
   finally:
     executor.shutdown(cancel_futures=True)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 
 
 _env: stepping.ManipulationEnvironment  # of a worker

@@ -21,6 +21,7 @@ _NEAR = 0.02  # m; a second, fine scale for distances between hand and objects
 _ARM_SCALE, _FINGER_SCALE = 0.025, 0.05  # rad
 _POSITION_SCALE = 0.01  # m
 _ROTATION_SCALE = 0.1  # rad
+_HAND_SCALES = (0.02, 0.1)  # m; of positions as the hand sees them
 
 Tensors = Mapping[str, tf.Tensor]
 
@@ -83,7 +84,35 @@ def _rotation(q: tf.Tensor, to: tf.Tensor) -> tf.Tensor:
   return 2 * tf.where(scalar < 0, -vector, vector)
 
 
-class Features(snt.Module):
+class _Present(snt.Module):
+  """What is seen of the present alone; its statistics travel with the weights."""
+
+  def __init__(
+    self, layout: observations_lib.Layout, mean: np.ndarray, deviation: np.ndarray
+  ):
+    super().__init__(name='features')
+    self._layout = layout
+    self._mean = tf.Variable(mean, trainable=False, dtype=tf.float32, name='mean')
+    self._deviation = tf.Variable(
+      deviation, trainable=False, dtype=tf.float32, name='deviation'
+    )
+
+  def present(self, observation: Tensors) -> tf.Tensor:
+    """Returns the normalised observation, and distances on a fine scale, (B, F)."""
+    present, offsets = _present(
+      self._layout, observation, lambda parts: tf.concat(parts, -1)
+    )
+    present = (present - self._mean) / self._deviation
+    return tf.concat(
+      [
+        tf.clip_by_value(present, -_CLIP, _CLIP),
+        tf.clip_by_value(offsets / _NEAR, -3.0, 3.0),
+      ],
+      -1,
+    )
+
+
+class Features(_Present):
   """Observation and goal frames -> one vector."""
 
   def __init__(
@@ -93,22 +122,16 @@ class Features(snt.Module):
     mean: np.ndarray,
     deviation: np.ndarray,
   ):
-    """Keeps the statistics as variables, so that they travel with the weights.
+    """Takes the statistics.
 
     Args:
       layout: of the observations.
-      look_ahead: how far ahead, in control steps, each goal frame is; () for a policy
-        that sees no goal.
+      look_ahead: how far ahead, in control steps, each goal frame is.
       mean: of the present's features; see `statistics`.
       deviation: likewise.
     """
-    super().__init__(name='features')
-    self._layout = layout
+    super().__init__(layout, mean, deviation)
     self._look_ahead = tuple(look_ahead)
-    self._mean = tf.Variable(mean, trainable=False, dtype=tf.float32, name='mean')
-    self._deviation = tf.Variable(
-      deviation, trainable=False, dtype=tf.float32, name='deviation'
-    )
 
   def __call__(self, observation: Tensors, goal: Tensors) -> tf.Tensor:
     """Returns features.
@@ -120,17 +143,8 @@ class Features(snt.Module):
     Returns:
       (B, F) float32.
     """
-    present, offsets = _present(
-      self._layout, observation, lambda parts: tf.concat(parts, -1)
-    )
-    present = (present - self._mean) / self._deviation
-    features = [
-      tf.clip_by_value(present, -_CLIP, _CLIP),
-      tf.clip_by_value(offsets / _NEAR, -3.0, 3.0),
-    ]
-    if self._look_ahead:
-      features.append(self._difference(observation, goal))
-    return tf.concat(features, -1)
+    difference = self._difference(observation, goal)
+    return tf.concat([self.present(observation), difference], -1)
 
   def _difference(self, observation: Tensors, goal: Tensors) -> tf.Tensor:
     layout = self._layout
@@ -162,3 +176,44 @@ class Features(snt.Module):
     fine = tf.clip_by_value(_FINE * difference, -_FINE_CLIP, _FINE_CLIP)
     difference = tf.concat([coarse, fine], -1)
     return tf.reshape(difference, [tf.shape(difference)[0], -1])
+
+
+class TaskFeatures(_Present):
+  """Observation -> one vector, for a policy that is shown no goal.
+
+  What a grasp needs, on scales that a network can use: where each object is as the hand
+  sees it, and how it is turned to the hand and to the others. (Ours.)
+  """
+
+  def __call__(self, observation: Tensors) -> tf.Tensor:
+    """Returns features, (B, F) float32, of an observation by group, (B, n)."""
+    layout = self._layout
+    pinch = layout.get(observation, 'pinch_position')
+    x, y = tf.split(layout.get(observation, 'pinch_rotation'), 2, -1)
+    # The first two rows of the hand's rotation matrix; the third follows from them.
+    rows = tf.stack([x, y, tf.linalg.cross(x, y)], -2)
+    parts, headings = [self.present(observation)], [tf.math.atan2(y[:, 0], x[:, 0])]
+    positions = []
+    for name in layout.objects:
+      position = layout.get(observation, f'{name}/position')
+      in_hand = tf.einsum('bij,bi->bj', rows, position - pinch)
+      positions.append(position)
+      headings.append(_heading(layout.get(observation, f'{name}/orientation')))
+      for scale in _HAND_SCALES:
+        parts.append(tf.tanh(in_hand / scale))
+    for i, first in enumerate(positions):
+      for second in positions[i + 1 :]:
+        for scale in _HAND_SCALES:
+          parts.append(tf.tanh((second - first) / scale))
+    for i, first in enumerate(headings):
+      for second in headings[i + 1 :]:
+        # Twice the angle: a brick, and a grasp, is the same turned by half a turn.
+        angle = 2 * (second - first)[:, None]
+        parts += [tf.cos(angle), tf.sin(angle)]
+    return tf.concat(parts, -1)
+
+
+def _heading(q: tf.Tensor) -> tf.Tensor:
+  """Turn about the vertical of a unit quaternion, rad, (B, 4) -> (B,)."""
+  w, x, y, z = tf.unstack(q, axis=-1)
+  return tf.math.atan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))

@@ -1,7 +1,6 @@
 """Tests of agents.actors, with stand-ins for environments, replay and parameters."""
 
-from collections.abc import Mapping
-import types
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import dm_env
@@ -20,32 +19,33 @@ ACTIONS = 9
 class _Environment:
   """Episodes of four steps whose observation counts them; reward: that count."""
 
-  demonstration_length = 8
-
   def __init__(self, number: int) -> None:
     self.number = number
     self.actions: list[np.ndarray] = []
-    self.demonstration_step = 0
     self.resets = 0
+    self._step = 0
 
   def _observation(self) -> dict[str, np.ndarray]:
-    now = [self.number, self.demonstration_step]
+    now = [self.number, self._step]
     return {'body': np.array(now, np.float32), 'goal': np.array(now, np.int32)}
 
   def reset(self) -> dm_env.TimeStep:
-    self.demonstration_step = 0
+    self._step = 0
     self.resets += 1
     return dm_env.TimeStep(dm_env.StepType.FIRST, None, None, self._observation())
 
-  def step(self, action: np.ndarray) -> dm_env.TimeStep:
+  def step(self, action: np.ndarray, /) -> dm_env.TimeStep:
     self.actions.append(action)
-    self.demonstration_step += 1
-    reward = self.demonstration_step
-    terms = {'arm': reward / 10, 'brick': reward / 5}
-    self.result = types.SimpleNamespace(total=reward, terms=terms)
-    last = self.demonstration_step == EPISODE
+    self._step += 1
+    last = self._step == EPISODE
     step_type = dm_env.StepType.LAST if last else dm_env.StepType.MID
-    return dm_env.TimeStep(step_type, reward, 1.0, self._observation())
+    return dm_env.TimeStep(step_type, self._step, 1.0, self._observation())
+
+  def step_measures(self) -> dict[str, float]:
+    return {'reward': self._step, 'reward/arm': self._step / 10}
+
+  def episode_measures(self) -> dict[str, float]:
+    return {'completed': self._step / 8}
 
 
 class _Adder:
@@ -85,6 +85,7 @@ class _Setting:
     steps: int,
     full: int | None = None,
     before: tuple[int, int] = (0, 0),
+    may_begin: Callable[[], bool] = lambda: True,
     **config: Any,
   ) -> None:
     self.environments = [_Environment(i) for i in range(2)]
@@ -95,12 +96,11 @@ class _Setting:
     self.progress = parameters.Progress(learner_steps=0, finished=False)
     calls = iter(range(steps + 1))
     settings = {'sigma': 0.0, 'random_steps': 0, **config}
-    environments: Any = self.environments
     adders: Any = self.adders
     reader: Any = self
     logger: Any = self.logger
-    self.actor = actors.ImitationActor(
-      environments,
+    self.actor = actors.Actor(
+      self.environments,
       adders,
       self._act,
       reader,
@@ -108,6 +108,7 @@ class _Setting:
       config=config_lib.ActorConfig(**settings),
       seed=0,
       should_stop=lambda: next(calls) == steps,
+      may_begin=may_begin,
       steps=before[0],
       episodes=before[1],
     )
@@ -180,7 +181,7 @@ def test_an_actor_that_joins_a_run_under_way_does_not_act_at_random() -> None:
 
 
 def test_rows_hold_means_since_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
-  due = iter([0.0] * 5 + [2.0] + [0.0] * 3 + [4.0])
+  due = iter([0.0] * 2 + [2.0] + [0.0] * 3 + [4.0])
   monkeypatch.setattr(actors.logs.Clock, 'due', lambda self: next(due))
   setting = _Setting(steps=10)
   setting.actor.run()
@@ -192,15 +193,29 @@ def test_rows_hold_means_since_the_last_one(monkeypatch: pytest.MonkeyPatch) -> 
     'reward': pytest.approx((1 + 2 + 3 + 4 + 1 + 2) / 6),
     'completed': 0.5,
     'reward/arm': pytest.approx(0.1 * 13 / 6),
-    'reward/brick': pytest.approx(0.2 * 13 / 6),
   }
   assert second['environment_steps'] == 20
   assert second['steps_per_second'] == 2.0
   assert second['reward'] == pytest.approx((3 + 4 + 1 + 2) / 4)
 
 
+def test_a_row_without_the_end_of_an_episode_has_nan_for_it(
+  monkeypatch: pytest.MonkeyPatch,
+) -> None:
+  due = iter([2.0, 0.0, 2.0])
+  monkeypatch.setattr(actors.logs.Clock, 'due', lambda self: next(due))
+  setting = _Setting(steps=6)
+  setting.actor.run()
+  # None is due before the end of the first episode names the columns.
+  with_end, without = setting.logger.rows
+  assert (with_end['environment_steps'], with_end['completed']) == (8, 0.5)
+  assert (without['environment_steps'], without['reward']) == (12, 1.5)
+  assert np.isnan(without['completed'])
+  assert list(without) == list(with_end)
+
+
 def test_an_actor_of_a_resumed_run_counts_on(monkeypatch: pytest.MonkeyPatch) -> None:
-  due = iter([0.0] * 4 + [2.0])
+  due = iter([0.0, 2.0])
   monkeypatch.setattr(actors.logs.Clock, 'due', lambda self: next(due))
   setting = _Setting(steps=5, before=(100, 7))
   setting.actor.run()
@@ -212,6 +227,13 @@ def test_an_actor_of_a_resumed_run_counts_on(monkeypatch: pytest.MonkeyPatch) ->
 def test_it_does_not_act_before_there_is_a_policy() -> None:
   setting = _Setting(steps=10)
   setting.ready = False
+  setting.actor.run()
+  assert [e.resets for e in setting.environments] == [0, 0]
+
+
+def test_it_does_not_act_before_what_it_waits_for_is_there() -> None:
+  # False: it was stopped instead.
+  setting = _Setting(steps=10, may_begin=lambda: False)
   setting.actor.run()
   assert [e.resets for e in setting.environments] == [0, 0]
 

@@ -107,15 +107,17 @@ def test_frames_without_actions_are_refused() -> None:
     learning.frames(_set(with_actions=False), 4, seed=0)
 
 
+@pytest.mark.parametrize('algorithm', ['bc', 'bc_no_goal', 'd4pgfd'])
 def test_file_without_actions_is_refused_before_anything_starts(
-  tmp_path: pathlib.Path,
+  tmp_path: pathlib.Path, algorithm: Any
 ) -> None:
   path = str(tmp_path / 'lift.hdf5')
   storage.save(path, _set(with_actions=False))
   config = dataclasses.replace(
-    config_lib.PRESETS['tiny'][1], demonstrations=path, algorithm='bc'
+    config_lib.PRESETS['tiny'][1], demonstrations=path, algorithm=algorithm
   )
   with pytest.raises(ValueError) as e:
     preparation.prepare(config, str(tmp_path))
-  assert str(e.value) == f'{path}: has no actions; behavioural cloning needs them'
+  expected = f'{path}: has no actions; the algorithm {algorithm} needs them'
+  assert str(e.value) == expected
   assert [p.name for p in tmp_path.iterdir()] == ['lift.hdf5']

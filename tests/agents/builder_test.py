@@ -1,21 +1,28 @@
 """Tests of agents.builder; above all, that MetaMimic never reads actions."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import pathlib
 import shutil
 import threading
-from typing import NoReturn
+import types as builtin_types
+from typing import Any, NoReturn
 
 import h5py
 import numpy as np
 import pytest
 import reverb
+import tensorflow as tf
 
 from agents import builder
 from agents import parameters
 from agents import replay
+from agents.bc import learning as bc_learning
+from agents.d4pg import demonstrators
+from envs import imitation
+from envs import solving
 from metamimic import config as config_lib
+from metamimic import evaluation
 from metamimic import preparation
 from metamimic.demonstrations import recording
 from metamimic.demonstrations import storage
@@ -28,6 +35,14 @@ CONFIG = dataclasses.replace(
   network=config_lib.NetworkConfig(policy_width=8, critic_width=8),
   d4pg=dataclasses.replace(_TINY.d4pg, batch_size=16, steps_per_call=2),
   actor=dataclasses.replace(_TINY.actor, environments=1),
+  task=dataclasses.replace(
+    _TINY.task,
+    learner_steps=6,
+    start_after=20,
+    start_within=1.0,
+    d4pg=dataclasses.replace(_TINY.task.d4pg, batch_size=16, steps_per_call=2),
+    actor=dataclasses.replace(_TINY.task.actor, environments=1),
+  ),
   evaluation=dataclasses.replace(_TINY.evaluation, videos=0),
 )
 
@@ -36,7 +51,7 @@ CONFIG = dataclasses.replace(
 def files_fixture(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
   """Returns files that differ only in the actions in them."""
   folder = tmp_path_factory.mktemp('demonstrations')
-  demonstrations, _ = recording.record('reach_duplo', train=2, valid=1, seed=0)
+  demonstrations, _ = recording.record('reach_duplo', train=2, valid=2, seed=0)
   paths = {name: str(folder / f'{name}.hdf5') for name in ('whole', 'none', 'junk')}
   storage.save(paths['whole'], demonstrations)
   for name in ('none', 'junk'):
@@ -67,85 +82,268 @@ def unreadable_fixture(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
   return asked
 
 
-def _make(path: str, run_dir: pathlib.Path) -> builder.MetaMimicBuilder:
-  config = dataclasses.replace(CONFIG, demonstrations=path)
+@pytest.fixture(name='eagerly')
+def eagerly_fixture() -> Iterator[None]:
+  """No graphs: compiling one takes longer than all the steps of a test."""
+  tf.config.run_functions_eagerly(True)
+  yield
+  tf.config.run_functions_eagerly(False)
+
+
+def _make(
+  path: str, run_dir: pathlib.Path, algorithm: Any = 'metamimic', learn: bool = False
+) -> builder.Builder:
+  config = dataclasses.replace(
+    CONFIG,
+    demonstrations=path,
+    algorithm=algorithm,
+    task=dataclasses.replace(CONFIG.task, learn=learn),
+  )
   run_dir.mkdir()
   preparation.prepare(config, str(run_dir))
-  made = builder.make(config, str(run_dir), threading.Event())
-  assert isinstance(made, builder.MetaMimicBuilder)
-  return made
+  return builder.Builder(config, str(run_dir), threading.Event())
 
 
-def _experience(codec_size: int) -> Iterator[np.ndarray]:
-  """Yields made-up batches of windows, the same ones every time."""
+def _experience(codec: replay.Codec) -> Iterator[tf.Tensor]:
+  """Yields made-up batches, the same ones every time."""
   rng = np.random.default_rng(0)
   d4pg = CONFIG.d4pg
   while True:
-    shape = (d4pg.batch_size * d4pg.steps_per_call, codec_size)
-    rows = rng.uniform(0, 1, shape).astype(np.float32)
-    yield rows
+    shape = (d4pg.batch_size * d4pg.steps_per_call, codec.size)
+    yield tf.constant(rng.uniform(0, 1, shape), tf.float32)
 
 
-def test_actor_learner_and_tables_do_without_actions(
+def _act(
+  made: builder.Builder, client: reverb.Client, index: int, steps: int
+) -> tuple[int, dict[str, int]]:
+  """Lets an actor act; returns its steps, and what each table of experience holds."""
+  actor = made.actor(client, index)
+  done = iter([False] * (steps + 1) + [True] * 9)
+  actor._should_stop = lambda: next(done)
+  actor.run()
+  info = client.server_info()
+  sizes = {name: table.current_size for name, table in info.items()}
+  return actor._steps, {n: k for n, k in sizes.items() if 'parameters' not in n}
+
+
+def test_actors_learners_and_tables_do_without_actions(
   files: dict[str, str], tmp_path: pathlib.Path, unreadable: list[bool]
 ) -> None:
-  made = _make(files['whole'], tmp_path / 'run')
+  made = _make(files['whole'], tmp_path / 'run', learn=True)
   server = reverb.Server(made.replay_tables())
   try:
     client = server.localhost_client()
-    learner = made.learner(client)
-    learner._publish(finished=False)
-    actor = made.actor(client, 0)
-    done = iter([False] * 30 + [True] * 9)
-    actor._should_stop = lambda: next(done)
-    actor.run()
-    table = client.server_info()[replay.TABLE]
+    for index in range(2):
+      made.learner(client, index)._publish(finished=False)
+    imitated = _act(made, client, 0, steps=28)
+    solved = _act(made, client, 1, steps=17)
+    tables = {name: table.max_size for name, table in client.server_info().items()}
   finally:
     server.stop()
-  assert actor._steps == 29
-  assert table.current_size == 29
-  assert table.max_size == CONFIG.replay.max_size
-  # Checking the run, learner, actor: none of them asked for actions.
-  assert len(unreadable) >= 3
+  assert imitated == (28, {'imitation': 28, 'imitation_for_task': 28, 'task': 0})
+  assert solved == (17, {'imitation': 28, 'imitation_for_task': 28, 'task': 17})
+  assert tables == {
+    'imitation': CONFIG.replay.max_size,
+    'imitation_for_task': CONFIG.replay.max_size,
+    'task': CONFIG.task.replay.max_size,
+    'parameters_imitation': 1,
+    'parameters_task': 1,
+  }
+  # Checking the run, two learners, two actors: none of them asked for actions.
+  assert len(unreadable) >= 5
   assert not any(unreadable)
 
 
+def test_task_actor_waits_for_imitation_to_have_begun(
+  files: dict[str, str], tmp_path: pathlib.Path
+) -> None:
+  made = _make(files['none'], tmp_path / 'run', learn=True)
+  server = reverb.Server(made.replay_tables())
+  try:
+    client = server.localhost_client()
+    for index in range(2):
+      made.learner(client, index)._publish(finished=False)
+    _act(made, client, 0, steps=CONFIG.task.start_after - 1)
+    actor = made.actor(client, 1)
+    thread = threading.Thread(target=actor.run)
+    thread.start()
+    thread.join(timeout=1.5)
+    waiting = thread.is_alive(), client.server_info()['task'].current_size
+    made._stop.set()
+    thread.join()
+  finally:
+    server.stop()
+  assert waiting == (True, 0)
+  assert actor._steps == 0
+
+
+@pytest.mark.usefixtures('eagerly')
 def test_training_is_the_same_whatever_the_actions_in_the_file(
   files: dict[str, str], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
   found = []
   for name, path in files.items():
-    made = _make(path, tmp_path / name)
-    size = replay.Codec(replay.spec(made._layout), CONFIG.d4pg.n_step).size
-    monkeypatch.setattr(replay, 'sample', lambda *unused, s=size: _experience(s))
+    made = _make(path, tmp_path / name, learn=True)
+    batches = _experience(made._codec)
+    monkeypatch.setattr(replay, 'sample', lambda *unused, b=batches: b)
     server = reverb.Server(made.replay_tables())
+    weights = []
     try:
-      process = made.learner(server.localhost_client())
-      before = process._learner.get_variables(['policy'])[0]
-      for _ in range(3):
-        process._learner.step()
+      for index in range(2):
+        learner = made.learner(server.localhost_client(), index)._learner
+        before = learner.get_variables(['policy'])[0]
+        for _ in range(3):
+          learner.step()
+        assert learner.num_steps == 6
+        after, critic = learner.get_variables(['policy', 'critic'])
+        assert any((a != b).any() for a, b in zip(before, after, strict=True))
+        weights += [*before, *after, *critic]
     finally:
       server.stop()
-    assert process._learner.num_steps == 6
     description = preparation.description(str(tmp_path / name))
     del description['started']
-    networks = process._learner.get_variables(['policy', 'critic'])
-    found.append((description, [*before, *networks[0], *networks[1]]))
+    found.append((description, weights))
   (description, weights), *others = found
-  assert any((a != b).any() for a, b in zip(weights, weights[len(before) :]))  # noqa: B905
   for other_description, other_weights in others:
     assert other_description == description
     for a, b in zip(weights, other_weights, strict=True):
       np.testing.assert_array_equal(a, b)
 
 
+def _starts_shown(made: builder.Builder, client: reverb.Client, path: str) -> int:
+  """Returns how many of an actor's first 10 starts are demonstrated states."""
+  demonstrations = storage.load(path)
+  states = {
+    state.tobytes()
+    for i in demonstrations.train
+    for state in demonstrations.demonstrations[i].states
+  }
+  (environment,) = made.actor(client, 0).environments
+  assert isinstance(environment, solving.TaskEnvironment)
+  shown = 0
+  for _ in range(10):
+    environment.reset()
+    shown += environment.environment.get_state().tobytes() in states
+  return shown
+
+
+def test_d4pg_is_shown_nothing(
+  files: dict[str, str], tmp_path: pathlib.Path, unreadable: list[bool]
+) -> None:
+  made = _make(files['whole'], tmp_path / 'run', 'd4pg')
+  server = reverb.Server(made.replay_tables())
+  try:
+    client = server.localhost_client()
+    assert set(client.server_info()) == {'task', 'parameters_task'}
+    made.learner(client, 0)._publish(finished=False)
+    assert _act(made, client, 0, steps=9) == (9, {'task': 9})
+    assert _starts_shown(made, client, files['whole']) == 0
+  finally:
+    server.stop()
+  assert not any(unreadable)
+
+
+@pytest.mark.usefixtures('eagerly')
+def test_d4pgfd_begins_with_the_demonstrations_in_replay(
+  files: dict[str, str], tmp_path: pathlib.Path
+) -> None:
+  made = _make(files['whole'], tmp_path / 'run', 'd4pgfd')
+  server = reverb.Server(made.replay_tables())
+  try:
+    client = server.localhost_client()
+    assert set(client.server_info()) == {'demonstrations', 'task', 'parameters_task'}
+    process = made.learner(client, 0)
+    process._warm_up()
+    process._publish(finished=False)
+    written = demonstrators.num_transitions(storage.load(files['whole']))
+    found = _act(made, client, 0, steps=9)
+    assert found == (9, {'demonstrations': written, 'task': 9})
+    assert _starts_shown(made, client, files['whole']) == 10
+  finally:
+    server.stop()
+
+
+def test_cloning_without_a_goal_has_a_learner_and_nobody_else(
+  files: dict[str, str], tmp_path: pathlib.Path
+) -> None:
+  made = _make(files['whole'], tmp_path / 'run', 'bc_no_goal')
+  assert made._config.actors == ()
+  server = reverb.Server(made.replay_tables())
+  try:
+    client = server.localhost_client()
+    assert set(client.server_info()) == {'parameters_cloning'}
+    learner = made.learner(client, 0)._learner
+    evaluator = made.evaluator(client)
+  finally:
+    server.stop()
+  assert isinstance(learner, bc_learning.BCLearner)
+  (frames,) = [next(learner._dataset)['observation']]
+  goals = [frames['goal'], tf.zeros_like(frames['goal'])]
+  seen = [learner._embed({**frames, 'goal': goal}) for goal in goals]
+  np.testing.assert_array_equal(*seen)
+  (learned,) = evaluator._learned
+  assert (learned.arm, learned.misguided) == ('bc_no_goal', {})
+
+
 def test_evaluator_leaves_out_open_loop_replay_where_there_are_no_actions(
   files: dict[str, str], tmp_path: pathlib.Path
 ) -> None:
-  server = reverb.Server([parameters.table()])
+  server = reverb.Server([parameters.table('imitation')])
   arms = {}
   for name in ('whole', 'none'):
     made = _make(files[name], tmp_path / name)
     arms[name] = set(made.evaluator(server.localhost_client())._controls)
   server.stop()
   assert arms == {'whole': {'tracker', 'zero', 'replay'}, 'none': {'tracker', 'zero'}}
+
+
+def test_evaluator_has_an_arm_for_each_policy(
+  files: dict[str, str], tmp_path: pathlib.Path
+) -> None:
+  made = _make(files['none'], tmp_path / 'run', learn=True)
+  server = reverb.Server(made.replay_tables())
+  learned = made.evaluator(server.localhost_client())._learned
+  server.stop()
+  assert {policy.arm: set(policy.misguided) for policy in learned} == {
+    'metamimic': {'wrong_demonstration', 'no_demonstration'},
+    'task_policy': set(),
+  }
+  # One follows a demonstration to its end, the other acts from its start.
+  followed, solved = (policy.run([1], lambda: False)[0] for policy in learned)
+  terms = preparation.description(str(tmp_path / 'run'))['terms']
+  length = storage.load(files['none']).demonstrations[1].num_steps
+  assert followed.demonstration == solved.demonstration == 1
+  assert followed.steps == length and set(followed.terms) == set(terms)
+  assert 0 < followed.total < 1
+  assert np.isnan(solved.total) and solved.terms == {}
+
+
+def test_misguided_arms_are_not_shown_what_they_are_rewarded_for(
+  monkeypatch: pytest.MonkeyPatch,
+) -> None:
+  def act(batch: Mapping[str, np.ndarray]) -> np.ndarray:
+    return batch['goal'][:, 0]
+
+  def run(
+    environments: Sequence[imitation.ImitationEnvironment],
+    controller: evaluation.Controller,
+    followed: Sequence[int],
+    should_stop: Any,
+  ) -> list[int]:
+    goal = np.array([[i, 0] for i in followed], np.int32)
+    return controller({'goal': goal}, environments).tolist()
+
+  monkeypatch.setattr(evaluation, 'run', run)
+  policy = builtin_types.SimpleNamespace(unguided=lambda: lambda batch: np.full(3, -1))
+
+  def arms(valid: tuple[int, ...]) -> dict[str, Any]:
+    demonstrations: Any = builtin_types.SimpleNamespace(valid=valid)
+    made = builder._misguided([], act, policy, demonstrations)
+    return {name: run([4, 6, 5], lambda: False) for name, run in made.items()}
+
+  assert arms((4, 5, 6)) == {
+    'wrong_demonstration': [6, 5, 4],
+    'no_demonstration': [-1, -1, -1],
+  }
+  # There is no other than the one that is held out.
+  assert set(arms((4,))) == {'no_demonstration'}

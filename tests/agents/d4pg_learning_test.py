@@ -16,6 +16,7 @@ import tensorflow as tf
 import tree
 
 from agents.d4pg import learning
+from agents.d4pg import losses
 from metamimic import config as config_lib
 from metamimic.networks import critics
 from metamimic.networks import policies
@@ -115,7 +116,10 @@ def _batches(
 
 
 def _learner(
-  networks: Networks, batches: Iterator[Any], config: config_lib.D4PGConfig
+  networks: Networks,
+  batches: Iterator[Any],
+  config: config_lib.D4PGConfig,
+  seed: int = 0,
 ) -> learning.D4PGLearner:
   return learning.D4PGLearner(
     lambda observation: observation,
@@ -128,6 +132,7 @@ def _learner(
     lambda batch: batch,
     config,
     reward='imitation',
+    seed=seed,
   )
 
 
@@ -264,14 +269,120 @@ def test_policy_loss_is_minus_the_mean_value() -> None:
   np.testing.assert_allclose(metrics['policy_loss'], expected, rtol=1e-5)
 
 
-def test_k_updates_in_a_call_are_k_calls_of_one() -> None:
+def _noises(
+  monkeypatch: pytest.MonkeyPatch, deviation: float, seed: int
+) -> tuple[list[np.ndarray], Networks]:
+  """Returns the noise of each of three updates, and the networks after them."""
+  found: list[np.ndarray] = []
+  smoothed = losses.smoothed_action
+
+  def watched(action: tf.Tensor, noise: tf.Tensor, deviation: float) -> tf.Tensor:
+    found.append(noise.numpy())
+    return smoothed(action, noise, deviation)
+
+  config = dataclasses.replace(LIKE_ACME, target_noise=deviation)
+  networks = _networks(0)
+  learner = _learner(networks, iter(_batches(7, 3)), config, seed)
+  with monkeypatch.context() as patch:
+    patch.setattr(losses, 'smoothed_action', watched)
+    for _ in range(3):
+      learner.step()
+  return found, networks
+
+
+@pytest.mark.usefixtures('eagerly')
+def test_noise_is_anothers_at_each_step_and_follows_from_the_seed(
+  monkeypatch: pytest.MonkeyPatch,
+) -> None:
+  noise, networks = _noises(monkeypatch, 0.2, seed=5)
+  again, same = _noises(monkeypatch, 0.2, seed=5)
+  others, other = _noises(monkeypatch, 0.2, seed=6)
+  none, without = _noises(monkeypatch, 0.0, seed=5)
+  np.testing.assert_array_equal(noise, again)
+  assert np.std(noise) == pytest.approx(1, abs=0.15)
+  for values in (*noise[1:], *others):
+    assert np.abs(values - noise[0]).max() > 0.1
+  assert none == []
+  assert _distance(networks.weights(), same.weights()) == 0
+  for networks_ in (other, without):
+    assert _distance(networks.weights('critic'), networks_.weights('critic')) > RATE / 9
+
+
+@pytest.mark.usefixtures('eagerly')
+def test_noise_moves_the_action_that_the_critic_bootstraps_from() -> None:
+  ours, slow = _networks(0), _networks(0)
+  (batch,) = _batches(8, 1)
+  config = dataclasses.replace(LIKE_ACME, target_noise=0.5)
+  _learner(ours, iter([batch]), config, seed=3).step()
+
+  # A new learner's targets are copies of the networks.
+  policy, critic = slow.policy, slow.critic
+  noise = tf.random.stateless_normal([BATCH, ACTIONS], [0, 3]).numpy()
+  o_t = batch['next_observation']
+  a_t = np.clip(policy(o_t).numpy() + np.clip(0.5 * noise, -1.25, 1.25), -1, 1)
+  q_t = critic(o_t, tf.constant(a_t))
+  with tf.GradientTape() as tape:
+    q_tm1 = critic(batch['observation'], batch['action'])
+    loss = tf.reduce_mean(
+      losses.categorical_td_loss(
+        q_tm1.logits,
+        batch['reward']['imitation'][:, 0],
+        0.9 * batch['discount']['imitation'][:, 0],
+        q_t.logits,
+        q_t.values,
+      )
+    )
+  variables = critic.trainable_variables
+  snt.optimizers.Adam(RATE).apply(tape.gradient(loss, variables), variables)
+  _assert_close(ours.weights('critic'), slow.weights('critic'))
+
+
+@pytest.mark.usefixtures('eagerly')
+def test_cloning_adds_to_the_policys_loss_what_the_critic_prefers() -> None:
+  ours, slow, plain = _networks(0), _networks(0), _networks(0)
+  (batch,) = _batches(9, 1)
+  weight = 3.0
+  _step(ours, [batch], dataclasses.replace(LIKE_ACME, cloning_weight=weight))
+  _step(plain, [batch], LIKE_ACME)
+
+  policy, critic, o_tm1 = slow.policy, slow.critic, batch['observation']
+  replayed = critic(o_tm1, batch['action']).mean().numpy()
+  with tf.GradientTape() as tape:
+    action = policy(o_tm1)
+    value = critic(o_tm1, action).mean()
+    size = np.abs(value.numpy()).mean() + 1e-3
+    preferred = replayed > value.numpy()
+    assert 2 < preferred.sum() < BATCH - 2
+    error = tf.reduce_sum((action - batch['action']) ** 2, -1)
+    cloning = tf.reduce_mean(tf.where(preferred, error, 0.0))
+    loss = -tf.reduce_mean(value) / size + weight * cloning
+  variables = policy.trainable_variables
+  snt.optimizers.Adam(RATE).apply(tape.gradient(loss, variables), variables)
+  _assert_close(ours.weights('policy'), slow.weights('policy'))
+  assert _distance(ours.weights('policy'), plain.weights('policy')) > RATE / 2
+  # It is the policy's loss alone.
+  _assert_close(ours.weights('critic'), plain.weights('critic'))
+
+
+# Noise is the same to the last bit only in graphs, where an update takes seconds more.
+@pytest.mark.parametrize(
+  ('more', 'eager'),
+  [({}, True), ({'target_noise': 0.2, 'cloning_weight': 1.0}, False)],
+)
+def test_k_updates_in_a_call_are_k_calls_of_one(
+  more: dict[str, Any], eager: bool
+) -> None:
   k, n = 4, 3
   config = dataclasses.replace(
-    LIKE_ACME, n_step=n, target_update_rate=0.1, target_update_period=2
+    LIKE_ACME,
+    n_step=n,
+    target_update_rate=0.1,
+    target_update_period=2,
+    **more,
   )
   batches = _batches(4, k, n=n)
   apart, together = _networks(0), _networks(0)
-  tf.config.run_functions_eagerly(True)
+  tf.config.run_functions_eagerly(eager)
   metrics = _step(apart, batches, config)
   tf.config.run_functions_eagerly(False)
   joined = tree.map_structure(lambda *parts: tf.concat(parts, 0), *batches)

@@ -183,10 +183,55 @@ def test_policy_gradient_agrees_with_the_reference(clip: float) -> None:
   )
 
 
+def test_smoothed_action_by_hand() -> None:
+  # Noise is cut at 2.5 deviations of 0.2, and then the action at 1.
+  action = [[0.5, 0.5, -0.5, 0.9, -0.9], [0, 0, 0, 0, 0]]
+  noise = [[1, 3, -3, 1, -1], [2.5, -2.5, 0, -1, 10]]
+  found = losses.smoothed_action(_tensor(action), _tensor(noise), 0.2)
+  expected = [[0.7, 1, -1, 1, -1], [0.5, -0.5, 0, -0.2, 0.5]]
+  np.testing.assert_allclose(found, expected, atol=1e-7)
+
+
+def test_cloning_gradient_by_hand() -> None:
+  # The critic prefers the replayed action of the first, not of the others.
+  found = losses.cloning_gradient(
+    _tensor([[0.5, -0.5], [0.5, 0.5], [1, 1], [0, 0]]),
+    _tensor([[0, 0.5], [0, 0], [0, 0], [1, 1]]),
+    _tensor([1, 1, 1, -1]),
+    _tensor([2, 1, 0.5, -2]),
+  )
+  expected = [[0.25, -0.5], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
+  np.testing.assert_array_equal(found, expected)
+
+
+def test_cloning_gradient_is_that_of_the_loss() -> None:
+  rng = np.random.default_rng(4)
+  action, replayed = map(_tensor, rng.uniform(-1, 1, (2, 20, 9)))
+  value, replayed_value = rng.normal(size=(2, 20)).astype(np.float32)
+  with tf.GradientTape() as tape:
+    tape.watch(action)
+    total = tf.constant(0.0)
+    for i in range(20):
+      if replayed_value[i] > value[i]:
+        total += tf.norm(action[i] - replayed[i]) ** 2
+    loss = total / 20
+  found = losses.cloning_gradient(
+    action, replayed, _tensor(value), _tensor(replayed_value)
+  )
+  assert 5 < (replayed_value > value).sum() < 15
+  np.testing.assert_allclose(found, tape.gradient(loss, action), atol=1e-6)
+
+
 def test_shapes_that_do_not_fit_are_refused() -> None:
   with pytest.raises(ValueError, match='shape'):
     losses.n_step_return(tf.ones([2, 3]), tf.ones([2, 3]), tf.ones([2, 1]), 0.9)
   with pytest.raises(ValueError, match='shape'):
     losses.categorical_td_loss(
       tf.ones([2, 11]), tf.ones([2, 1]), tf.ones([2]), tf.ones([2, 11]), _ATOMS
+    )
+  with pytest.raises(ValueError, match='shape'):
+    losses.smoothed_action(tf.ones([2, 9]), tf.ones([9]), 0.2)
+  with pytest.raises(ValueError, match='shape'):
+    losses.cloning_gradient(
+      tf.ones([2, 9]), tf.ones([2, 9]), tf.ones([2, 1]), tf.ones([2])
     )

@@ -6,7 +6,6 @@ import threading
 import types
 from typing import Any
 
-import numpy as np
 import pytest
 
 from agents import evaluator
@@ -33,7 +32,10 @@ class _Reader:
 
 
 class _Setting:
-  """An evaluator of demonstrations 0 to 4 for training and 5 to 9 held out."""
+  """An evaluator of demonstrations 0 to 4 for training and 5 to 9 held out.
+
+  The reward of following one is a hundredth of its number.
+  """
 
   def __init__(
     self,
@@ -42,13 +44,13 @@ class _Setting:
     said: list[Progress],
     stop_after: int | None = None,
     final_episodes: int = 4,
+    task_said: list[Progress] | None = None,
   ) -> None:
     self.path, self.stop = path, threading.Event()
     self.rows: list[dict[str, Any]] = []
     self.finished = 0
     self._measured = 0
     self._stop_after = stop_after
-    monkeypatch.setattr(evaluation, 'run', self._run)
     monkeypatch.setattr(evaluator.logs.Clock, 'due', lambda self: 1.0)
     monkeypatch.setattr(self.stop, 'wait', lambda seconds: None)
     demonstrations: Any = types.SimpleNamespace(
@@ -57,13 +59,20 @@ class _Setting:
       valid=tuple(range(5, 10)),
     )
     reader: Any = _Reader(said)
+    learned = [
+      evaluator.Learned(
+        'metamimic', reader, self._follow, {'wrong_demonstration': self._follow_wrong}
+      )
+    ]
+    if task_said is not None:
+      reader = _Reader(task_said)
+      learned.append(evaluator.Learned('task_policy', reader, self._solve))
     logger: Any = types.SimpleNamespace(write=self.rows.append)
     self.evaluator = evaluator.Evaluator(
-      [],
       demonstrations,
-      self._act,
-      {'zero': evaluation.zero},
-      reader,
+      learned,
+      {'zero': self._follow},
+      ['arm'],
       logger,
       config=config_lib.Config(
         seed=3,
@@ -76,25 +85,28 @@ class _Setting:
       stop=self.stop,
     )
 
-  def _act(self, batch: Any) -> np.ndarray:
-    """Returns which demonstration it is shown."""
-    return batch['goal'][:, 0]
+  def _follow(self, indices: Any, should_stop: Any) -> list[evaluation.Episode]:
+    return [self._episode(i, i) for i in self._begun(indices)]
 
-  def _run(
-    self, environments: Any, indices: Any, controller: Any, should_stop: Any
-  ) -> list[evaluation.Episode]:
-    """As if the reward were a hundredth of what the controller says."""
+  def _follow_wrong(self, indices: Any, should_stop: Any) -> list[evaluation.Episode]:
+    return [self._episode(i, 9) for i in self._begun(indices)]
+
+  def _solve(self, indices: Any, should_stop: Any) -> list[evaluation.Episode]:
+    """As an arm that follows no demonstration."""
+    nan = float('nan')
+    return [
+      evaluation.Episode(i, 8, nan, True, 8, {}, nan) for i in self._begun(indices)
+    ]
+
+  def _begun(self, indices: Any) -> Any:
     self._measured += 1
     if self._measured == self._stop_after:
       self.stop.set()
-    goal = np.array([[i, 0] for i in indices], np.int32)
-    shown = np.broadcast_to(
-      np.ravel(controller({'goal': goal}, indices))[: len(indices)], len(indices)
-    )
-    return [
-      evaluation.Episode(int(i), 10, 0.5, True, {'arm': float(s) / 100}, float(s) / 100)
-      for i, s in zip(indices, shown, strict=True)
-    ]
+    return indices
+
+  def _episode(self, i: int, shown: int) -> evaluation.Episode:
+    reward = shown / 100
+    return evaluation.Episode(i, 10, 0.5, True, 7, {'arm': reward}, reward)
 
   def _finish(self) -> None:
     self.finished += 1
@@ -120,8 +132,10 @@ FINAL = [
 ]
 
 
-def _policy(steps: int) -> list[tuple[int, str, str, int]]:
-  return [(steps, 'metamimic', 'valid', 2), (steps, 'metamimic', 'train', 2)]
+def _policy(
+  steps: int, arm: str = 'metamimic', episodes: int = 2
+) -> list[tuple[int, str, str, int]]:
+  return [(steps, arm, split, episodes) for split in ('valid', 'train')]
 
 
 def test_controls_then_the_policy_as_it_learns_then_everything(
@@ -139,17 +153,51 @@ def test_controls_then_the_policy_as_it_learns_then_everything(
   assert [(r['demonstration'], r['split'], r['total']) for r in last[:4]] == [
     (f'demo_{i}', 'valid', f'0.0{i}') for i in range(5, 9)
   ]
-  # Shown the one before, rewarded for its own.
-  assert [(r['demonstration'], r['total']) for r in last[-4:]] == [
-    ('demo_5', '0.08'),
-    ('demo_6', '0.05'),
-    ('demo_7', '0.06'),
-    ('demo_8', '0.07'),
+  # Under the arm's own name, for the demonstrations that were followed.
+  assert [(r['arm'], r['demonstration'], r['total']) for r in last[-4:]] == [
+    ('wrong_demonstration', f'demo_{i}', '0.09') for i in range(5, 9)
   ]
   assert {row['seed'] for row in rows} == {'3'}
   summary = setting.rows[-3]
   assert summary['reward'] == pytest.approx(0.065)
   assert (summary['completed'], summary['success']) == (0.5, 1.0)
+
+
+def test_two_policies_are_each_measured_as_they_learn_until_both_have(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  # While the second still learns, the first is done and not measured again.
+  setting = _Setting(
+    tmp_path,
+    monkeypatch,
+    [Progress(0, False), Progress(20, True)],
+    task_said=[Progress(step, False) for step in (0, 5, 5, 7)] + [Progress(9, True)],
+  )
+  setting.evaluator.run()
+  assert setting.groups() == [
+    *CONTROLS,
+    *_policy(0),
+    *_policy(0, 'task_policy'),
+    *_policy(20),
+    *_policy(5, 'task_policy'),
+    *_policy(7, 'task_policy'),
+    *FINAL,
+    *_policy(9, 'task_policy', 4),
+  ]
+  assert setting.finished == 1
+
+
+def test_a_policy_that_follows_nothing_has_no_reward_but_the_steps_it_took(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  done = [Progress(20, True)]
+  setting = _Setting(tmp_path, monkeypatch, done, task_said=done)
+  setting.evaluator.run()
+  rows = [row for row in setting.csv() if row['arm'] == 'task_policy']
+  assert len(rows) == 8
+  for row in rows:
+    assert (row['reward/arm'], row['total'], row['completed']) == ('nan',) * 3
+    assert (row['success'], row['solved'], row['steps']) == ('1', '8', '8')
 
 
 def test_resumed_run_measures_only_the_controls_that_are_missing(

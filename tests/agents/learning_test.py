@@ -47,16 +47,19 @@ class _Learner:
 
 @pytest.fixture(name='client')
 def client_fixture(tmp_path: pathlib.Path) -> Iterator[reverb.Client]:
-  experience = reverb.Table(
-    replay.TABLE,
-    sampler=reverb.selectors.Uniform(),
-    remover=reverb.selectors.Fifo(),
-    max_size=100,
-    rate_limiter=reverb.rate_limiters.MinSize(1),
-  )
+  experience = [
+    reverb.Table(
+      name,
+      sampler=reverb.selectors.Uniform(),
+      remover=reverb.selectors.Fifo(),
+      max_size=100,
+      rate_limiter=reverb.rate_limiters.MinSize(1),
+    )
+    for name in (replay.IMITATION, replay.SHARED, replay.TASK)
+  ]
   path = str(tmp_path / 'replay')
   server = reverb.Server(
-    [experience, parameters.table()],
+    [*experience, *(parameters.table(name) for name in ('imitation', 'task'))],
     checkpointer=reverb.platform.checkpointers_lib.DefaultCheckpointer(path),
   )
   yield server.localhost_client()
@@ -68,46 +71,104 @@ def _process(
   client: reverb.Client,
   path: pathlib.Path,
   stop: threading.Event | None = None,
-  checkpoint_replay: bool = True,
+  name: str = 'imitation',
+  tables: tuple[str, ...] = (replay.IMITATION,),
   **changes: Any,
 ) -> learning.LearnerProcess:
   return learning.LearnerProcess(
+    name,
     learner,
     [learner.weight],
     {},
     client,
-    str(path / 'checkpoints'),
-    logs.RoleLogger(str(path), 'learner', step='learner_steps'),
+    str(path / 'checkpoints' / name),
+    logs.RoleLogger(str(path), f'learner-{name}', step='learner_steps'),
     dataclasses.replace(CONFIG, **changes),
     stop or threading.Event(),
-    checkpoint_replay,
+    tables,
   )
 
 
-def _published(client: reverb.Client) -> tuple[float, parameters.Progress]:
+def _published(
+  client: reverb.Client, name: str = 'imitation'
+) -> tuple[float, parameters.Progress]:
   weight = tf.Variable(-1.0)
-  progress = parameters.Reader(client, [weight]).update()
+  progress = parameters.Reader(client, name, [weight]).update()
   return float(weight.numpy()), progress
 
 
-def _rows(path: pathlib.Path) -> list[dict[str, str]]:
-  with open(path / 'logs' / 'learner.csv', newline='') as f:
+def _rows(path: pathlib.Path, name: str = 'imitation') -> list[dict[str, str]]:
+  with open(path / 'logs' / f'learner-{name}.csv', newline='') as f:
     return list(csv.DictReader(f))
 
 
 def test_it_learns_to_the_last_step_and_says_so(
   client: reverb.Client, tmp_path: pathlib.Path
 ) -> None:
-  client.insert(np.zeros(1, np.float32), {replay.TABLE: 1.0})
+  client.insert(np.zeros(1, np.float32), {replay.IMITATION: 1.0})
   learner = _Learner()
   _process(learner, client, tmp_path).run()
   assert learner.num_steps == 6
   assert _published(client) == (3.0, parameters.Progress(6, finished=True))
-  assert (tmp_path / 'checkpoints' / 'ckpt-6.index').exists()
+  assert (tmp_path / 'checkpoints' / 'imitation' / 'ckpt-6.index').exists()
   assert len(list((tmp_path / 'replay').iterdir())) == 1
   (row,) = _rows(tmp_path)
   assert (row['learner_steps'], row['loss']) == ('6', '2')
   assert row['environment_steps'] == row['replay_size'] == '1'
+
+
+def test_each_learner_has_its_own_last_step_and_counts_its_own_experience(
+  client: reverb.Client, tmp_path: pathlib.Path
+) -> None:
+  for table, count in ((replay.IMITATION, 5), (replay.SHARED, 2), (replay.TASK, 1)):
+    for _ in range(count):
+      client.insert(np.zeros(1, np.float32), {table: 1.0})
+  learner, tables = _Learner(), (replay.SHARED, replay.TASK)
+  task = config_lib.TaskConfig(learner_steps=4)
+  _process(learner, client, tmp_path, name='task', tables=tables, task=task).run()
+  assert learner.num_steps == 4
+  assert _published(client, 'task') == (2.0, parameters.Progress(4, finished=True))
+  assert (tmp_path / 'checkpoints' / 'task' / 'ckpt-4.index').exists()
+  (row,) = _rows(tmp_path, 'task')
+  assert row['environment_steps'] == row['replay_size'] == '3'
+  assert client.server_info()['parameters_imitation'].current_size == 0
+
+
+class _Slow:
+  """A server that takes a while to save, and cannot do so twice at a time."""
+
+  def __init__(self) -> None:
+    self.saved = 0
+    self.begun = threading.Event()
+    self.go_on = threading.Event()
+    self._saving = threading.Lock()
+
+  def checkpoint(self) -> None:
+    assert self._saving.acquire(blocking=False)
+    self.begun.set()
+    self.go_on.wait()
+    self.saved += 1
+    self._saving.release()
+
+
+def test_learners_take_turns_to_save_replay(tmp_path: pathlib.Path) -> None:
+  server: Any = _Slow()
+  first, second = (
+    _process(_Learner(), server, tmp_path, name=name) for name in ('imitation', 'task')
+  )
+  threads = [threading.Thread(target=p._save) for p in (first, second)]
+  threads[0].start()
+  server.begun.wait()
+  threads[1].start()
+  threads[1].join(timeout=0.5)
+  assert threads[1].is_alive()
+  server.go_on.set()
+  for thread in threads:
+    thread.join()
+  # The second had asked before the first was done, and has what that saved.
+  assert server.saved == 1
+  second._save()
+  assert server.saved == 2
 
 
 def test_a_stopped_learner_has_saved_and_goes_on_from_there(
@@ -130,7 +191,7 @@ def test_what_stops_a_sampler_stops_the_learner_in_order(
     raise replay.Stopped()
 
   _process(_Learner(stopped, at=4), client, tmp_path).run()
-  assert (tmp_path / 'checkpoints' / 'ckpt-4.index').exists()
+  assert (tmp_path / 'checkpoints' / 'imitation' / 'ckpt-4.index').exists()
   assert _published(client)[1] == parameters.Progress(4, finished=False)
 
 
@@ -145,14 +206,16 @@ def test_checkpoints_come_by_the_clock_and_two_are_kept(
   # With hardly any of the time for saving, there is one at once and one at the end.
   monkeypatch.setattr(learning, '_MOST_SAVING', most)
   _process(_Learner(), client, tmp_path, checkpoint_period=1e-9).run()
-  found = sorted(p.name for p in (tmp_path / 'checkpoints').glob('*.index'))
+  found = sorted(
+    p.name for p in (tmp_path / 'checkpoints' / 'imitation').glob('*.index')
+  )
   assert found == [f'ckpt-{step}.index' for step in kept]
 
 
 def test_without_experience_no_replay_is_kept_and_none_is_logged(
   client: reverb.Client, tmp_path: pathlib.Path
 ) -> None:
-  _process(_Learner(), client, tmp_path, checkpoint_replay=False).run()
+  _process(_Learner(), client, tmp_path, tables=()).run()
   assert not (tmp_path / 'replay').exists() or not any((tmp_path / 'replay').iterdir())
   (row,) = _rows(tmp_path)
   assert 'environment_steps' not in row

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import dataclasses
+import pathlib
 import threading
 from typing import Any
 
@@ -34,7 +35,7 @@ SPEC = specs.EnvironmentSpec(
 )
 
 
-def _config(n: int, **changes: Any) -> config_lib.Config:
+def _config(n: int = 1, **changes: Any) -> config_lib.Config:
   return config_lib.Config(
     d4pg=config_lib.D4PGConfig(n_step=n, batch_size=512, steps_per_call=1),
     replay=config_lib.ReplayConfig(
@@ -43,23 +44,28 @@ def _config(n: int, **changes: Any) -> config_lib.Config:
   )
 
 
+def _codec(config: config_lib.Config) -> replay.Codec:
+  horizons = [config.d4pg_of(name).n_step for name in config.learners]
+  return replay.Codec(SPEC, horizons)
+
+
 def _adder(
   client: reverb.Client,
   config: config_lib.Config,
   should_stop: Callable[[], bool] = lambda: False,
+  tables: Sequence[str] = (replay.IMITATION,),
 ) -> adders.StepAdder:
-  codec = replay.Codec(SPEC, config.d4pg.n_step)
-  return adders.StepAdder(adders.Writer(client, codec, should_stop))
+  return adders.StepAdder(adders.Writer(client, _codec(config), tables, should_stop))
 
 
 @contextlib.contextmanager
 def _serving(config: config_lib.Config, ahead: int = 0) -> Iterator[reverb.Client]:
-  """Serves the table; if `ahead`, writers may be so many items ahead of samplers."""
-  table = replay.table(SPEC, config)
+  """Serves the tables; if `ahead`, writers may be so many items ahead of samplers."""
+  tables = replay.tables(_codec(config), config, demonstrated=0)
   if ahead:
     limiter = reverb.rate_limiters.RateLimiter(1.0, 1, -1e9, ahead)
-    table = table.replace(rate_limiter=limiter)
-  server = reverb.Server([table])
+    tables = [table.replace(rate_limiter=limiter) for table in tables]
+  server = reverb.Server(tables)
   try:
     yield server.localhost_client()
   finally:
@@ -133,23 +139,25 @@ def _expected(episode: _Episode, t: int, n: int) -> dict[str, Any]:
 
 
 def _sample(client: reverb.Client, number: int) -> list[Any]:
-  samples = client.sample(replay.TABLE, num_samples=number, emit_timesteps=False)
+  samples = client.sample(replay.IMITATION, num_samples=number, emit_timesteps=False)
   return list(samples)
 
 
-def _transitions(client: reverb.Client, n: int) -> list[dict[str, Any]]:
+def _transitions(
+  client: reverb.Client, codec: replay.Codec, n: int
+) -> list[dict[str, Any]]:
   """Returns every item of the table once, unpacked."""
-  count = client.server_info()[replay.TABLE].current_size
+  count = client.server_info()[replay.IMITATION].current_size
   rows: dict[int, np.ndarray] = {}
   while len(rows) < count:
     for sample in _sample(client, 20):
       rows[sample.info.key] = tree.flatten(sample.data)[0]
-  batch = replay.Codec(SPEC, n).unpack(tf.constant(np.stack([*rows.values()])))
+  batch = codec.unpack(tf.constant(np.stack([*rows.values()])), n)
   return [tree.map_structure(lambda x: x[i].numpy(), batch) for i in range(count)]  # noqa: B023
 
 
 def test_codec_round_trip() -> None:
-  codec = replay.Codec(SPEC, 2)
+  codec = replay.Codec(SPEC, [2])
   assert codec.rewards == ['imitation', 'task']
   assert codec.size == 2 * (3 + 2 + 2) + ACTIONS + 2 * (2 + 2 + 1)
   observation = {
@@ -162,10 +170,10 @@ def test_codec_round_trip() -> None:
     np.array([-1, 1], np.float32),
     [[0.3, 1]],
     [[0.5, 0]],
-    codec.flatten({key: 2 * value for key, value in observation.items()}),
+    [codec.flatten({key: 2 * value for key, value in observation.items()})],
   )
   assert (row.shape, row.dtype) == ((codec.size,), np.float32)
-  batch = codec.unpack(tf.constant([row, 0 * row]))
+  batch = codec.unpack(tf.constant([row, 0 * row]), 2)
   for group, values in observation.items():
     assert batch['observation'][group].dtype == values.dtype
     np.testing.assert_array_equal(batch['observation'][group], [values, 0 * values])
@@ -180,20 +188,50 @@ def test_codec_round_trip() -> None:
   np.testing.assert_array_equal(batch['real'], [[1, 0], [0, 0]])
 
 
-@pytest.mark.parametrize('n', [1, 3])
-def test_every_transition_is_there_once(n: int) -> None:
+def test_a_row_of_two_horizons_serves_each() -> None:
+  codec = replay.Codec(SPEC, [10, 3, 10])
+  assert (codec.horizons, codec.n) == ((3, 10), 10)
+  # One more observation, and the steps of the longer.
+  assert codec.size == 3 * (3 + 2 + 2) + ACTIONS + 10 * (2 + 2 + 1)
+  row = codec.pack(
+    np.full(7, 5),
+    np.full(ACTIONS, 6),
+    [[t, 100 + t] for t in range(4)],
+    [[1, 1]] * 4,
+    [np.full(7, 7), np.full(7, 8)],
+  )
+  short, long = (codec.unpack(tf.constant([row]), n) for n in (3, 10))
+  assert short['reward']['task'].numpy().tolist() == [[100, 101, 102]]
+  assert long['reward']['task'].numpy().tolist() == [[100, 101, 102, 103] + [0] * 6]
+  assert short['real'].numpy().tolist() == [[1] * 3]
+  assert long['real'].numpy().tolist() == [[1] * 4 + [0] * 6]
+  assert short['next_observation']['body'].numpy().tolist() == [[7] * 3]
+  assert long['next_observation']['body'].numpy().tolist() == [[8] * 3]
+  for batch in (short, long):
+    assert batch['observation']['body'].numpy().tolist() == [[5] * 3]
+    assert batch['action'].numpy().tolist() == [[6] * ACTIONS]
+  with pytest.raises(ValueError):
+    codec.unpack(tf.constant([row]), 4)
+
+
+@pytest.mark.parametrize(('n', 'other'), [(1, 1), (3, 3), (3, 10), (10, 3)])
+def test_every_transition_is_there_once(n: int, other: int) -> None:
   # The second ends early; the third is shorter than a transition.
-  episodes = [_episode(0, 7, False), _episode(1, 4, True), _episode(2, 2, False)]
+  episodes = [_episode(0, 12, False), _episode(1, 4, True), _episode(2, 2, False)]
   config = _config(n)
-  with _serving(config) as client:
-    adder = _adder(client, config)
-    for episode in episodes:
-      _write(adder, episode)
-    adder.reset()
-    items = _transitions(client, n)
+  codec = replay.Codec(SPEC, [n, other])
+  server = reverb.Server(replay.tables(codec, config, demonstrated=0))
+  client = server.localhost_client()
+  writer = adders.Writer(client, codec, (replay.IMITATION,), lambda: False)
+  adder = adders.StepAdder(writer)
+  for episode in episodes:
+    _write(adder, episode)
+  adder.reset()
+  items = _transitions(client, codec, n)
+  server.stop()
   found = {tuple(item['observation']['goal']): item for item in items}
   starts = [(i, 5 + t) for i, e in enumerate(episodes) for t in range(len(e.actions))]
-  assert len(items) == len(starts) == 13
+  assert len(items) == len(starts) == 18
   assert sorted(found) == starts
   for number, step in starts:
     expected = _expected(episodes[number], step - 5, n)
@@ -211,7 +249,7 @@ def test_episode_cut_short_ends_where_it_is() -> None:
   with _serving(config) as client:
     adder = _adder(client, config)
     adder.reset()
-    assert client.server_info()[replay.TABLE].current_size == 0
+    assert client.server_info()[replay.IMITATION].current_size == 0
     begun, whole = _episode(0, 9, False), _episode(1, 4, False)
     adder.add_first(
       dm_env.TimeStep(dm_env.StepType.FIRST, None, None, begun.observations[0])
@@ -227,7 +265,7 @@ def test_episode_cut_short_ends_where_it_is() -> None:
     adder.reset()
     _write(adder, whole)
     adder.reset()
-    items = _transitions(client, n=3)
+    items = _transitions(client, _codec(config), 3)
   goals = {
     tuple(item['observation']['goal']): tuple(item['next_observation']['goal'])
     for item in items
@@ -241,13 +279,13 @@ def test_episode_cut_short_ends_where_it_is() -> None:
 def test_sampled_batches_unpack_to_what_was_written() -> None:
   config = _config(3)
   episode, stop = _episode(3, 6, True), threading.Event()
-  codec = replay.Codec(SPEC, 3)
-  settings = dataclasses.replace(config.d4pg, batch_size=64, steps_per_call=2)
+  codec = _codec(config)
   with _serving(config) as client:
     adder = _adder(client, config)
     _write(adder, episode)
     adder.reset()
-    batch = codec.unpack(next(replay.sample(client, settings, stop)))
+    rows = next(replay.sample(client, {replay.IMITATION: 64}, 2, stop))
+  batch = codec.unpack(rows, 3)
   assert batch['action'].shape == (128, ACTIONS)
   steps = batch['observation']['goal'][:, 1].numpy() - 5
   assert set(steps) == set(range(6))
@@ -255,6 +293,171 @@ def test_sampled_batches_unpack_to_what_was_written() -> None:
     item = tree.map_structure(lambda x: x[i].numpy(), batch)  # noqa: B023
     expected = _expected(episode, step, 3)
     tree.map_structure(np.testing.assert_array_equal, item, expected, check_types=False)
+
+
+BESIDE = config_lib.Config(task=config_lib.TaskConfig(learn=True))
+_SMALL = config_lib.ReplayConfig(max_size=1000, min_size=1, samples_per_insert=20)
+MIXED = dataclasses.replace(
+  BESIDE,
+  replay=_SMALL,
+  task=dataclasses.replace(BESIDE.task, replay=_SMALL, start_after=1),
+)
+
+
+def _sharing(config: config_lib.Config, share: float) -> config_lib.Config:
+  return dataclasses.replace(
+    config, task=dataclasses.replace(config.task, imitation_share=share)
+  )
+
+
+@pytest.mark.parametrize(
+  ('config', 'learner', 'expected'),
+  [
+    (config_lib.Config(), 'imitation', {'imitation': 128}),
+    (BESIDE, 'imitation', {'imitation': 128}),
+    (BESIDE, 'task', {'imitation_for_task': 64, 'task': 64}),
+    (_sharing(BESIDE, 0.3), 'task', {'imitation_for_task': 38, 'task': 90}),
+    (_sharing(BESIDE, 1.0), 'task', {'imitation_for_task': 128}),
+    (_sharing(BESIDE, 0.0), 'task', {'task': 128}),
+    (config_lib.Config(algorithm='d4pg'), 'task', {'task': 128}),
+    (config_lib.Config(algorithm='d4pgfd'), 'task', {'demonstrations': 32, 'task': 96}),
+  ],
+)
+def test_what_a_batch_is_made_of(
+  config: config_lib.Config, learner: str, expected: dict[str, int]
+) -> None:
+  assert replay.sources(config, learner) == expected
+
+
+@pytest.mark.parametrize(
+  ('config', 'expected'),
+  [
+    (config_lib.Config(), {'imitation': ('imitation',)}),
+    (
+      BESIDE,
+      {'imitation': ('imitation', 'imitation_for_task'), 'task': ('task',)},
+    ),
+    (_sharing(BESIDE, 1.0), {'imitation': ('imitation', 'imitation_for_task')}),
+    (_sharing(BESIDE, 0.0), {'imitation': ('imitation',), 'task': ('task',)}),
+    (config_lib.Config(algorithm='d4pg'), {'task': ('task',)}),
+    (config_lib.Config(algorithm='d4pgfd'), {'task': ('task',)}),
+  ],
+)
+def test_actors_write_to_tables_that_are_there(
+  config: config_lib.Config, expected: dict[str, tuple[str, ...]]
+) -> None:
+  found = {actor: replay.written_by(config, actor) for actor in config.actors}
+  assert found == expected
+  made = {table.name for table in replay.tables(_codec(config), config, 7)}
+  assert made - {replay.DEMONSTRATIONS} == {
+    t for names in found.values() for t in names
+  }
+
+
+@pytest.mark.parametrize(
+  ('config', 'expected'),
+  [
+    # Size; samples per insert; items before sampling; how far samples may be from so
+    # many per item, in samples: a tenth of those of the first 2,000 items, or 4 calls'.
+    (config_lib.Config(), {'imitation': (400_000, 51, 2000, 10_200)}),
+    (
+      BESIDE,
+      {
+        'imitation': (400_000, 51, 2000, 10_200),
+        'imitation_for_task': (400_000, 1, 40_000, None),
+        'task': (400_000, 25.5, 2000, 5100),
+      },
+    ),
+    (config_lib.Config(algorithm='d4pg'), {'task': (400_000, 51, 2000, 10_200)}),
+    (
+      config_lib.Config(algorithm='d4pgfd'),
+      {'demonstrations': (7, 1, 7, None), 'task': (400_000, 38.25, 2000, 7650)},
+    ),
+    (_config(), {'imitation': (1000, 20, 1, 4 * 512)}),
+  ],
+)
+def test_tables_and_the_pace_they_keep(
+  config: config_lib.Config, expected: dict[str, tuple[float, ...]]
+) -> None:
+  found: dict[str, Any] = {}
+  for table in replay.tables(_codec(config), config, demonstrated=7):
+    info = table.info
+    rates = info.rate_limiter_info
+    middle = rates.samples_per_insert * rates.min_size_to_sample
+    buffer = rates.max_diff - middle
+    free = rates.max_diff > 1e300
+    assert free or middle - rates.min_diff == pytest.approx(buffer)
+    found[info.name] = (
+      info.max_size,
+      rates.samples_per_insert,
+      rates.min_size_to_sample,
+      None if free else pytest.approx(buffer),
+    )
+  assert found == expected
+
+
+def test_every_batch_has_its_share_of_each_table() -> None:
+  with _serving(MIXED) as client:
+    imitating = _adder(client, MIXED, tables=replay.written_by(MIXED, 'imitation'))
+    solving = _adder(client, MIXED, tables=replay.written_by(MIXED, 'task'))
+    for i in range(4):
+      _write(imitating, _episode(i, 20, False))
+      _write(solving, _episode(100 + i, 20, False))
+    imitating.reset()
+    solving.reset()
+    batches = replay.sample(
+      client, {'imitation_for_task': 24, 'task': 8}, 3, threading.Event()
+    )
+    codec = _codec(MIXED)
+    for _ in range(2):
+      batch = codec.unpack(next(batches), MIXED.task.d4pg.n_step)
+      numbers = batch['observation']['goal'][:, 0].numpy().reshape(3, 32)
+      assert ((numbers >= 100).sum(1) == 8).all()
+      assert len(np.unique(numbers)) == 8
+
+
+def _chunks(folder: pathlib.Path, tables: Sequence[str]) -> int:
+  """Returns how many pieces a server stores for 40 transitions in these tables."""
+  checkpointer = reverb.platform.checkpointers_lib.DefaultCheckpointer(str(folder))
+  made = replay.tables(_codec(MIXED), MIXED, demonstrated=0)
+  server = reverb.Server(made, checkpointer=checkpointer)
+  client = server.localhost_client()
+  adder = _adder(client, MIXED, tables=tables)
+  for i in range(2):
+    _write(adder, _episode(i, 20, False))
+  adder.reset()
+  info = client.server_info()
+  assert {name: info[name].current_size for name in info} == {
+    name: 40 if name in tables else 0 for name in info
+  }
+  kept = pathlib.Path(client.checkpoint())
+  server.stop()
+  records = tf.data.TFRecordDataset(str(kept / 'chunks.tfrecord'), 'ZLIB')
+  return len(list(records))
+
+
+def test_what_imitation_actors_write_is_in_both_tables_and_stored_once(
+  tmp_path: pathlib.Path,
+) -> None:
+  both = _chunks(tmp_path / 'both', replay.written_by(MIXED, 'imitation'))
+  assert both == _chunks(tmp_path / 'one', (replay.IMITATION,)) > 0
+
+
+def test_waiting_for_experience_counts_what_has_been_written(
+  monkeypatch: pytest.MonkeyPatch,
+) -> None:
+  monkeypatch.setattr(replay.time, 'sleep', lambda seconds: None)
+  config = _config(max_size=5)
+  with _serving(config) as client:
+    adder = _adder(client, config)
+    _write(adder, _episode(0, 12, False))
+    adder.reset()
+    # Older ones have left already.
+    assert client.server_info()[replay.IMITATION].current_size == 5
+    assert replay.wait_for(client, replay.IMITATION, 12, lambda: False)
+    asked = iter([False] * 3 + [True])
+    assert not replay.wait_for(client, replay.IMITATION, 13, lambda: next(asked))
+    assert next(asked, None) is None
 
 
 def test_writer_stops_waiting_when_told_to() -> None:
@@ -276,9 +479,9 @@ def test_writer_stops_waiting_when_told_to() -> None:
       for number in range(1000):
         _write(adder, _episode(number, 50, False))
     assert asked == [True]
-    assert client.server_info()[replay.TABLE].current_size == 10
-    assert replay.describe(client) == (
-      'replay holds 10 transitions, sampling starts at 1; 10 inserted, 0 sampled'
+    assert client.server_info()[replay.IMITATION].current_size == 10
+    assert replay.describe(client, replay.IMITATION) == (
+      'imitation holds 10 transitions, sampling starts at 1; 10 inserted, 0 sampled'
     )
     adder.reset()
 
@@ -299,7 +502,7 @@ def test_nothing_is_lost_or_doubled_by_waiting() -> None:
     for episode in episodes:
       _write(adder, episode)
     adder.reset()
-    items = _transitions(client, n=3)
+    items = _transitions(client, _codec(config), 3)
   assert len(waits) > 1
   assert sorted(tuple(item['observation']['goal']) for item in items) == [
     (i, 5 + t) for i in range(len(episodes)) for t in range(30)
@@ -310,7 +513,7 @@ def test_sampler_stops_waiting_when_told_to() -> None:
   stop = threading.Event()
   stop.set()
   with _serving(_config(1, min_size=10)) as client:
-    batches = replay.sample(client, _config(1).d4pg, stop)
+    batches = replay.sample(client, {replay.IMITATION: 8}, 1, stop)
     with pytest.raises(replay.Stopped):
       next(batches)
 
@@ -321,7 +524,8 @@ def test_server_that_is_gone_is_described() -> None:
       raise reverb.errors.DeadlineExceededError(f'{timeout} s')
 
   client: Any = Gone()
-  assert replay.describe(client) == 'the replay server does not answer (5 s)'
+  expected = 'the replay server does not answer (5 s)'
+  assert replay.describe(client, replay.TASK) == expected
 
 
 def test_background_iterator_hands_on_elements_and_errors() -> None:

@@ -163,6 +163,28 @@ def test_what_a_step_returns_fits_the_specs(
   assert following.action_spec() == following.environment.action_spec()
 
 
+def test_what_there_is_to_log_of_steps_and_episodes(
+  lift: stepping.ManipulationEnvironment,
+  lifts: list[_Demonstration],
+  lift_reward: rewards.RewardFunction,
+) -> None:
+  following = imitation.ImitationEnvironment(lift, lifts, lift_reward, early_end=0.05)
+  timestep, actions = following.reset(0, step=10), iter(lifts[0].actions[10:])
+  steps = 0
+  while not timestep.last():
+    timestep = following.step(-next(actions))
+    steps += 1
+    result, measures = following.result, following.step_measures()
+    assert measures == {
+      'reward': result.total,
+      **{f'reward/{name}': value for name, value in result.terms.items()},
+    }
+    assert np.float32(measures['reward']) == timestep.reward['imitation']
+    assert {'reward/arm', 'reward/brick'} <= set(measures)
+  assert 1 < steps < _STEPS - 10
+  assert following.episode_measures() == {'completed': (10 + steps) / _STEPS}
+
+
 def test_a_goal_is_a_demonstration_and_a_step(
   following: imitation.ImitationEnvironment, demonstrations: list[_Demonstration]
 ) -> None:

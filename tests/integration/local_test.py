@@ -1,7 +1,8 @@
 """The whole local program, as a user starts it, on a few recorded demonstrations.
 
 One run directory goes through a stop, a node that is killed, a refusal and an end; the
-tests look at what it left. A second one clones the demonstrators' actions.
+tests look at what it left. A second one clones the demonstrators' actions. A third one
+learns a task policy, too, and goes through a stop.
 """
 
 import base64
@@ -15,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,6 +25,7 @@ import pytest
 import tensorflow as tf
 
 import metamimic
+from metamimic import statistics
 from metamimic import video
 from metamimic.demonstrations import storage
 
@@ -39,6 +42,11 @@ SETTINGS = [
   *('--evaluation.episodes', '3', '--evaluation.final-episodes', '3'),
   *('--d4pg.policy-learning-rate', '1e-3', '--d4pg.critic-learning-rate', '2e-3'),
 ]
+
+
+TASK_STEPS = {'imitation': 4000, 'task': 2000}
+"""Learner steps of the run with a task policy."""
+START_AFTER = 500  # Transitions, in the tiny preset.
 
 
 @dataclasses.dataclass
@@ -78,8 +86,12 @@ def _rows(path: pathlib.Path) -> list[dict[str, str]]:
     return list(csv.DictReader(f))
 
 
-def _steps(run_dir: pathlib.Path) -> list[int]:
-  return [int(row['learner_steps']) for row in _rows(run_dir / 'logs' / 'learner.csv')]
+def _learnt(run_dir: pathlib.Path, learner: str = 'imitation') -> list[dict[str, str]]:
+  return _rows(run_dir / 'logs' / f'learner-{learner}.csv')
+
+
+def _last(rows: list[dict[str, str]], column: str) -> int:
+  return int(rows[-1][column])
 
 
 def _pids(run_dir: pathlib.Path) -> dict[str, int]:
@@ -132,17 +144,20 @@ def _launch(
 
 
 def _wait_for_steps(
-  process: subprocess.Popen[str], run_dir: pathlib.Path, more: int
+  process: subprocess.Popen[str],
+  run_dir: pathlib.Path,
+  more: int,
+  learner: str = 'imitation',
 ) -> None:
-  """Waits until the learner's log has this many rows more, or the program is over."""
-  end, have = time.monotonic() + PATIENCE, len(_steps(run_dir))
-  while len(_steps(run_dir)) < have + more and process.poll() is None:
+  """Waits until a learner's log has this many rows more, or the program is over."""
+  end, have = time.monotonic() + PATIENCE, len(_learnt(run_dir, learner))
+  while len(_learnt(run_dir, learner)) < have + more and process.poll() is None:
     assert time.monotonic() < end, 'the learner does not learn'
     time.sleep(0.1)
 
 
 def _weights(run_dir: pathlib.Path) -> list[np.ndarray]:
-  checkpoint = tf.train.latest_checkpoint(str(run_dir / 'checkpoints'))
+  checkpoint = tf.train.latest_checkpoint(str(run_dir / 'checkpoints' / 'imitation'))
   names = [name for name, _ in tf.train.list_variables(checkpoint)]
   return [
     tf.train.load_variable(checkpoint, name)
@@ -151,17 +166,24 @@ def _weights(run_dir: pathlib.Path) -> list[np.ndarray]:
   ]
 
 
-@pytest.fixture(name='runs', scope='module')
-def runs_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
-  folder = tmp_path_factory.mktemp('local')
-  demonstrations = str(folder / 'lift.hdf5')
+@pytest.fixture(name='demonstrations', scope='module')
+def demonstrations_fixture(tmp_path_factory: pytest.TempPathFactory) -> str:
+  path = str(tmp_path_factory.mktemp('demonstrations') / 'lift.hdf5')
   subprocess.run(
     [sys.executable, '-m', 'metamimic.record', '--task', 'lift_brick']
-    + ['--output', demonstrations, '--train', '6', '--valid', '3', '--seed', '0'],
+    + ['--output', path, '--train', '6', '--valid', '3', '--seed', '0'],
     check=True,
     cwd=ROOT,
     timeout=PATIENCE,
   )
+  return path
+
+
+@pytest.fixture(name='runs', scope='module')
+def runs_fixture(
+  tmp_path_factory: pytest.TempPathFactory, demonstrations: str
+) -> Iterator[Runs]:
+  folder = tmp_path_factory.mktemp('local')
   run_dir, cloning_dir = folder / 'run', folder / 'cloning'
   settings = [*SETTINGS, '--demonstrations', demonstrations]
 
@@ -175,10 +197,10 @@ def runs_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
 
   endless = ['--learner-steps', str(ENDLESS)]
   stopped = _launch(run_dir, *settings, *endless, meanwhile=stop)
-  learnt_when_stopped = _rows(run_dir / 'logs' / 'learner.csv')
+  learnt_when_stopped = _learnt(run_dir)
   weights_when_stopped = _weights(run_dir)
   killed = _launch(run_dir, *settings, *endless, meanwhile=kill_actor)
-  learnt_when_killed = _rows(run_dir / 'logs' / 'learner.csv')
+  learnt_when_killed = _learnt(run_dir)
   refused = _launch(run_dir, '--d4pg.n-step', '2', '--actor.sigma', '0.5')
   done = _launch(run_dir, *settings, '--learner-steps', str(STEPS))
   cloned = _launch(
@@ -227,11 +249,11 @@ def test_resumed_run_ends_with_status_0_and_leaves_nothing(runs: Runs) -> None:
   assert f'learner {STEPS:,}/{STEPS:,}' in runs.done.output
   assert runs.done.left == []
   summary = json.loads((runs.dir / 'summary.json').read_text())
-  assert summary['learner_steps'] == STEPS
+  assert summary['learner_steps'] == {'imitation': STEPS}
 
 
 def test_learner_went_on_from_its_checkpoint_with_its_replay(runs: Runs) -> None:
-  rows = _rows(runs.dir / 'logs' / 'learner.csv')
+  rows = _learnt(runs.dir)
   steps = [int(row['learner_steps']) for row in rows]
   assert steps == sorted(steps)
   assert steps[-1] == STEPS
@@ -258,7 +280,7 @@ def test_every_actor_wrote_to_replay(runs: Runs) -> None:
     assert all(0 <= float(row['reward']) <= 1 for row in rows)
     written += int(rows[-1]['environment_steps'])
   # The rows lag by up to two seconds; what the killed actor had not sent is lost.
-  total = int(_rows(runs.dir / 'logs' / 'learner.csv')[-1]['environment_steps'])
+  total = _last(_learnt(runs.dir), 'environment_steps')
   assert 0 < written <= total + _UNSENT
 
 
@@ -280,7 +302,7 @@ def test_evaluation_has_a_row_an_episode_for_every_arm(runs: Runs) -> None:
   table = pd.read_csv(runs.dir / 'evaluation.csv')
   assert list(table) == [
     *('seed', 'learner_steps', 'arm', 'demonstration', 'split', 'steps', 'completed'),
-    'success',
+    *('success', 'solved'),
     *(f'reward/{term}' for term in TERMS),
     'total',
   ]
@@ -296,6 +318,7 @@ def test_evaluation_has_a_row_an_episode_for_every_arm(runs: Runs) -> None:
     ('metamimic', 'train'): 3,
     ('metamimic', 'valid'): 3,
     ('wrong_demonstration', 'valid'): 3,
+    ('no_demonstration', 'valid'): 3,
   }
   assert set(table.seed) == {7}
   names = {('train', f'demo_{i}') for i in range(3)}
@@ -334,9 +357,106 @@ def test_cloning_runs_in_one_go_and_is_evaluated_alike(runs: Runs) -> None:
   assert set(runs.cloned.pids) == {'replay-0', 'learner-0', 'evaluator-0'}
   assert runs.cloned.left == []
   table = pd.read_csv(runs.cloning_dir / 'evaluation.csv')
-  arms = {'bc', 'replay', 'tracker', 'zero', 'wrong_demonstration'}
-  assert set(table.arm) == arms
+  misguided = {'wrong_demonstration', 'no_demonstration'}
+  assert set(table.arm) == {'bc', 'replay', 'tracker', 'zero', *misguided}
   held_out = table[table.split == 'valid'].groupby(['arm', 'learner_steps']).total
   means = held_out.mean()
   assert means['bc', 2000] > means['zero', 0] + 0.1
   assert (runs.cloning_dir / 'report.html').exists()
+
+
+@dataclasses.dataclass
+class TaskRun:
+  """A run that learns a task policy beside the policy that imitates."""
+
+  dir: pathlib.Path
+  stopped: Launch
+  learnt_when_stopped: dict[str, list[dict[str, str]]]
+  """Rows of each learner's log then."""
+  done: Launch
+
+
+@pytest.fixture(name='task_run', scope='module')
+def task_run_fixture(
+  tmp_path_factory: pytest.TempPathFactory, demonstrations: str
+) -> TaskRun:
+  run_dir = tmp_path_factory.mktemp('local') / 'task'
+
+  def stop(process: subprocess.Popen[str]) -> None:
+    for learner in TASK_STEPS:
+      _wait_for_steps(process, run_dir, 1, learner)
+    process.send_signal(signal.SIGTERM)
+
+  def launch(steps: dict[str, int], **meanwhile: Any) -> Launch:
+    return _launch(
+      run_dir,
+      *('--preset', 'tiny', '--demonstrations', demonstrations, '--task.learn'),
+      *('--learner-steps', str(steps['imitation'])),
+      *('--task.learner-steps', str(steps['task'])),
+      **meanwhile,
+    )
+
+  stopped = launch(dict.fromkeys(TASK_STEPS, ENDLESS), meanwhile=stop)
+  learnt = {learner: _learnt(run_dir, learner) for learner in TASK_STEPS}
+  return TaskRun(run_dir, stopped, learnt, launch(TASK_STEPS))
+
+
+def test_both_learners_go_on_to_their_last_step(task_run: TaskRun) -> None:
+  assert task_run.stopped.status == 143, task_run.stopped.output
+  assert task_run.done.status == 0, task_run.done.output
+  nodes = {'replay-0', 'learner-0', 'learner-1', 'actor-0', 'actor-1', 'evaluator-0'}
+  for launch in (task_run.stopped, task_run.done):
+    assert set(launch.pids) == nodes
+    assert launch.left == []
+  summary = json.loads((task_run.dir / 'summary.json').read_text())
+  assert summary['learner_steps'] == TASK_STEPS
+  for learner, last in TASK_STEPS.items():
+    rows, before = _learnt(task_run.dir, learner), task_run.learnt_when_stopped[learner]
+    assert _last(rows, 'learner_steps') == last
+    following = rows[len(before)]
+    assert 0 < _last(before, 'learner_steps') < int(following['learner_steps'])
+    assert _last(before, 'replay_size') <= int(following['replay_size'])
+  assert metamimic.load(str(task_run.dir)).learner_steps == TASK_STEPS['imitation']
+  assert metamimic.load_task(str(task_run.dir)).learner_steps == TASK_STEPS['task']
+
+
+def test_task_learner_has_what_both_kinds_of_actors_wrote(task_run: TaskRun) -> None:
+  summary = json.loads((task_run.dir / 'summary.json').read_text())
+  written = summary['environment_steps']
+  assert set(written) == set(TASK_STEPS)
+  assert all(count > 0 for count in written.values())
+  sampled = _last(_learnt(task_run.dir, 'task'), 'environment_steps')
+  assert START_AFTER <= sampled - written['task'] <= written['imitation']
+  imitating, solving = (
+    _rows(task_run.dir / 'logs' / f'actor-{index}.csv') for index in range(2)
+  )
+  assert {'reward', 'completed'} < set(imitating[0]) and 'success' not in imitating[0]
+  assert {'success', 'episode_steps'} < set(solving[0]) and 'reward' not in solving[0]
+  assert 0 < _last(solving, 'environment_steps') <= written['task'] + _UNSENT
+
+
+def test_task_policy_is_evaluated_beside_the_other(task_run: TaskRun) -> None:
+  table = pd.read_csv(task_run.dir / 'evaluation.csv')
+  final = statistics.last(table)
+  held_out = final[final.split == 'valid'].groupby('arm')
+  misguided = {'wrong_demonstration', 'no_demonstration'}
+  arms = {'metamimic', 'task_policy', 'replay', 'tracker', 'zero', *misguided}
+  assert held_out.size().to_dict() == dict.fromkeys(arms, 3)
+  rows = table[table.arm == 'task_policy']
+  assert rows.learner_steps.max() == TASK_STEPS['task']
+  assert rows[['completed', 'total', 'reward/arm']].isna().all(axis=None)
+  assert (rows.solved.notna() == rows.success.eq(1)).all()
+  assert (rows.solved.fillna(300) == rows.steps).all()
+  shown = table[table.arm == 'replay']
+  assert ((0 < shown.solved) & (shown.solved <= shown.steps)).all()
+
+
+def test_both_policies_are_drawn_and_reported(task_run: TaskRun) -> None:
+  videos = sorted((task_run.dir / 'videos').iterdir())
+  assert [v.name for v in videos] == ['demo_6-task_policy.mp4', 'demo_6.mp4']
+  report = (task_run.dir / 'report.html').read_text()
+  for path in videos:
+    assert len(video.frames(path)) > 1
+    content = base64.b64encode(path.read_bytes()).decode()
+    assert f'src="data:video/mp4;base64,{content}"' in report
+  assert 'Shown nothing, the task policy solves the task from' in report

@@ -34,27 +34,51 @@ def test_progress_and_time_left(logs: pathlib.Path) -> None:
   progress = display.Progress(logs.parent, config.Config(learner_steps=1000))
   assert progress.left is None
   now = time.time() + 1
-  (logs / 'learner.csv').write_text(
+  (logs / 'learner-imitation.csv').write_text(
     LEARNER
     + f'{now - 1000},50,1,1\n'  # Of an earlier launch: it tells nothing of the rate.
     + f'{now},100,300,200\n{now + 10},400,900,800\n'
   )
   progress.update()
-  assert progress.learner_steps == 400
-  assert progress.learner_rate == pytest.approx(30)
+  learner = progress.learners['imitation']
+  assert (learner.steps, learner.last_step) == (400, 1000)
+  assert learner.rate == pytest.approx(30)
   assert progress.left == pytest.approx(20)
-  assert (progress.environment_steps, progress.replay_size) == (900, 800)
+  assert progress.replay_size == 800
 
 
-def test_actors_count_until_the_learner_does(logs: pathlib.Path) -> None:
-  settings = config.Config(actor=config.ActorConfig(num_actors=2))
-  progress = display.Progress(logs.parent, settings)
-  for index in range(2):
+def test_run_takes_as_long_as_the_slower_learner(logs: pathlib.Path) -> None:
+  progress = display.Progress(logs.parent, _BOTH)
+  now = time.time() + 1
+  (logs / 'learner-imitation.csv').write_text(
+    f'{LEARNER}{now},100,300,200\n{now + 10},400,900,800\n'
+  )
+  progress.update()
+  assert progress.left is None
+  (logs / 'learner-task.csv').write_text(
+    f'{LEARNER}{now},100,300,900\n{now + 10},200,900,950\n'
+  )
+  progress.update()
+  # 600 steps left at 30 a second, and 1800 at 10.
+  assert progress.left == pytest.approx(180)
+  assert progress.replay_size == 950
+
+
+def test_environment_steps_are_those_of_all_actors(logs: pathlib.Path) -> None:
+  progress = display.Progress(logs.parent, _BOTH)
+  now = time.time()
+  # The second has left: its last row is old.
+  for index, written in enumerate((now, now - 60)):
     (logs / f'actor-{index}.csv').write_text(
-      'wall_time,environment_steps,steps_per_second\n1,10,5\n2,30,7\n'
+      f'wall_time,environment_steps,steps_per_second\n1,10,5\n{written},30,7\n'
     )
   progress.update()
-  assert (progress.environment_steps, progress.environment_rate) == (60, 14)
+  assert (progress.environment_steps, progress.environment_rate) == (60, 7)
+
+
+_BOTH = config.Config(
+  learner_steps=1000, task=config.TaskConfig(learn=True, learner_steps=2000)
+)
 
 
 def _settings(algorithm: str = 'metamimic') -> config.Config:
@@ -64,7 +88,10 @@ def _settings(algorithm: str = 'metamimic') -> config.Config:
 
 
 def _write(logs: pathlib.Path) -> None:
-  (logs / 'learner.csv').write_text(f'{LEARNER}1,500,1234,1200\n')
+  (logs / 'learner-imitation.csv').write_text(f'{LEARNER}1,500,1234,1200\n')
+  (logs / 'actor-0.csv').write_text(
+    'wall_time,environment_steps,steps_per_second\n1,1234,9\n'
+  )
   (logs / 'evaluator.csv').write_text(
     EVALUATOR
     + '1,400,metamimic,valid,2,0.1,0.1,0\n'
@@ -105,12 +132,45 @@ def test_table_on_a_terminal(logs: pathlib.Path) -> None:
   assert 'a [message] of a node' in text
 
 
+def test_line_of_two_learners(logs: pathlib.Path) -> None:
+  progress = display.Progress(logs.parent, _BOTH)
+  _write(logs)
+  (logs / 'learner-task.csv').write_text(f'{LEARNER}1,250,1234,1300\n')
+  with open(logs / 'evaluator.csv', 'a') as f:
+    f.write('1,250,task_policy,train,2,nan,nan,0.75\n')
+    f.write('1,250,task_policy,valid,2,nan,nan,0.5\n')
+  progress.update()
+  assert display.Display(progress, _BOTH).line(['learner-1']) == (
+    '0:00:00 | imitation learner 500/1,000 (0/s) | task learner 250/2,000 (0/s) | '
+    'environment 1,234 (0/s) | replay 1,300 | imitation reward (floor to ceiling) '
+    'training 0.750 (– to –), held-out 0.625 (0.250 to 0.875) | completed 0.500 | '
+    'task success from training starts 0.750, held-out 0.500 | '
+    'time left: not known yet'
+  )
+
+
+def test_table_of_two_learners(logs: pathlib.Path) -> None:
+  screen = io.StringIO()
+  console = rich.console.Console(file=screen, force_terminal=True, width=100)
+  shown = display.Display(display.Progress(logs.parent, _BOTH), _BOTH, console)
+  _write(logs)
+  with open(logs / 'evaluator.csv', 'a') as f:
+    f.write('1,250,task_policy,valid,2,nan,nan,0.5\n')
+  with shown.shown():
+    shown.update(['learner-0', 'learner-1'])
+  lines = screen.getvalue().splitlines()
+  assert any('task learner steps' in line and '0 of 2,000' in line for line in lines)
+  policies = [line.split()[1:] for line in lines if 'policy: ' in line][-2:]
+  assert [line[0] for line in policies] == ['metamimic', 'task_policy']
+  assert policies[1][1:] == ['–', '–', '–', '0.500', '250']
+
+
 def test_behavioural_cloning_has_no_environment_columns(
   logs: pathlib.Path,
 ) -> None:
   settings = _settings('bc')
   progress = display.Progress(logs.parent, settings)
-  (logs / 'learner.csv').write_text('wall_time,learner_steps,loss\n1,1000,.5\n')
+  (logs / 'learner-cloning.csv').write_text('wall_time,learner_steps,loss\n1,1000,.5\n')
   progress.update()
   line = display.Display(progress, settings).line(['evaluator-0'])
   assert line == (

@@ -26,11 +26,9 @@ from launch_configs import supervisor
 import metamimic
 from metamimic import config
 
-STEPS = 600
-
 
 class FakeBuilder:
-  """As `agents.builder.MetaMimicBuilder`, with nothing in it."""
+  """As `agents.builder.Builder`, with nothing in it."""
 
   def __init__(
     self, settings: config.Config, run_dir: str, stop: threading.Event
@@ -51,39 +49,45 @@ class FakeBuilder:
     path = str(self.run_dir / 'replay')
     return reverb.platform.checkpointers_lib.DefaultCheckpointer(path)
 
-  def learner(self, replay: Any) -> 'Worker':
-    return Worker(self, 'learner-0', lambda: self.learn(replay))
+  def learner(self, replay: Any, index: int) -> 'Worker':
+    name = self.settings.learners[index]
+    return Worker(self, f'learner-{index}', lambda: self.learn(replay, name))
 
   def actor(self, replay: Any, index: int) -> 'Worker':
-    return Worker(self, f'actor-{index}', lambda: self.act(replay))
+    name = self.settings.actors[index]
+    return Worker(self, f'actor-{index}', lambda: self.act(replay, name))
 
   def evaluator(self, replay: Any) -> 'Worker':
     del replay
     return Worker(self, 'evaluator-0', self.evaluate)
 
-  def learn(self, replay: Any) -> None:
+  def learn(self, replay: Any, name: str) -> None:
     while replay is not None and replay.server_info()['experience'].current_size < 3:
       if self.stop.wait(0.05):
         return
-    log = self.run_dir / 'logs' / 'learner.csv'
+    log = self.run_dir / 'logs' / f'learner-{name}.csv'
     if not log.exists():
       log.write_text('wall_time,learner_steps,environment_steps,replay_size\n')
-    for step in range(STEPS // 10, self.settings.learner_steps + 1, STEPS // 10):
+    last = self.settings.last_step(name)
+    for step in range(last // 10, last + 1, last // 10):
       with open(log, 'a') as f:
         f.write(f'{time.time()},{step},{2 * step},{2 * step}\n')
       if self.stop.wait(0.02):
         return
-    (self.run_dir / 'learnt').touch()
+    self.learnt(name).touch()
 
-  def act(self, replay: Any) -> None:
-    while not (self.run_dir / 'learnt').exists():
+  def learnt(self, name: str) -> pathlib.Path:
+    return self.run_dir / f'learnt-{name}'
+
+  def act(self, replay: Any, name: str) -> None:
+    while not self.learnt(name).exists():
       if replay is not None:
         replay.insert(1.0, {'experience': 1.0})
       if self.stop.wait(0.05):
         return
 
   def evaluate(self) -> None:
-    while not (self.run_dir / 'learnt').exists():
+    while not all(self.learnt(name).exists() for name in self.settings.learners):
       if self.stop.wait(0.05):
         return
     (self.run_dir / 'logs' / 'evaluator.csv').write_text(
@@ -93,7 +97,8 @@ class FakeBuilder:
       '1,600,replay,valid,2,0.875,1.0,1.0\n'
       '1,600,zero,valid,2,0.25,0.125,0.0\n'
     )
-    summary = {'learner_steps': self.settings.learner_steps}
+    done = {name: self.settings.last_step(name) for name in self.settings.learners}
+    summary = {'learner_steps': done}
     (self.run_dir / 'summary.json').write_text(json.dumps(summary))
 
 
@@ -151,8 +156,10 @@ class FakeProgram:
 
 def places(topology: FakeProgram) -> list[supervisor.Node]:
   """As `program.places`."""
-  names = [('replay', 0), ('learner', 0), ('evaluator', 0)]
-  names += [('actor', i) for i in range(topology.settings.num_actors)]
+  names = [('replay', 0)]
+  names += [('learner', i) for i in range(len(topology.settings.learners))]
+  names += [('evaluator', 0)]
+  names += [('actor', i) for i in range(len(topology.settings.actors))]
   return [supervisor.Node(r, i, r == 'replay', []) for r, i in names]
 
 
@@ -175,10 +182,10 @@ def run_node(
     Worker(builder, 'replay-0', builder.stop.wait).run()
     return
   address_of('replay')
-  if place.role == 'actor':
-    builder.actor(None, place.index).run()
+  if place.role == 'evaluator':
+    builder.evaluator(None).run()
   else:
-    getattr(builder, place.role)(None).run()
+    getattr(builder, place.role)(None, place.index).run()
 
 
 def prepare(settings: config.Config, run_dir: str | None = None) -> None:
@@ -196,7 +203,7 @@ def command(run_dir: pathlib.Path, role: str, index: int) -> list[str]:
 def main() -> None:
   """Puts the stand-ins in their places and runs what the command line asks for."""
   builder: Any = types.ModuleType('agents.builder')
-  builder.make = FakeBuilder
+  builder.Builder = FakeBuilder
   sys.modules['agents.builder'] = builder
   preparation: Any = types.ModuleType('metamimic.preparation')
   preparation.prepare = prepare

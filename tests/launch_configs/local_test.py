@@ -105,12 +105,30 @@ def test_finished_run_says_so(launch: Any) -> None:
 def test_more_learner_steps_resume_a_finished_run(launch: Any) -> None:
   first = launch({})
   assert first.finish()[0] == 0
-  (first.dir / 'learnt').unlink()
+  (first.dir / 'learnt-imitation').unlink()
   more = launch(None, '--learner-steps', '660')
   assert more.finish()[0] == 0
   assert len(more.events('launch')) == 2
   stored = config.load(str(more.dir / 'config.json'))
   assert stored.learner_steps == 660
+
+
+def test_a_run_is_finished_when_both_learners_are(launch: Any) -> None:
+  run = launch({}, '--task.learn')
+  assert run.finish()[0] == 0
+  assert set(run.pids()) == {
+    'replay-0',
+    *('learner-0', 'learner-1', 'evaluator-0'),
+    *('actor-0', 'actor-1'),
+  }
+  assert 'is finished' in launch(None, '--task.learn').finish()[1]
+  (run.dir / 'learnt-task').unlink()
+  more = launch(None, '--task.learn', '--task.learner-steps', '450')
+  status, output = more.finish()
+  assert status == 0
+  assert 'imitation learner 600/600 ' in output
+  assert 'task learner 450/450 ' in output
+  assert len(more.events('launch')) == 2
 
 
 def test_other_configuration_is_refused_with_the_difference(launch: Any) -> None:

@@ -1,6 +1,6 @@
 import os
 import signal
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import launchpad as lp
 import pytest
@@ -9,13 +9,10 @@ from launch_configs import program
 from metamimic import config
 
 
-def _program(
-  num_actors: int, algorithm: Literal['metamimic', 'bc'] = 'metamimic'
-) -> Any:
+def _program(num_actors: int, **settings_: Any) -> Any:
   """Returns a program; putting it together needs nothing of what its nodes are."""
-  settings = config.Config(
-    algorithm=algorithm, actor=config.ActorConfig(num_actors=num_actors)
-  )
+  actor = config.ActorConfig(num_actors=num_actors)
+  settings = config.Config(actor=actor, **settings_)
 
   def make_builder() -> NoReturn:
     raise AssertionError('a node was built')
@@ -36,8 +33,23 @@ def test_topology() -> None:
 
 
 def test_program_without_actors() -> None:
-  roles = [place.role for place in program.places(_program(2, 'bc'))]
+  roles = [place.role for place in program.places(_program(2, algorithm='bc'))]
   assert roles == ['replay', 'learner', 'evaluator']
+
+
+def test_program_with_two_learners_and_both_kinds_of_actors() -> None:
+  topology = _program(2, task=config.TaskConfig(learn=True))
+  found = [(place.role, place.index) for place in program.places(topology)]
+  assert found == [
+    ('replay', 0),
+    ('learner', 0),
+    ('learner', 1),
+    ('actor', 0),
+    ('actor', 1),
+    ('actor', 2),
+    ('evaluator', 0),
+  ]
+  assert len(topology.groups) <= program.MAX_GROUPS
 
 
 def test_unknown_node_is_refused_with_those_there_are() -> None:

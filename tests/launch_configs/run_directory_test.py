@@ -1,3 +1,5 @@
+import dataclasses
+import json
 import pathlib
 import threading
 
@@ -57,8 +59,8 @@ def test_waiting_for_an_address(path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
   ('text', 'finished'),
   [
-    ('{"learner_steps": 999999}', False),
-    ('{"learner_steps": 1000000, "wall_seconds": 3}', True),
+    ('{"learner_steps": {"imitation": 999999}}', False),
+    ('{"learner_steps": {"imitation": 1000000}, "wall_seconds": 3}', True),
   ],
 )
 def test_finished(
@@ -69,7 +71,43 @@ def test_finished(
   assert run_directory.is_finished(path, settings) == finished
 
 
-@pytest.mark.parametrize('text', ['', '[]', '{}', '{"learner_steps": "many"}'])
+@pytest.mark.parametrize(
+  ('steps', 'finished'), [(60_000, True), (59_999, False), (0, False)]
+)
+def test_finished_with_two_learners(
+  path: pathlib.Path, settings: config.Config, steps: int, finished: bool
+) -> None:
+  both = dataclasses.replace(settings, task=config.TaskConfig(learn=True))
+  done = {'learner_steps': {'imitation': 1_000_000, 'task': steps}}
+  (path / 'summary.json').write_text(json.dumps(done))
+  assert run_directory.is_finished(path, both) == finished
+
+
+def test_each_learner_may_go_on_for_longer_but_no_other(
+  path: pathlib.Path, settings: config.Config
+) -> None:
+  run_directory.save(path, settings)
+  more = dataclasses.replace(
+    settings, learner_steps=7, task=config.TaskConfig(learner_steps=8)
+  )
+  run_directory.check_resumable(path, more)
+  another = dataclasses.replace(settings, task=config.TaskConfig(learn=True))
+  with pytest.raises(ValueError, match=r'  task\.learn: False -> True\n') as e:
+    run_directory.check_resumable(path, another)
+  assert 'Only learner_steps, task.learner_steps and evaluation.* may' in str(e.value)
+
+
+@pytest.mark.parametrize(
+  'text',
+  [
+    '',
+    '[]',
+    '{}',
+    '{"learner_steps": "many"}',
+    '{"learner_steps": {"imitation": "many"}}',
+    '{"learner_steps": {"task": 1000000}}',
+  ],
+)
 def test_broken_summary_is_named(
   path: pathlib.Path, settings: config.Config, text: str
 ) -> None:

@@ -1,7 +1,10 @@
 """Tests of metamimic.config."""
 
+from collections.abc import Mapping
 import dataclasses
+import functools
 import json
+import operator
 import pathlib
 from typing import Any
 
@@ -15,11 +18,15 @@ VALID = config.Config(demonstrations=PATH)
 
 def _changed(name: str, value: Any) -> config.Config:
   """Returns VALID with one setting, by its dotted name, changed."""
-  section, _, field = name.rpartition('.')
-  if not section:
-    return dataclasses.replace(VALID, **{field: value})
-  part = dataclasses.replace(getattr(VALID, section), **{field: value})
-  return dataclasses.replace(VALID, **{section: part})
+  return _with({name: value})
+
+
+def _with(changes: Mapping[str, Any]) -> config.Config:
+  values = config.to_dict(VALID)
+  for name, value in changes.items():
+    *sections, field = name.split('.')
+    functools.reduce(operator.getitem, sections, values)[field] = value
+  return config.from_dict(values)
 
 
 @pytest.mark.parametrize('name', list(config.PRESETS))
@@ -123,6 +130,41 @@ def test_broken_file_is_refused_by_name(tmp_path: pathlib.Path) -> None:
       500_000,
       'replay.min_size is 500000; expected at most replay.max_size (400000)',
     ),
+    (
+      'task.learner_steps',
+      0,
+      'task.learner_steps is 0; expected a number above 0',
+    ),
+    (
+      'task.imitation_share',
+      1.5,
+      'task.imitation_share is 1.5; expected a number in [0, 1]',
+    ),
+    (
+      'task.demonstration_share',
+      -0.5,
+      'task.demonstration_share is -0.5; expected a number in [0, 1]',
+    ),
+    (
+      'task.start_within',
+      2.0,
+      'task.start_within is 2.0; expected a number in [0, 1]',
+    ),
+    (
+      'task.d4pg.v_max',
+      -1.0,
+      'task.d4pg.v_max is -1.0; expected more than task.d4pg.v_min (0.0)',
+    ),
+    (
+      'task.replay.min_size',
+      500_000,
+      'task.replay.min_size is 500000; expected at most task.replay.max_size (400000)',
+    ),
+    (
+      'task.actor.num_actors',
+      0,
+      'task.actor.num_actors is 0; expected a number above 0',
+    ),
     ('imitation.look_ahead', (), 'imitation.look_ahead is (); expected steps >= 1'),
     (
       'imitation.look_ahead',
@@ -143,3 +185,94 @@ def test_values_that_cannot_work_are_refused(
   with pytest.raises(ValueError) as e:
     config.validate(_changed(name, value))
   assert str(e.value) == message
+
+
+def test_the_task_is_not_begun_with_later_than_replay_can_be_filled() -> None:
+  # 2000 to begin with and 1000 steps' batches of 128, each sampled 51 times: 4509.
+  few = {'learner_steps': 1000, 'task.start_after': 4059}
+  config.validate(_with(few))
+  with pytest.raises(ValueError) as e:
+    config.validate(_with({**few, 'task.learn': True}))
+  assert str(e.value) == (
+    'task.start_after is 4059; expected less than nine tenths of the 4509 transitions '
+    'that imitation actors leave in replay after 1000 learner steps'
+  )
+  config.validate(_with({**few, 'task.learn': True, 'task.start_after': 4058}))
+  # However long it learns, replay holds no more than its size.
+  with pytest.raises(ValueError, match='of the 400000 transitions'):
+    config.validate(_with({'task.learn': True, 'task.start_after': 360_001}))
+
+
+_BOTH = ('imitation', 'task')
+
+
+@pytest.mark.parametrize(
+  ('changes', 'learners', 'actors', 'arms'),
+  [
+    ({}, ('imitation',), ('imitation',), ('metamimic',)),
+    ({'task.learn': True}, _BOTH, _BOTH, ('metamimic', 'task_policy')),
+    (
+      {'task.learn': True, 'actor.num_actors': 2, 'task.actor.num_actors': 3},
+      _BOTH,
+      ('imitation', 'imitation', 'task', 'task', 'task'),
+      ('metamimic', 'task_policy'),
+    ),
+    (
+      {'task.learn': True, 'task.imitation_share': 1.0},
+      _BOTH,
+      ('imitation',),
+      ('metamimic', 'task_policy'),
+    ),
+    ({'algorithm': 'bc', 'task.learn': True}, ('cloning',), (), ('bc',)),
+    ({'algorithm': 'bc_no_goal'}, ('cloning',), (), ('bc_no_goal',)),
+    ({'algorithm': 'd4pg'}, ('task',), ('task',), ('d4pg',)),
+    (
+      {'algorithm': 'd4pgfd', 'task.actor.num_actors': 2},
+      ('task',),
+      ('task', 'task'),
+      ('d4pgfd',),
+    ),
+  ],
+)
+def test_learners_actors_and_arms(
+  changes: dict[str, Any],
+  learners: tuple[str, ...],
+  actors: tuple[str, ...],
+  arms: tuple[str, ...],
+) -> None:
+  settings = _with(changes)
+  assert settings.learners == learners
+  assert settings.actors == actors
+  assert tuple(settings.arm(learner) for learner in learners) == arms
+
+
+@pytest.mark.parametrize(
+  ('algorithm', 'sees_actions', 'follows'),
+  [
+    ('metamimic', False, [True, False]),
+    ('bc', True, [True]),
+    ('bc_no_goal', True, [False]),
+    ('d4pg', False, [False]),
+    ('d4pgfd', True, [False]),
+  ],
+)
+def test_who_sees_actions_and_who_is_shown_a_demonstration(
+  algorithm: str, sees_actions: bool, follows: list[bool]
+) -> None:
+  settings = _with({'algorithm': algorithm, 'task.learn': True})
+  assert settings.sees_actions == sees_actions
+  assert [settings.follows(learner) for learner in settings.learners] == follows
+
+
+def test_each_learner_has_its_own_settings() -> None:
+  settings = _with({'learner_steps': 3, 'task.learner_steps': 4})
+  task = settings.task
+  for name in ('imitation', 'cloning'):
+    assert settings.last_step(name) == 3
+    assert settings.d4pg_of(name) is settings.d4pg
+    assert settings.replay_of(name) is settings.replay
+    assert settings.actor_of(name) is settings.actor
+  assert settings.last_step('task') == 4
+  assert settings.d4pg_of('task') is task.d4pg
+  assert settings.replay_of('task') is task.replay
+  assert settings.actor_of('task') is task.actor

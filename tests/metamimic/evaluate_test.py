@@ -47,24 +47,29 @@ def run_dir_fixture(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     TASK, tuple(_demonstration(i) for i in range(3)), train=(0,), valid=(1, 2)
   )
   storage.save(str(path / 'demonstrations.hdf5'), demonstrations)
-  config = dataclasses.replace(config_lib.PRESETS['tiny'][1], seed=4)
+  tiny = config_lib.PRESETS['tiny'][1]
+  task = dataclasses.replace(tiny.task, learn=True)
+  config = dataclasses.replace(tiny, seed=4, task=task)
   config_lib.save(config, str(path / 'config.json'))
   preparation.describe(
     str(path),
     {
       'task': TASK,
       'reward': 'envs.reward_library:LIFT_BRICK',
+      'terms': list(TERMS),
       'temperatures': TERMS,
     },
   )
-  policy = policy_lib.create(tasks.load(TASK, 0).layout, config, demonstrations)
-  checkpoint = tf.train.Checkpoint(
-    policy=policy.network,
-    features=policy.features,
-    num_steps=tf.Variable(70, dtype=tf.int64),
-  )
-  folder = str(path / policy_lib.CHECKPOINTS)
-  tf.train.CheckpointManager(checkpoint, folder, max_to_keep=1).save(70)
+  for learner, steps in (('imitation', 70), ('task', 50)):
+    layout = tasks.load(TASK, 0).layout
+    policy = policy_lib.create(learner, layout, config, demonstrations)
+    checkpoint = tf.train.Checkpoint(
+      policy=policy.network,
+      features=policy.features,
+      num_steps=tf.Variable(steps, dtype=tf.int64),
+    )
+    folder = policy_lib.checkpoints(str(path), learner)
+    tf.train.CheckpointManager(checkpoint, folder, max_to_keep=1).save(steps)
   return path
 
 
@@ -80,24 +85,40 @@ def test_rows_of_every_arm_and_split(
   table = evaluate.main(_arguments(run_dir, split='all', output=str(output)))
   pd.testing.assert_frame_equal(pd.read_csv(output), table)
   counts = table.groupby(['arm', 'split']).size().to_dict()
-  arms = ('metamimic', 'replay', 'tracker', 'zero')
+  arms = ('metamimic', 'no_demonstration', 'replay', 'task_policy', 'tracker', 'zero')
   expected = {
     (arm, split): n for arm in arms for split, n in (('train', 1), ('valid', 2))
   }
   # With one demonstration there is none to be swapped for it.
   assert counts == {**expected, ('wrong_demonstration', 'valid'): 2}
-  assert set(table['seed']) == {4} and set(table['learner_steps']) == {70}
+  assert set(table['seed']) == {4}
+  steps = table.groupby('arm')['learner_steps'].agg(['min', 'max'])
+  learned = {'metamimic': 70, 'wrong_demonstration': 70, 'no_demonstration': 70}
+  for arm, expected_steps in {**learned, 'task_policy': 50, 'zero': 0}.items():
+    assert steps.loc[arm].tolist() == [expected_steps] * 2
   assert (table[table['arm'] == 'replay']['total'] > 0.99).all()
   assert (table[table['arm'] == 'zero']['total'] < 0.9).all()
   assert {f'reward/{name}' for name in TERMS} < set(table.columns)
   assert 'wrong_demonstration' in capsys.readouterr().out
 
 
+def test_the_task_policy_has_until_the_time_limit(run_dir: pathlib.Path) -> None:
+  table = evaluate.main(_arguments(run_dir))
+  rows = table[table['arm'] == 'task_policy']
+  # Never trained, it does not lift anything.
+  assert set(rows['steps']) == {tasks.get(TASK).max_steps}
+  assert set(rows['success']) == {0}
+  columns = ['solved', 'completed', 'reward/arm', 'total']
+  assert rows[columns].isna().all(axis=None)
+
+
 def test_videos(run_dir: pathlib.Path, tmp_path: pathlib.Path) -> None:
   evaluate.main(
     _arguments(run_dir, max_demonstrations=1, video_folder=str(tmp_path / 'videos'))
   )
-  assert len(video.frames(str(tmp_path / 'videos' / 'demo_1.mp4'))) == STEPS + 1
+  folder = tmp_path / 'videos'
+  assert len(video.frames(str(folder / 'demo_1.mp4'))) == STEPS + 1
+  assert (folder / 'demo_1-task_policy.mp4').exists()
 
 
 def test_a_file_of_another_task_is_refused(

@@ -1,5 +1,8 @@
 """Tests of metamimic.evaluation: the arithmetic of episodes, arms and rows."""
 
+from collections.abc import Iterator
+import functools
+import math
 import pathlib
 import types
 from typing import Any
@@ -11,6 +14,7 @@ import pytest
 from envs import observations
 from envs import rewards
 from metamimic import evaluation
+from metamimic.demonstrations import recording
 
 LAYOUT = observations.Layout(('brick',))
 
@@ -52,12 +56,13 @@ def _declining(batch: evaluation.Batch, environments: Any) -> np.ndarray:
 
 
 def test_episode_by_hand() -> None:
-  found = evaluation.run(_environments(1), [0, 1, 3], _declining)
+  found = evaluation.run(_environments(1), _declining, [0, 1, 3])
   assert [e.demonstration for e in found] == [0, 1, 3]
   assert [e.steps for e in found] == [2, 3, 5]
   # Lost at its third step: what came before is completed.
   assert [e.completed for e in found] == [1.0, 2 / 3, 2 / 5]
   assert [e.success for e in found] == [False, True, True]
+  assert [e.solved for e in found] == [None, 3, 5]
   assert found[0].terms == {'arm': 0.75, 'brick': 1.0}
   assert found[1].terms['arm'] == pytest.approx(1.53 / 3)
   assert found[2].terms['arm'] == pytest.approx(3.03 / 5)
@@ -68,8 +73,8 @@ def test_episode_by_hand() -> None:
 def test_results_do_not_depend_on_the_number_of_environments(count: int) -> None:
   order = [3, 0, 2, 1]
   environments = _environments(count)
-  found = evaluation.run(environments, order, _declining)
-  assert found == evaluation.run(_environments(1), order, _declining)
+  found = evaluation.run(environments, _declining, order)
+  assert found == evaluation.run(_environments(1), _declining, order)
   assert sorted(i for e in environments for i in e.started) == [0, 1, 2, 3]
 
 
@@ -81,15 +86,97 @@ def test_controller_sees_the_environments_of_its_batch() -> None:
     sizes.append(len(environments))
     return np.ones((len(environments), 9))
 
-  evaluation.run(_environments(3), [0, 1, 3], control)
+  evaluation.run(_environments(3), control, [0, 1, 3])
   # One leaves after two steps, one after three, the last after five.
   assert sizes == [3, 3, 2, 1, 1]
 
 
 def test_stopped_evaluation_returns_what_is_complete() -> None:
   asked = iter(range(10))
-  found = evaluation.run(_environments(2), [3, 0], _declining, lambda: next(asked) == 3)
+  found = evaluation.run(_environments(2), _declining, [3, 0], lambda: next(asked) == 3)
   assert [e.demonstration for e in found] == [0]
+
+
+class _Fleeting(_Environment):
+  """The task is solved for a while only."""
+
+  def step(self, action: np.ndarray) -> dm_env.TimeStep:
+    timestep = super().step(action)
+    self.environment.succeeded = self.demonstration_step in (2, 3)
+    return timestep
+
+
+def test_solved_is_the_first_success_even_if_it_is_lost() -> None:
+  environments: Any = [_Fleeting()]
+  (episode,) = evaluation.run(environments, _declining, [3])
+  assert (episode.success, episode.solved, episode.steps) == (False, 2, 5)
+
+
+class _TaskEnvironment:
+  """Begun as demonstration i does, solved in i + 1 moves; timed out after 4 steps."""
+
+  def __init__(self) -> None:
+    self.environment = types.SimpleNamespace(succeeded=False)
+    self.started: list[int] = []
+
+  def _observation(self) -> dict[str, np.ndarray]:
+    return {'body': np.array([self.left, self.steps], np.float32)}
+
+  def reset(self, demonstration: int) -> dm_env.TimeStep:
+    self.started.append(demonstration)
+    self.left, self.steps = demonstration + 1, 0
+    self.environment.succeeded = False
+    return dm_env.TimeStep(dm_env.StepType.FIRST, None, None, self._observation())
+
+  def step(self, action: np.ndarray) -> dm_env.TimeStep:
+    self.steps += 1
+    self.left -= int(action[0])
+    self.environment.succeeded = self.left == 0
+    last = self.environment.succeeded or self.steps == 4
+    step_type = dm_env.StepType.LAST if last else dm_env.StepType.MID
+    return dm_env.TimeStep(step_type, 0.0, 1.0, self._observation())
+
+
+def _pausing(batch: evaluation.Batch) -> np.ndarray:
+  """Moves at every step but the first."""
+  return (batch['body'][:, 1:] > 0).astype(np.float32)
+
+
+@pytest.mark.parametrize('count', [1, 3])
+def test_solving_by_hand(count: int) -> None:
+  environments: Any = [_TaskEnvironment() for _ in range(count)]
+  found = evaluation.solve(environments, _pausing, [5, 0, 2, 3])
+  assert sorted(i for e in environments for i in e.started) == [0, 2, 3, 5]
+  assert [e.demonstration for e in found] == [5, 0, 2, 3]
+  assert [e.solved for e in found] == [None, 2, 4, None]
+  assert [e.steps for e in found] == [4, 2, 4, 4]
+  assert [e.success for e in found] == [False, True, True, False]
+  # It follows nothing, and has no reward for that.
+  assert all(math.isnan(e.total) and math.isnan(e.completed) for e in found)
+  assert not any(e.terms for e in found)
+
+
+def test_stopped_solving_returns_what_is_complete() -> None:
+  asked = iter(range(10))
+  environments: Any = [_TaskEnvironment() for _ in range(2)]
+  found = evaluation.solve(environments, _pausing, [3, 0], lambda: next(asked) == 2)
+  assert [e.demonstration for e in found] == [0]
+
+
+def _next(actions: Iterator[np.ndarray], batch: evaluation.Batch) -> np.ndarray:
+  del batch
+  return next(actions)[None]
+
+
+def test_the_experts_actions_solve_the_task_when_they_did() -> None:
+  demonstrations, _ = recording.record('reach_duplo', train=1, valid=1, seed=0)
+  environments = evaluation.make_task_environments(demonstrations)
+  for index in (1, 0):
+    demonstration = demonstrations.demonstrations[index]
+    replay = functools.partial(_next, iter(demonstration.actions))
+    (episode,) = evaluation.solve(environments, replay, [index])
+    first = int(np.flatnonzero(demonstration.rewards)[0]) + 1
+    assert (episode.solved, episode.steps, episode.success) == (first, first, True)
 
 
 def test_zero_is_no_motion() -> None:
@@ -171,8 +258,8 @@ def test_rows(tmp_path: pathlib.Path) -> None:
   path = tmp_path / 'evaluation.csv'
   assert evaluation.measured(str(path)) == set()
   episodes = [
-    evaluation.Episode(1, 120, 2 / 3, True, {'arm': 0.123456, 'brick': 1.0}, 0.5),
-    evaluation.Episode(0, 80, 1.0, False, {'arm': 0.0, 'brick': 0.25}, 0.125),
+    evaluation.Episode(1, 120, 2 / 3, True, 90, {'arm': 0.123456, 'brick': 1.0}, 0.5),
+    evaluation.Episode(0, 80, 1.0, False, None, {'arm': 0.0, 'brick': 0.25}, 0.125),
   ]
   demonstrations: Any = [types.SimpleNamespace(name=f'demo_{i}') for i in range(2)]
 
@@ -184,6 +271,7 @@ def test_rows(tmp_path: pathlib.Path) -> None:
       arm=arm,
       split=split,
       demonstrations=demonstrations,
+      terms=('arm', 'brick'),
     )
     evaluation.append_rows(str(path), rows)
 
@@ -191,15 +279,20 @@ def test_rows(tmp_path: pathlib.Path) -> None:
   assert not path.exists()
   append(episodes, 'zero', 'train')
   append(episodes[:1], 'bc', 'valid')
+  # Of an arm that follows none there is no reward.
+  alone = evaluation.Episode(1, 70, math.nan, True, 70, {}, math.nan)
+  append([alone], 'd4pg', 'valid')
   assert path.read_text().split() == [
     'seed,learner_steps,arm,demonstration,split,steps,completed,success,'
-    'reward/arm,reward/brick,total',
-    '3,100,zero,demo_1,train,120,0.6667,1,0.12346,1.0,0.5',
-    '3,100,zero,demo_0,train,80,1.0,0,0.0,0.25,0.125',
-    '3,100,bc,demo_1,valid,120,0.6667,1,0.12346,1.0,0.5',
+    'solved,reward/arm,reward/brick,total',
+    '3,100,zero,demo_1,train,120,0.6667,1,90,0.12346,1.0,0.5',
+    '3,100,zero,demo_0,train,80,1.0,0,nan,0.0,0.25,0.125',
+    '3,100,bc,demo_1,valid,120,0.6667,1,90,0.12346,1.0,0.5',
+    '3,100,d4pg,demo_1,valid,70,nan,1,70,nan,nan,nan',
   ]
   assert evaluation.measured(str(path)) == {
     ('zero', 'train', 'demo_1'),
     ('zero', 'train', 'demo_0'),
     ('bc', 'valid', 'demo_1'),
+    ('d4pg', 'valid', 'demo_1'),
   }

@@ -186,6 +186,93 @@ def test_rotation_is_that_of_the_product_of_quaternions() -> None:
     np.testing.assert_allclose(vector, 2 * np.sign(scalar) * product, atol=1e-5)
 
 
+def _turn(angle: float) -> np.ndarray:
+  """Returns the rotation by an angle about the vertical."""
+  cos, sin = np.cos(angle), np.sin(angle)
+  return np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+
+
+def _task_features(
+  layout: observations.Layout, frame: dict[str, np.ndarray]
+) -> np.ndarray:
+  """Returns what the features of one observation hold beside the present's."""
+  size = features.present_size(layout)
+  module = features.TaskFeatures(layout, np.zeros(size), np.ones(size))
+  batch = {g: tf.constant(v[None]) for g, v in frame.items()}
+  found = module(batch).numpy()[0]
+  present = _features(layout, frame, [frame], ())
+  np.testing.assert_array_equal(found[: len(present)], present)
+  return found[len(present) :]
+
+
+def _grasp(turned: float, brick: float) -> dict[str, np.ndarray]:
+  """Returns hand and brick, the whole scene turned and then the brick alone."""
+  tilt = np.array([[1, 0, 0], [0, -0.8, 0.6], [0, -0.6, -0.8]])
+  heading = turned + brick
+  return _frame(
+    LIFT,
+    pinch_position=_turn(turned) @ [0.1, 0.2, 0.3],
+    pinch_rotation=(_turn(turned) @ tilt)[:2].ravel(),
+    brick__position=_turn(turned) @ [0.12, 0.17, 0.31],
+    brick__orientation=[np.cos(heading / 2), 0, 0, np.sin(heading / 2)],
+  )
+
+
+def test_task_features_are_the_objects_as_the_hand_sees_them() -> None:
+  # The hand is turned by 90 degrees, so that its x is the world's y; the brick by 120.
+  frame = _frame(
+    LIFT,
+    pinch_position=[0.1, 0.2, 0.3],
+    pinch_rotation=[0, -1, 0, 1, 0, 0],
+    brick__position=[0.12, 0.21, 0.2],
+    brick__orientation=_axis_angle([0, 0, 1], np.pi / 1.5),
+  )
+  expected = [
+    *np.tanh([0.5, -1, -5]),  # 2 cm
+    *np.tanh([0.1, -0.2, -1]),  # 10 cm
+    *(0.5, np.sqrt(0.75)),  # Twice 30 degrees.
+  ]
+  np.testing.assert_allclose(_task_features(LIFT, frame), expected, atol=1e-5)
+
+
+def test_task_features_of_two_objects() -> None:
+  frame = _frame(
+    STACK,
+    pinch_rotation=[1, 0, 0, 0, 1, 0],
+    base__position=[0.02, 0, 0],
+    top__position=[0, 0.02, 0.04],
+    top__orientation=_axis_angle([0, 0, 1], np.pi / 4),
+  )
+  scales = np.array([[0.02], [0.1]])
+  expected = np.concatenate(
+    [
+      np.tanh([0.02, 0, 0] / scales).ravel(),
+      np.tanh([0, 0.02, 0.04] / scales).ravel(),
+      np.tanh([-0.02, 0.02, 0.04] / scales).ravel(),
+      # Hand to base, hand to top, base to top.
+      [1, 0, 0, 1, 0, 1],
+    ]
+  )
+  np.testing.assert_allclose(_task_features(STACK, frame), expected, atol=1e-5)
+
+
+def test_task_features_stay_when_the_whole_scene_is_turned() -> None:
+  as_it_is = _task_features(LIFT, _grasp(0, brick=0.4))
+  for angle in (0.3, 2.0, -3.0):
+    turned = _task_features(LIFT, _grasp(angle, brick=0.4))
+    np.testing.assert_allclose(turned, as_it_is, atol=1e-5)
+  other = _task_features(LIFT, _grasp(0, brick=0.9))
+  assert np.abs(other[-2:] - as_it_is[-2:]).max() > 0.5
+
+
+def test_half_a_turn_of_a_brick_is_no_other_grasp() -> None:
+  as_it_is = _task_features(LIFT, _grasp(0, brick=0.4))
+  half = _task_features(LIFT, _grasp(0, brick=0.4 + np.pi))
+  quarter = _task_features(LIFT, _grasp(0, brick=0.4 + np.pi / 2))
+  np.testing.assert_allclose(half, as_it_is, atol=1e-5)
+  np.testing.assert_allclose(quarter[-2:], -as_it_is[-2:], atol=1e-5)
+
+
 def test_statistics_are_those_of_all_frames() -> None:
   frames = [
     _frame(LIFT, fingers=[0, 1, 2]),

@@ -49,7 +49,7 @@ def _data(line: lines.Line2D, axis: str) -> list[float]:
 
 
 def test_learning_curve_draws_both_splits_ceiling_and_floor() -> None:
-  figure = plotting.learning_curve(_evaluator(), pd.DataFrame())
+  figure = plotting.learning_curve('metamimic', _evaluator(), pd.DataFrame())
   reward, success = figure.axes
   held_out, trained_on = success.lines
   assert held_out.get_label() == 'held-out'
@@ -64,11 +64,35 @@ def test_learning_curve_draws_both_splits_ceiling_and_floor() -> None:
 
 
 def test_learning_curve_ends_with_the_final_evaluation() -> None:
-  figure = plotting.learning_curve(_evaluator(), _evaluation())
+  figure = plotting.learning_curve('metamimic', _evaluator(), _evaluation())
   reward = figure.axes[0]
   held_out = np.asarray(reward.lines[0].get_xydata())
   np.testing.assert_allclose(held_out, [[0, 0.3], [100, 0.5], [200, 0.7]])
   assert reward.texts[0].get_text() == 'ceiling: open-loop replay (0.97)'
+
+
+def _task_policy() -> pd.DataFrame:
+  """Returns evaluations of a policy that has no reward, beside those of another."""
+  rows = [(0, 0.0, 'valid'), (100, 0.5, 'valid'), (100, 0.75, 'train')]
+  alone = pd.DataFrame(rows, columns=['learner_steps', 'success', 'split'])
+  return pd.concat([_evaluator(), alone.assign(arm='task_policy', reward=np.nan)])
+
+
+def test_learning_curve_without_rewards_is_of_success_alone() -> None:
+  figure = plotting.learning_curve('task_policy', _task_policy(), pd.DataFrame())
+  (success,) = figure.axes
+  assert success.get_title(loc='left') == 'Task success'
+  held_out, trained_on = success.lines
+  assert (_data(held_out, 'x'), _data(held_out, 'y')) == ([0, 100], [0, 0.5])
+  assert (_data(trained_on, 'x'), _data(trained_on, 'y')) == ([100], [0.75])
+  assert not success.texts
+  assert plotting.svg(figure).startswith('<svg')
+
+
+def test_learning_curve_is_of_the_arm_asked_for() -> None:
+  figure = plotting.learning_curve('metamimic', _task_policy(), pd.DataFrame())
+  assert len(figure.axes) == 2
+  assert _data(figure.axes[1].lines[0], 'y') == [0, 0.4]
 
 
 def test_training_draws_what_there_is() -> None:
@@ -91,6 +115,12 @@ def test_training_draws_what_there_is() -> None:
     "Actors' reward while exploring",
   ]
   assert _data(figure.axes[0].lines[0], 'y') == [3, 2, 1]
+  task = pd.DataFrame({'environment_steps': [10, 20], 'success': [0.0, 1.0]})
+  figure = plotting.training(learner, [task, task])
+  last = figure.axes[-1]
+  assert last.get_title(loc='left') == "Actors' success while exploring"
+  assert [_data(line, 'y') for line in last.lines] == [[0, 1], [0, 1]]
+  assert len(figure.axes) == 4
   cloning = learner[['learner_steps', 'learner_steps_per_second']].assign(loss=1.0)
   figure = plotting.training(cloning, [])
   titles = [axes.get_title(loc='left') for axes in figure.axes]
@@ -124,29 +154,47 @@ def test_reward_distribution_has_every_last_episode() -> None:
   assert drawn == [[0.8, 0.6], [0.95, 0.99]]
 
 
+def test_steps_to_success_has_every_last_episode_that_succeeds() -> None:
+  table = _evaluation().assign(solved=[90, 120, 5, np.nan, 60])
+  never = table.iloc[:1].assign(arm='zero', solved=np.nan)
+  axes = plotting.steps_to_success(pd.concat([table, never])).axes[0]
+  names = [tick.get_text() for tick in axes.get_yticklabels()]
+  assert names == ['MetaMimic', 'open-loop replay']
+  drawn = [
+    np.asarray(points.get_offsets())[:, 0].tolist() for points in axes.collections
+  ]
+  assert drawn == [[60], [90, 120]]
+  assert axes.get_xlim()[0] == 0
+
+
 def test_empty_tables_make_empty_figures() -> None:
   nothing = pd.DataFrame()
   for figure in (
-    plotting.learning_curve(nothing, nothing),
+    plotting.learning_curve('bc', nothing, nothing),
     plotting.training(nothing, []),
     plotting.term_rewards(nothing),
     plotting.reward_distribution(nothing),
+    plotting.steps_to_success(nothing),
   ):
     assert plotting.svg(figure).startswith('<svg')
 
 
 def test_svg_keeps_text_and_repeats() -> None:
-  one = plotting.svg(plotting.learning_curve(_evaluator(), pd.DataFrame()))
+  one = plotting.svg(plotting.learning_curve('metamimic', _evaluator(), pd.DataFrame()))
   assert '>learner steps</text>' in one
   assert '<metadata>' not in one and one.rstrip().endswith('</svg>')
-  assert one == plotting.svg(plotting.learning_curve(_evaluator(), pd.DataFrame()))
+  assert one == plotting.svg(
+    plotting.learning_curve('metamimic', _evaluator(), pd.DataFrame())
+  )
 
 
 @pytest.mark.parametrize('name', ['curve.png', 'curve.svg'])
 def test_save_writes_the_format_of_its_ending(
   tmp_path: pathlib.Path, name: str
 ) -> None:
-  plotting.save(plotting.learning_curve(_evaluator(), pd.DataFrame()), tmp_path / name)
+  plotting.save(
+    plotting.learning_curve('metamimic', _evaluator(), pd.DataFrame()), tmp_path / name
+  )
   assert [path.name for path in tmp_path.iterdir()] == [name]
   if name.endswith('png'):
     with Image.open(tmp_path / name) as picture:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,9 +44,11 @@ def _set() -> types.DemonstrationSet:
   return types.DemonstrationSet('lift_brick', demonstrations, train=(0, 1), valid=(2,))
 
 
-def _policy(seed: int = 0) -> policy_lib.GoalConditionedPolicy:
+def _policy(
+  seed: int = 0, learner: str = 'imitation', config: config_lib.Config = CONFIG
+) -> policy_lib.Policy:
   """Returns a policy whose actions depend much on what it sees."""
-  policy = policy_lib.create(LAYOUT, CONFIG, _set())
+  policy = policy_lib.create(learner, LAYOUT, config, _set())
   rng = np.random.default_rng(seed)
   for variable in policy.network.variables:
     variable.assign(0.3 * rng.standard_normal(variable.shape))
@@ -56,23 +59,30 @@ def _policy(seed: int = 0) -> policy_lib.GoalConditionedPolicy:
 def run_dir_fixture(tmp_path: pathlib.Path) -> str:
   """Returns a run directory as a learner leaves it."""
   run_dir = str(tmp_path)
-  config_lib.save(CONFIG, str(tmp_path / 'config.json'))
+  _configure(run_dir)
   preparation.describe(run_dir, {'task': 'lift_brick'})
   return run_dir
 
 
-def _save(run_dir: str, policy: policy_lib.GoalConditionedPolicy) -> None:
+def _configure(run_dir: str, **changes: Any) -> config_lib.Config:
+  config = dataclasses.replace(CONFIG, **changes)
+  config_lib.save(config, str(pathlib.Path(run_dir) / 'config.json'))
+  return config
+
+
+def _save(run_dir: str, policy: policy_lib.Policy, learner: str = 'imitation') -> None:
   checkpoint = tf.train.Checkpoint(
     policy=policy.network,
     features=policy.features,
     num_steps=tf.Variable(7, dtype=tf.int64),
   )
-  folder = pathlib.Path(run_dir) / policy_lib.CHECKPOINTS
-  tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep=1).save(7)
+  folder = policy_lib.checkpoints(run_dir, learner)
+  tf.train.CheckpointManager(checkpoint, folder, max_to_keep=1).save(7)
 
 
-def test_statistics_are_those_of_the_training_demonstrations() -> None:
-  policy = policy_lib.create(LAYOUT, CONFIG, _set())
+@pytest.mark.parametrize('learner', ['imitation', 'task'])
+def test_statistics_are_those_of_the_training_demonstrations(learner: str) -> None:
+  policy = policy_lib.create(learner, LAYOUT, CONFIG, _set())
   frames = np.concatenate([_demonstration(i).observations['body'] for i in range(2)])
   deviation, mean = policy.features.variables
   np.testing.assert_allclose(mean[:33], frames.mean(0), atol=1e-6)
@@ -103,6 +113,39 @@ def test_batched_actions_are_those_of_the_network() -> None:
   np.testing.assert_allclose(found, expected, atol=1e-6)
   # The goal matters.
   assert np.abs(act({**observation, 'goal': goal[::-1].copy()}) - found).max() > 0.01
+
+
+def test_without_guidance_the_goal_is_the_present() -> None:
+  policy = _policy()
+  assert isinstance(policy, policy_lib.GoalConditionedPolicy)
+  observation = {group: v[:3] for group, v in _demonstration(5).observations.items()}
+  found = policy.unguided()({**observation, 'goal': np.zeros((3, 2), np.int32)})
+  # As if it followed somebody who stands still.
+  still = {
+    group: np.repeat(values[:, None], 2, 1) for group, values in observation.items()
+  }
+  expected = policy.network(policy.features(observation, still))
+  np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_a_goal_needs_demonstrations_to_be_looked_up_in() -> None:
+  with pytest.raises(ValueError, match='no demonstrations to look goals up in'):
+    _policy().actor()
+
+
+def test_task_policy_acts_on_the_observation_alone() -> None:
+  policy = _policy(learner='task')
+  assert isinstance(policy, policy_lib.TaskPolicy)
+  observation = {group: v[:3] for group, v in _demonstration(2).observations.items()}
+  found = policy.actor()(observation)
+  assert (found.shape, found.dtype) == ((3, 9), np.float32)
+  expected = policy.network(policy.features(observation))
+  np.testing.assert_allclose(found, expected, atol=1e-6)
+  assert np.abs(found[0] - found[1]).max() > 0.01
+  # Whatever goal comes with it, and compiled for a batch.
+  goal = np.array([[1, 2], [0, 3], [2, 0]], np.int32)
+  compiled = policy.actor(goals.GoalBank(_set().demonstrations), batch=3)
+  np.testing.assert_allclose(compiled({**observation, 'goal': goal}), found, atol=1e-5)
 
 
 def test_load_acts_in_three_lines_without_a_server(run_dir: str) -> None:
@@ -151,11 +194,66 @@ def test_directory_without_a_run_is_refused(tmp_path: pathlib.Path) -> None:
 def test_run_without_a_checkpoint_is_refused(run_dir: str) -> None:
   with pytest.raises(FileNotFoundError) as e:
     metamimic.load(run_dir)
-  assert str(e.value) == f'{run_dir}/checkpoints holds no checkpoint yet'
+  assert str(e.value) == f'{run_dir}/checkpoints/imitation holds no checkpoint yet'
+
+
+def test_each_policy_of_a_run_is_loaded_from_its_own_checkpoint(run_dir: str) -> None:
+  config = _configure(run_dir, task=config_lib.TaskConfig(learn=True))
+  imitating, solving = _policy(1), _policy(2, 'task', config)
+  _save(run_dir, imitating)
+  with pytest.raises(FileNotFoundError, match='/checkpoints/task holds no checkpoint'):
+    metamimic.load_task(run_dir)
+  _save(run_dir, solving, 'task')
+
+  solver = metamimic.load_task(run_dir)
+  observation = {g: v[2] for g, v in _demonstration(9).observations.items()}
+  action = solver(observation)
+
+  assert (solver.task, solver.learner_steps) == ('lift_brick', 7)
+  assert action.shape == (9,)
+  expected = solving.actor()({g: v[None] for g, v in observation.items()})[0]
+  np.testing.assert_array_equal(action, expected)
+  loaded = metamimic.load(run_dir).policy.variables
+  for a, b in zip(loaded, imitating.variables, strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+  ('algorithm', 'learner'),
+  [('bc_no_goal', 'cloning'), ('d4pg', 'task'), ('d4pgfd', 'task')],
+)
+def test_policy_without_a_goal_is_loaded_of_whatever_algorithm(
+  run_dir: str, algorithm: str, learner: str
+) -> None:
+  config = _configure(run_dir, algorithm=algorithm)
+  _save(run_dir, trained := _policy(3, learner, config), learner)
+  loaded = metamimic.load_task(run_dir).policy.variables
+  for a, b in zip(loaded, trained.variables, strict=True):
+    np.testing.assert_array_equal(a, b)
+  with pytest.raises(ValueError) as e:
+    metamimic.load(run_dir)
+  assert str(e.value) == (
+    f"{run_dir}: algorithm {algorithm} with learners ('{learner}',) has no "
+    'GoalConditionedPolicy'
+  )
+
+
+@pytest.mark.parametrize(
+  ('algorithm', 'learner'), [('metamimic', 'imitation'), ('bc', 'cloning')]
+)
+def test_run_without_a_task_policy_is_refused(
+  run_dir: str, algorithm: str, learner: str
+) -> None:
+  _configure(run_dir, algorithm=algorithm)
+  with pytest.raises(ValueError) as e:
+    metamimic.load_task(run_dir)
+  assert str(e.value) == (
+    f"{run_dir}: algorithm {algorithm} with learners ('{learner}',) has no TaskPolicy"
+  )
 
 
 def test_checkpoint_of_other_networks_is_refused(run_dir: str) -> None:
   other = dataclasses.replace(CONFIG, network=config_lib.NetworkConfig(policy_width=8))
-  _save(run_dir, policy_lib.create(LAYOUT, other, _set()))
+  _save(run_dir, policy_lib.create('imitation', LAYOUT, other, _set()))
   with pytest.raises(ValueError, match='shape'):
     metamimic.load(run_dir)

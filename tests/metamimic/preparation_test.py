@@ -83,6 +83,21 @@ def test_file_without_held_out_demonstrations_is_refused(
   )
 
 
+@pytest.mark.parametrize('algorithm', ['bc', 'bc_no_goal', 'd4pgfd'])
+def test_demonstrations_without_actions_are_no_use_to_who_needs_them(
+  algorithm: Any, path: str, tmp_path: pathlib.Path
+) -> None:
+  bare = str(tmp_path / 'bare.hdf5')
+  storage.save(bare, storage.load(path, with_actions=False))
+  config = dataclasses.replace(CONFIG, demonstrations=bare)
+  preparation.prepare(config)
+  with pytest.raises(ValueError) as e:
+    preparation.prepare(dataclasses.replace(config, algorithm=algorithm))
+  assert str(e.value) == (
+    f'{bare}: has no actions; the algorithm {algorithm} needs them'
+  )
+
+
 def test_another_reward_than_the_run_began_with_is_refused(
   path: str, tmp_path: pathlib.Path
 ) -> None:

@@ -22,6 +22,7 @@ _REWARDS = {
   'tracker': 0.95,
   'zero': 0.29,
   'wrong_demonstration': 0.34,
+  'no_demonstration': 0.31,
 }
 _STEPS = np.arange(0, 40_001, 500)
 _STARTED = 1.7e9  # Unix seconds.
@@ -90,6 +91,8 @@ def _evaluation(episodes: int = 40) -> pd.DataFrame:
         terms = np.clip(mean * factor * np.array([1.1, 0.95, 1.0, 0.95]), 0, 1)
         success = int(random.uniform() < (0.97 if mean > 0.5 else 0.02))
         steps = 0 if arm in ('replay', 'tracker', 'zero') else 40_000
+        # From the same starts the policy takes three quarters of the time.
+        solved = (90 if arm == 'metamimic' else 120) + i % 5 if success else np.nan
         rows.append(
           {
             'seed': 0,
@@ -100,6 +103,7 @@ def _evaluation(episodes: int = 40) -> pd.DataFrame:
             'steps': 150,
             'completed': min(1.0, mean * factor),
             'success': success,
+            'solved': solved,
             **{f'reward/{t}': v for t, v in zip(_TERMS, terms, strict=True)},
             'total': terms.mean(),
           }
@@ -126,12 +130,12 @@ def make_run(directory: pathlib.Path) -> pathlib.Path:
     json.dumps({'task': 'lift_brick', 'reward': 'envs.reward_library:LIFT_BRICK'})
   )
   summary = {
-    'learner_steps': 40_000,
-    'environment_steps': 102_000,
+    'learner_steps': {'imitation': 40_000},
+    'environment_steps': {'imitation': 102_000},
     'wall_seconds': 725.0,
   }
   (directory / 'summary.json').write_text(json.dumps(summary))
-  _write(directory / 'logs' / 'learner.csv', _learner())
+  _write(directory / 'logs' / 'learner-imitation.csv', _learner())
   _write(directory / 'logs' / 'actor-0.csv', _actor())
   _write(directory / 'logs' / 'evaluator.csv', _evaluator())
   _write(directory / 'evaluation.csv', _evaluation())
@@ -184,7 +188,8 @@ def test_headline_has_the_numbers_of_the_evaluation(
 
 def test_has_a_row_for_each_arm_and_split(page: str) -> None:
   tables = re.findall(r'<tbody>(.*?)</tbody>', page, re.DOTALL)
-  assert len(tables) == 2
+  assert len(tables) == 4
+  # Of two splits each, what an arm earns and how it solves the task.
   for table in tables:
     names = re.findall(r'<tr[^>]*>\s*<td>(.*?)</td>', table)
     assert names == [
@@ -193,15 +198,17 @@ def test_has_a_row_for_each_arm_and_split(page: str) -> None:
       'joint tracker',
       'zero action',
       'wrong demonstration',
+      'no demonstration',
     ]
-    assert table.count('class="interval"') == 10
+  for table in tables[:2]:
+    assert table.count('class="interval"') == 12
 
 
 def test_needs_no_other_file(run: pathlib.Path, page: str) -> None:
   sources = re.findall(r'<video[^>]* src="data:video/mp4;base64,([^"]*)"', page)
   written = [path.read_bytes() for path in sorted((run / 'videos').iterdir())]
   assert [base64.b64decode(source) for source in sources] == written
-  assert page.count('<svg ') == 4
+  assert page.count('<svg ') == 5
   markup = re.sub(r'<svg .*?</svg>', '', page, flags=re.DOTALL)
   assert not re.search(r'(src|href)="(?!data:)', markup)
   assert not list(run.glob('*.tmp'))
@@ -242,10 +249,10 @@ def test_running_run_is_reported_so_far(tmp_path: pathlib.Path) -> None:
   (run / 'summary.json').unlink()
   evaluation = _evaluation()
   _write(run / 'evaluation.csv', evaluation[evaluation['arm'] != 'metamimic'])
-  with open(run / 'logs' / 'learner.csv', 'a') as f:
+  with open(run / 'logs' / 'learner-imitation.csv', 'a') as f:
     f.write('1700000700.0,405')  # The writer has not come to the end of the line.
   text = _text(pathlib.Path(report.write(run)).read_text())
-  assert 'The policy has not been evaluated on held-out demonstrations yet.' in text
+  assert 'On held-out demonstrations MetaMimic has not been evaluated yet.' in text
   assert 'learner steps 40 000' in text
   assert 'wall time 11 min 7 s' in text
 
@@ -253,16 +260,95 @@ def test_running_run_is_reported_so_far(tmp_path: pathlib.Path) -> None:
 def test_bc_needs_no_environment_steps(tmp_path: pathlib.Path) -> None:
   run = make_run(tmp_path)
   config_lib.save(config_lib.Config(algorithm='bc'), str(run / 'config.json'))
-  (run / 'summary.json').write_text(json.dumps({'learner_steps': 40_000}))
+  (run / 'summary.json').write_text(
+    json.dumps({'learner_steps': {'cloning': 40_000}, 'environment_steps': {}})
+  )
   (run / 'logs' / 'actor-0.csv').unlink()
   learner = _learner()[['wall_time', 'learner_steps', 'learner_steps_per_second']]
-  _write(run / 'logs' / 'learner.csv', learner.assign(loss=0.1))
+  (run / 'logs' / 'learner-imitation.csv').unlink()
+  _write(run / 'logs' / 'learner-cloning.csv', learner.assign(loss=0.1))
   _write(run / 'evaluation.csv', _evaluation().replace({'arm': {'metamimic': 'bc'}}))
   page = pathlib.Path(report.write(run)).read_text()
   assert 'behavioural cloning on lift_brick' in _text(page)
   assert 'behavioural cloning earns 0.8' in _text(page)
   assert 'environment steps' not in _text(page)
   assert '>Loss</text>' in page
+
+
+def _solving(starts: int) -> pd.DataFrame:
+  """Returns a task policy's last episodes: each but the first is a success."""
+  rows = _evaluation(starts)
+  rows = rows[rows['arm'] == 'metamimic']
+  first = rows['demonstration'] == 'demo_0'
+  rewards = [c for c in rows if c.startswith('reward/')]
+  rows[['completed', 'total', *rewards]] = np.nan
+  return rows.assign(
+    arm='task_policy',
+    learner_steps=60_000,
+    success=np.where(first, 0, 1),
+    solved=np.where(first, np.nan, 30),
+  )
+
+
+@pytest.fixture(name='run_with_two', scope='module')
+def run_with_two_fixture(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+  """Returns a run that learned a task policy beside the other."""
+  run = make_run(tmp_path_factory.mktemp('runs') / 'two')
+  config = config_lib.Config(task=config_lib.TaskConfig(learn=True))
+  config_lib.save(config, str(run / 'config.json'))
+  summary = {
+    'learner_steps': {'imitation': 40_000, 'task': 60_000},
+    'environment_steps': {'imitation': 102_000, 'task': 1_000},
+    'wall_seconds': 725.0,
+  }
+  (run / 'summary.json').write_text(json.dumps(summary))
+  _write(run / 'logs' / 'learner-task.csv', _learner())
+  success = pd.DataFrame({'environment_steps': [500, 1000], 'success': [0.0, 0.5]})
+  _write(run / 'logs' / 'actor-1.csv', success)
+  _write(run / 'evaluation.csv', pd.concat([_evaluation(), _solving(40)]))
+  return run
+
+
+@pytest.fixture(name='page_of_two', scope='module')
+def page_of_two_fixture(run_with_two: pathlib.Path) -> str:
+  return pathlib.Path(report.write(run_with_two)).read_text()
+
+
+def test_headline_says_how_the_task_policy_does(
+  run_with_two: pathlib.Path, page_of_two: str
+) -> None:
+  text = _text(page_of_two)
+  assert 'MetaMimic on lift_brick Run two' in text
+  assert 'MetaMimic earns 0.8' in text
+  assert (
+    'Shown nothing, the task policy solves the task from 98 % (95 % interval 87–100 %) '
+    'of 40 held-out starts, in 0.25 of the time that the demonstrators take.'
+  ) in text.replace('\N{NO-BREAK SPACE}', ' ')
+  assert 'learner steps 100 000' in text
+  assert 'environment steps 103 000' in text
+
+
+def test_both_policies_have_rows_and_figures(page_of_two: str) -> None:
+  arms, _, solving, _ = re.findall(r'<tbody>(.*?)</tbody>', page_of_two, re.DOTALL)
+  policies = [
+    re.findall(r'<tr class="policy">\s*<td>(.*?)</td>', table)
+    for table in (arms, solving)
+  ]
+  assert policies == [['MetaMimic', 'task policy']] * 2
+  cells = [
+    re.findall(r'<td>([^<]*)', row)
+    for row in re.findall(r'<tr class="policy">(.*?)</tr>', arms, re.DOTALL)
+  ]
+  # It follows nothing, and so has neither reward nor ratio nor share completed.
+  assert cells[1][:5] == ['task policy', '40', '–', '–', '–']
+  assert cells[1][6] == '60 000'
+  headings = re.findall(r'<h3>(.*?)</h3>', page_of_two)
+  assert headings[:2] == ['MetaMimic', 'task policy']
+  assert headings[-2:] == ['Learner of imitation', 'Learner of the task']
+  # Two curves, steps to success, terms, distribution, training of two.
+  assert page_of_two.count('<svg ') == 7
+  assert page_of_two.count('success while exploring') == 1
+  assert page_of_two.count('reward while exploring') == 1
 
 
 def test_names_from_files_are_escaped(tmp_path: pathlib.Path) -> None:
@@ -276,7 +362,7 @@ def test_refuses_what_is_no_run(tmp_path: pathlib.Path) -> None:
   with pytest.raises(FileNotFoundError, match=r'no config\.json in it; expected a run'):
     report.write(tmp_path)
   (tmp_path / 'config.json').write_text('{')
-  with pytest.raises(ValueError, match=r'config\.json: .*; expected JSON'):
+  with pytest.raises(ValueError, match=r'config\.json: Expecting property name'):
     report.write(tmp_path)
   config_lib.save(config_lib.Config(), str(tmp_path / 'config.json'))
   (tmp_path / 'evaluation.csv').write_text('seed,arm\n0,zero\n')

@@ -141,16 +141,90 @@ def test_without_controls_or_rows() -> None:
   assert statistics.summarise(table.iloc[:0]).empty
 
 
+def _solving(solved: dict[str, list[float]], **columns: object) -> pd.DataFrame:
+  """Returns held-out episodes from the starts demo_0, demo_1, ... of each arm."""
+  rows = [
+    {'arm': arm, 'demonstration': f'demo_{i}', 'solved': steps}
+    for arm, values in solved.items()
+    for i, steps in enumerate(values)
+  ]
+  numbers = dict.fromkeys(('seed', 'learner_steps', 'steps', 'success'), 0)
+  same = {**numbers, 'completed': 1.0, 'total': 0.5, 'split': 'valid', **columns}
+  return pd.DataFrame(rows).assign(**same)
+
+
+def test_solving_counts_all_and_compares_where_both_succeed() -> None:
+  table = _solving(
+    {
+      'replay': [100, 200, math.nan, 50],
+      'zero': [math.nan] * 4,
+      'task_policy': [50, 120, 80, math.nan],
+    }
+  )
+  found = statistics.solving(table)
+  assert list(found['arm']) == ['task_policy', 'replay', 'zero']
+  policy, replay, zero = (row for _, row in found.iterrows())
+  assert (policy['split'], policy['n'], policy['solved']) == ('valid', 4, 0.75)
+  assert (policy['solved_low'], policy['solved_high']) == (
+    statistics.proportion_interval(3, 4)
+  )
+  assert policy['steps'] == 80
+  # From demo_0 and demo_1: medians 85 and 150; either alone gives .5 and .6.
+  assert policy['ratio'] == pytest.approx(85 / 150)
+  assert (policy['ratio_low'], policy['ratio_high']) == (0.5, 0.6)
+  assert (replay['solved'], replay['steps']) == (0.75, 100)
+  assert (replay['ratio'], replay['ratio_low'], replay['ratio_high']) == (1, 1, 1)
+  assert (zero['n'], zero['solved']) == (4, 0)
+  assert all(math.isnan(zero[c]) for c in ('steps', 'ratio', 'ratio_low'))
+
+
+def test_solving_compares_no_start_with_itself_alone_or_with_another() -> None:
+  one = _solving({'replay': [100, math.nan], 'd4pg': [50, 60]})
+  alone = _solving({'d4pg': [50, 60]})
+  # The same names, but another run's demonstrations.
+  elsewhere = pd.concat(
+    [_solving({'replay': [100, 90]}), _solving({'d4pg': [50, 60]}, seed=1)]
+  )
+  for table in (one, alone, elsewhere):
+    policy = statistics.solving(table).iloc[0]
+    assert (policy['arm'], policy['solved'], policy['steps']) == ('d4pg', 1, 55)
+    assert math.isnan(policy['ratio']) and math.isnan(policy['ratio_high'])
+
+
+def test_solving_is_of_the_last_evaluation_and_by_split() -> None:
+  table = pd.concat(
+    [
+      _solving({'d4pg': [10, 10]}, learner_steps=100),
+      _solving({'d4pg': [40, math.nan]}, learner_steps=200, split='train'),
+      _solving({'d4pg': [30]}, learner_steps=200),
+    ]
+  )
+  found = statistics.solving(table)
+  assert found[['split', 'n', 'solved', 'steps']].values.tolist() == [
+    ['valid', 1, 1.0, 30.0],
+    ['train', 2, 0.5, 40.0],
+  ]
+
+
+def test_an_arm_without_rewards_has_a_success_alone() -> None:
+  table = _solving({'d4pg': [30, 40]}, total=math.nan, completed=math.nan, success=1)
+  (row,) = statistics.summarise(table).to_dict('records')
+  assert (row['n'], row['success']) == (2, 1)
+  assert all(math.isnan(row[c]) for c in ('reward', 'reward_low', 'ratio', 'completed'))
+
+
 def test_missing_columns_are_named() -> None:
   with pytest.raises(ValueError, match=r"columns \['success'\] are missing"):
     statistics.summarise(_episodes().drop(columns='success'))
 
 
 def test_order_and_terms() -> None:
-  assert statistics.order(['zero', 'bc', 'wrong_demonstration', 'bc', 'replay']) == [
+  arms = ['no_demonstration', 'zero', 'bc', 'wrong_demonstration', 'bc', 'replay']
+  assert statistics.order(arms) == [
     'bc',
     'replay',
     'zero',
     'wrong_demonstration',
+    'no_demonstration',
   ]
   assert statistics.terms(_episodes()) == ['arm']

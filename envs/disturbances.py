@@ -1,0 +1,188 @@
+"""What can go wrong in an episode: named, of a given strength, and seeded.
+
+Open-loop replay and a tracker are hard to beat where nothing does. (Ours.)
+"""
+
+import collections
+from collections.abc import Sequence
+import dataclasses
+
+import numpy as np
+
+from envs import observations
+from envs import stepping
+
+_FACTORS = ('mass', 'friction')
+
+
+@dataclasses.dataclass(frozen=True)
+class Disturbance:
+  """How much of each; 0, or a factor of 1, is none."""
+
+  displacement: float = 0.0
+  """Each object is this far, in m, from where it was to start, in any direction."""
+  turn: float = 0.0
+  """Each object is turned at the start, about the vertical, by up to this, in rad, to
+  either side."""
+  push: float = 0.0
+  """Velocity, in m/s, that a push gives an object, in any horizontal direction; there
+  are pushes at random times, one in two seconds on average."""
+  action_noise: float = 0.0
+  """Standard deviation of noise on each action, of full scale 1."""
+  action_delay: int = 0
+  """Control steps by which actions come late."""
+  observation_noise: float = 0.0
+  """Standard deviation, in m, of noise on the positions that a policy sees; that on
+  angles and orientations is ten times as much, in rad."""
+  mass: float = 1.0
+  """Factor on the objects' masses."""
+  friction: float = 1.0
+  """Factor on the objects' friction."""
+
+  def __post_init__(self) -> None:
+    """Refuses what cannot be.
+
+    Raises:
+      ValueError: a strength is negative, or a factor not above 0.
+    """
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      if value < 0 or (field.name in _FACTORS and value == 0):
+        least = 'a number above 0' if field.name in _FACTORS else '0 or more'
+        raise ValueError(f'disturbance.{field.name} is {value}; expected {least}')
+
+
+NONE = Disturbance()
+_PUSHES_PER_STEP = 0.02
+_TRIES = 100
+_TOUCH = 1e-3  # m; bricks at rest reach so deep into the table.
+# Of the observation's fields: noise in m for each m, in rad for each m.
+_NOISY = {
+  'position': 1.0,
+  'pinch_position': 1.0,
+  'orientation': 10.0,
+  'fingers': 10.0,
+  'arm_cos': 10.0,
+  'arm_sin': 10.0,
+}
+
+
+class Disturber:
+  """Disturbs the episodes of one environment."""
+
+  def __init__(
+    self,
+    environment: stepping.ManipulationEnvironment,
+    disturbance: Disturbance,
+    seed: int,
+  ):
+    """Starts undisturbed.
+
+    Args:
+      environment: where to.
+      disturbance: what and how much.
+      seed: of all that is random.
+    """
+    self._environment = environment
+    self._disturbance = disturbance
+    self._rng = np.random.default_rng(seed)
+    self._late: collections.deque[np.ndarray] = collections.deque()
+
+  def begin(self, seed: int | None, displace: bool) -> dict[str, np.ndarray]:
+    """Begins an episode in the environment's present state.
+
+    Args:
+      seed: if given, of all that is random in it.
+      displace: whether objects may be moved; not where one is in the hand.
+
+    Returns:
+      The observation.
+    """
+    if seed is not None:
+      self._rng = np.random.default_rng(seed)
+    disturbance = self._disturbance
+    still = np.zeros(self._environment.action_spec().shape, np.float32)
+    self._late = collections.deque([still] * disturbance.action_delay)
+    if displace and (disturbance.displacement or disturbance.turn):
+      self._displace()
+    return self._environment.scene.observe()
+
+  def _displace(self) -> None:
+    """Moves the objects, but not into each other or the hand."""
+    environment, disturbance = self._environment, self._disturbance
+    before = environment.get_state()
+    for _ in range(_TRIES):
+      for name in environment.task.objects:
+        offset = disturbance.displacement * _direction(self._rng)
+        turn = self._rng.uniform(-1, 1) * disturbance.turn
+        environment.scene.move_object(name, offset, turn)
+      if environment.scene.penetration() < _TOUCH:
+        return
+      environment.set_state(before)
+    raise RuntimeError(
+      f'{environment.task.name}: no place for the objects {disturbance.displacement} m '
+      f'from where they were, in {_TRIES} tries'
+    )
+
+  def act(self, action: np.ndarray) -> np.ndarray:
+    """Returns the action that reaches the arm; may push an object."""
+    disturbance = self._disturbance
+    if disturbance.push and self._rng.random() < _PUSHES_PER_STEP:
+      name = str(self._rng.choice(self._environment.task.objects))
+      velocity = disturbance.push * _direction(self._rng)
+      self._environment.scene.push_object(name, velocity)
+    if disturbance.action_noise:
+      noise = self._rng.standard_normal(action.shape)
+      action = action + disturbance.action_noise * noise
+    self._late.append(action)
+    return self._late.popleft()
+
+  def sense(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the observation that a policy gets."""
+    if not self._disturbance.observation_noise:
+      return observation
+    return {
+      group: values + deviation * self._rng.standard_normal(values.shape, np.float32)
+      for (group, values), deviation in zip(
+        observation.items(), self._deviations(observation), strict=True
+      )
+    }
+
+  def _deviations(self, observation: observations.Observation) -> list[np.ndarray]:
+    """Returns the standard deviation of each number of each group."""
+    deviations = {group: np.zeros_like(v) for group, v in observation.items()}
+    for name in self._environment.layout.fields:
+      scale = _NOISY.get(name.rpartition('/')[2], 0.0)
+      view = self._environment.layout.get(deviations, name)
+      view[:] = scale * self._disturbance.observation_noise
+    return list(deviations.values())
+
+
+def make(
+  environments: Sequence[stepping.ManipulationEnvironment],
+  disturbance: Disturbance,
+  seeds: Sequence[int],
+) -> list[Disturber]:
+  """Returns what disturbs each environment; objects get their mass and friction.
+
+  Args:
+    environments: they may share a model, and must not be disturbed already.
+    disturbance: what and how much.
+    seeds: one for each environment.
+  """
+  scaled = []
+  for environment in environments:
+    model = environment.physics.model.ptr
+    if model not in scaled:
+      environment.scene.scale_objects(disturbance.mass, disturbance.friction)
+      scaled.append(model)
+  return [
+    Disturber(environment, disturbance, seed)
+    for environment, seed in zip(environments, seeds, strict=True)
+  ]
+
+
+def _direction(rng: np.random.Generator) -> np.ndarray:
+  """Returns a horizontal unit vector, (2,)."""
+  angle = rng.uniform(-np.pi, np.pi)
+  return np.array([np.cos(angle), np.sin(angle)])

@@ -1,0 +1,133 @@
+"""An environment that rewards solving the task, in the terms of `imitation`."""
+
+from collections.abc import Mapping, Sequence
+
+import dm_env
+from dm_env import specs
+import numpy as np
+
+from envs import disturbances
+from envs import imitation
+from envs import observations
+from envs import stepping
+
+
+class TaskEnvironment(dm_env.Environment):
+  """A task with rewards, discounts and observations as `ImitationEnvironment` has them.
+
+  So that both kinds of experience fit one memory. Imitation's reward is 0 and its
+  discount 1; `goal` is (0, 0) and means nothing. An episode ends
+
+  * once the task has succeeded: task's reward 1 and discount 0;
+  * at the time limit: discount 1.
+  """
+
+  def __init__(
+    self,
+    environment: stepping.ManipulationEnvironment,
+    demonstrations: Sequence[imitation.Reference] = (),
+    train: Sequence[int] = (),
+    start_within: float = 0.0,
+    seed: int = 0,
+    disturber: disturbances.Disturber | None = None,
+  ):
+    """Wraps a task.
+
+    Args:
+      environment: the task.
+      demonstrations: in whose states episodes can start.
+      train: indices of those that `reset` draws from.
+      start_within: probability that an episode starts in a random state of one of them
+        instead of the task's own start.
+      seed: of these draws.
+      disturber: of the same task; an episode that starts within a demonstration has its
+        objects left where they are.
+    """
+    self.environment = environment
+    self._demonstrations = demonstrations
+    self._train = tuple(train)
+    self._start_within = start_within if self._train else 0.0
+    self._rng = np.random.RandomState(seed)
+    self._disturber = disturber
+    self._num_steps = 0
+    self._reset_next_step = True
+
+  def reset(self, demonstration: int | None = None) -> dm_env.TimeStep:
+    """Starts an episode.
+
+    Args:
+      demonstration: in whose first state to start, and the seed of the disturbances;
+        None draws by `start_within`.
+
+    Returns:
+      The first timestep.
+    """
+    within = False
+    if demonstration is not None:
+      state = self._demonstrations[demonstration].states[0]
+    elif self._rng.uniform() < self._start_within:
+      states = self._demonstrations[self._rng.choice(self._train)].states
+      state, within = states[self._rng.randint(len(states))], True
+    else:
+      state = None
+    if state is None:
+      observation = self.environment.reset().observation
+    else:
+      observation = self.environment.set_state(state)
+    if self._disturber:
+      observation = self._disturber.begin(demonstration, displace=not within)
+    self._num_steps = 0
+    self._reset_next_step = False
+    return observations.restart(self._with_goal(observation))
+
+  def step(self, action: np.ndarray) -> dm_env.TimeStep:
+    """Advances one control step; see `ManipulationEnvironment.advance`."""
+    if self._reset_next_step:
+      return self.reset()
+    if self._disturber:
+      action = self._disturber.act(action)
+    observation = self.environment.advance(action)
+    self._num_steps += 1
+    success = self.environment.succeeded
+    timed_out = self._num_steps >= self.environment.task.max_steps
+    self._reset_next_step = success or timed_out
+    return dm_env.TimeStep(
+      dm_env.StepType.LAST if self._reset_next_step else dm_env.StepType.MID,
+      {imitation.IMITATION: np.float32(0), imitation.TASK: np.float32(success)},
+      {imitation.IMITATION: np.float32(1), imitation.TASK: np.float32(not success)},
+      self._with_goal(observation),
+    )
+
+  def _with_goal(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    if self._disturber:
+      observation = self._disturber.sense(observation)
+    return {**observation, imitation.GOAL: np.zeros(2, np.int32)}
+
+  def step_measures(self) -> Mapping[str, float]:
+    """Returns what there is to log of the last step: nothing."""
+    return {}
+
+  def episode_measures(self) -> Mapping[str, float]:
+    """Returns what there is to log of an episode that has just ended."""
+    success = self.environment.succeeded
+    return {'success': float(success), 'episode_steps': float(self._num_steps)}
+
+  def close(self) -> None:
+    """Closes the task."""
+    self.environment.close()
+
+  def observation_spec(self) -> dict[str, specs.Array]:
+    """Returns the task's groups and `goal`."""
+    return imitation.observation_spec(self.environment.layout)
+
+  def action_spec(self) -> specs.BoundedArray:
+    """Returns the task's."""
+    return self.environment.action_spec()
+
+  def reward_spec(self) -> dict[str, specs.Array]:
+    """Returns `{imitation, task}`, float32 scalars in [0, 1]."""
+    return dict(imitation.REWARD_SPEC)
+
+  def discount_spec(self) -> dict[str, specs.BoundedArray]:
+    """Returns `{imitation, task}`, float32 scalars, 0 or 1."""
+    return dict(imitation.DISCOUNT_SPEC)
