@@ -18,7 +18,7 @@ PY := .venv/bin/python
 
 help:  ## this list
 	@echo 'Usage: make TARGET'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
 	@echo 'Variables of train: TASK=$(TASK) RUN=$(RUN) PRESET=$(PRESET) ARGS=$(ARGS)'
 	@echo '  DEMONSTRATIONS=$(DEMONSTRATIONS)'
 	@echo '  (settings for ARGS: $(PY) -m launch_configs.local --help)'
@@ -34,6 +34,9 @@ train: check  ## record demonstrations, train on them, report; again: resume
 	  --output $(DEMONSTRATIONS) --train 500 --valid 50 --seed 0
 	$(PY) -m launch_configs.local --preset $(PRESET) --run-dir $(RUN) \
 	  --demonstrations $(DEMONSTRATIONS) $(ARGS)
+
+results-%: setup  ## (results-lift_brick, ...) one experiment, all its seeds, anew
+	$(PY) -m benchmarks.results $*
 
 test: check lint pytest  ## every check: formatter, linter, types, tests
 

@@ -282,7 +282,6 @@ class Builder:
     with_actions = storage.has_actions(config.demonstrations)
     demonstrations = self._demonstrations(with_actions)
     environments = evaluation.make_environments(demonstrations, self._reward())
-    solve_in = evaluation.make_task_environments(demonstrations)
     learned: list[evaluator_lib.Learned] = []
     draw: list[Callable[[int], object]] = []
     videos = os.path.join(self._run_dir, 'videos')
@@ -296,6 +295,7 @@ class Builder:
         misguided = _misguided(environments, act, policy, demonstrations)
         show = functools.partial(showing.write_comparison, videos, environments[0])
       else:
+        solve_in = evaluation.make_task_environments(demonstrations)
         run = functools.partial(evaluation.solve, solve_in, act)
         show = functools.partial(showing.write_solution, videos, solve_in[0])
       draw.append(functools.partial(show, demonstrations, act))

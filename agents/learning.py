@@ -80,12 +80,12 @@ class LearnerProcess(acme.Worker):
     """Learns until the last step is done or the run is stopped."""
     last = self._config.last_step(self._name)
     self._publish(finished=False)
-    self._warm_up()
     publish = logs.Clock(self._config.actor_of(self._name).update_period)
     checkpoint = logs.Clock(self._config.checkpoint_period)
     saving = 0.0
     meter = _Meter(self._client, self._tables, self._learner.num_steps)
     try:
+      self._warm_up()
       while self._learner.num_steps < last and not self._stop.is_set():
         metrics = self._learner.step()
         meter.add(metrics)

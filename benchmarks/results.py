@@ -28,7 +28,8 @@ from benchmarks import time_to_imitate
 from metamimic import statistics
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
-_RUNS = _ROOT / 'runs' / 'results'
+RUNS = _ROOT / 'runs' / 'results'
+"""Folder of the runs."""
 _RESULTS = _ROOT / 'results'
 _README = _ROOT / 'README.md'
 _BEGIN, _END = '<!-- results -->', '<!-- end of results -->'
@@ -150,7 +151,7 @@ def run(name: str, seeds: Sequence[int]) -> None:
 
 
 def _directory(name: str, seed: int) -> pathlib.Path:
-  return _RUNS / f'{name}-seed{seed}'
+  return RUNS / f'{name}-seed{seed}'
 
 
 def _call(module: str, *arguments: str) -> None:
@@ -173,7 +174,7 @@ def collect(name: str) -> None:
       raise SystemExit(f'{directory}: its configuration is not that of earlier seeds')
     config = found
   if not tables:
-    raise SystemExit(f'{name}: no finished run under {_RUNS}')
+    raise SystemExit(f'{name}: no finished run under {RUNS}')
   about = {
     'command': f'python -m benchmarks.results {name}',
     'runs': runs,

@@ -85,15 +85,17 @@ def main(arguments: Arguments) -> pd.DataFrame:
   layout = observations_lib.Layout(tasks.get(demonstrations.task).objects)
   reward = rewards.load(about['reward'], layout, about['temperatures'])
   config = config_lib.load(os.path.join(arguments.run_dir, 'config.json'))
-  measure = _Measure(
+  measure = Measure(
     demonstrations, reward, about['terms'], config.seed, chosen, arguments.disturbance
   )
   for learner in config.learners:
     if config.follows(learner):
-      measure.imitator(config.arm(learner), policy_lib.load(arguments.run_dir))
+      imitator = policy_lib.load(arguments.run_dir)
+      measure.imitator(config.arm(learner), imitator)
+      measure.misguided(imitator)
     else:
       measure.solver(config.arm(learner), policy_lib.load_task(arguments.run_dir))
-  measure.controls(layout)
+  measure.controls()
   table = pd.DataFrame(measure.rows)
   if arguments.output:
     table.to_csv(arguments.output + '.tmp', index=False)
@@ -104,7 +106,7 @@ def main(arguments: Arguments) -> pd.DataFrame:
   return table
 
 
-class _Measure:
+class Measure:
   """Measures arms on the chosen demonstrations."""
 
   def __init__(
@@ -116,6 +118,18 @@ class _Measure:
     chosen: Mapping[str, Sequence[int]],
     disturbance: disturbances.Disturbance,
   ):
+    """Makes the environments.
+
+    Args:
+      demonstrations: of the task; with their actions, for open-loop replay.
+      reward: of imitation.
+      terms: names of its terms.
+      seed: of the run that is measured.
+      chosen: indices of demonstrations by split.
+      disturbance: of every episode.
+    """
+    self.rows: list[Mapping[str, object]] = []
+    """Of evaluation.csv, so far."""
     self._demonstrations = demonstrations
     self._terms = terms
     self._seed = seed
@@ -124,28 +138,32 @@ class _Measure:
       demonstrations, reward, disturbance
     )
     self._solve_in = evaluation.make_task_environments(demonstrations, disturbance)
+    self._bank = goals.GoalBank(demonstrations.demonstrations)
     self._draw: list[Callable[[str, int], object]] = []
-    self.rows: list[Mapping[str, object]] = []
 
   def imitator(self, arm: str, imitator: policy_lib.Imitator) -> None:
-    act = imitator.policy.actor(goals.GoalBank(self._demonstrations.demonstrations))
-    steps = imitator.learner_steps
-    self._follow(arm, lambda _: evaluation.follow(act), steps)
-    self._follow(
-      'wrong_demonstration',
-      lambda indices: evaluation.follow_wrong(act, evaluation.shuffled(indices)),
-      steps,
-      at_least=2,
-    )
-    unguided = evaluation.follow(imitator.policy.unguided())
-    self._follow('no_demonstration', lambda _: unguided, steps)
+    """Measures a policy that follows demonstrations."""
+    act = imitator.policy.actor(self._bank)
+    self._follow(arm, lambda _: evaluation.follow(act), imitator.learner_steps)
     self._draw.append(
       lambda folder, i: showing.write_comparison(
         folder, self._environments[0], self._demonstrations, act, i
       )
     )
 
+  def misguided(self, imitator: policy_lib.Imitator) -> None:
+    """Measures it when it is shown another demonstration, or none."""
+    act, steps = imitator.policy.actor(self._bank), imitator.learner_steps
+
+    def shown_another(indices: Sequence[int]) -> evaluation.Controller:
+      return evaluation.follow_wrong(act, evaluation.shuffled(indices))
+
+    self._follow('wrong_demonstration', shown_another, steps, at_least=2)
+    unguided = evaluation.follow(imitator.policy.unguided())
+    self._follow('no_demonstration', lambda _: unguided, steps)
+
   def solver(self, arm: str, solver: policy_lib.Solver) -> None:
+    """Measures a policy that is to solve the task."""
     act = solver.policy.actor()
     for split, indices in self._chosen.items():
       episodes = evaluation.solve(self._solve_in, act, indices)
@@ -156,7 +174,9 @@ class _Measure:
       )
     )
 
-  def controls(self, layout: observations_lib.Layout) -> None:
+  def controls(self) -> None:
+    """Measures the arms that do not learn."""
+    layout = self._environments[0].environment.layout
     for arm, controller in evaluation.controls(self._demonstrations, layout).items():
       self._follow(arm, functools.partial(_always, controller), 0)
 
@@ -187,6 +207,7 @@ class _Measure:
     )
 
   def draw(self, folder: str) -> None:
+    """Writes videos of each policy on the first three demonstrations."""
     for i in [i for indices in self._chosen.values() for i in indices][:3]:
       for write in self._draw:
         write(folder, i)

@@ -45,8 +45,10 @@ _COLOURS = {
   'tracker': '#E69F00',
   'zero': '#7A7A7A',
   'wrong_demonstration': '#D55E00',
-  'no_demonstration': '#CC79A7',
+  'no_demonstration': '#999999',
   'task_policy': '#56B4E9',
+  'bc': '#CC79A7',
+  'bc_no_goal': '#F0E442',
 }
 _SECOND_COLOUR = '#D55E00'
 _STYLE: dict[str, Any] = {
@@ -271,6 +273,54 @@ def steps_to_success(evaluation: pd.DataFrame) -> figure_lib.Figure:
   axes.set_title('Steps to success of each held-out episode that succeeds')
   axes.set_xlim(left=0)
   axes.set_xlabel('control steps of 0.04 s')
+  return figure
+
+
+@mpl.rc_context(_STYLE)
+def robustness(rows: pd.DataFrame) -> figure_lib.Figure:
+  """Draws success over the strength of each disturbance, a curve an arm.
+
+  Bars are Wilson's 95 % intervals over the episodes of all seeds.
+
+  Args:
+    rows: evaluation.csv's columns, and disturbance and strength; the rows of the
+      disturbance `none` are those of strength 0.
+  """
+  kinds = [kind for kind in rows['disturbance'].unique() if kind != 'none']
+  arms = statistics.order(list(rows['arm']))
+  arms = [arm for arm in arms if arm not in (statistics.FLOOR, *statistics.MISGUIDED)]
+  columns = min(4, max(len(kinds), 1))
+  height = -(-max(len(kinds), 1) // columns)
+  figure, panels = _panels(height, columns, (3.1 * columns, 0.5 + 2.7 * height))
+  for axes, kind in zip(panels, kinds, strict=False):
+    _share_axis(axes, label(kind).capitalize(), 'success')
+    shown = rows[rows['disturbance'].isin([kind, 'none'])]
+    # A factor is undisturbed at 1.
+    undisturbed = 1.0 if kind in ('mass', 'friction') else 0.0
+    strength = shown['strength'].where(shown['disturbance'] == kind, undisturbed)
+    for arm in arms:
+      of_arm = shown['arm'] == arm
+      groups = shown[of_arm].groupby(strength[of_arm])['success']
+      mean = groups.mean()
+      counts = groups.agg(['sum', 'count']).to_numpy(int)
+      bounds = [statistics.proportion_interval(k, n) for k, n in counts]
+      low, high = np.reshape(bounds, (-1, 2)).T
+      axes.errorbar(
+        mean.index.to_numpy(),
+        mean.to_numpy(),
+        np.abs([mean - low, high - mean]),
+        color=_colour(arm),
+        label=label(arm),
+        marker='o',
+        elinewidth=0.8,
+        linewidth=1.4,
+      )
+  for axes in panels[len(kinds) :]:
+    axes.remove()
+  if kinds:
+    figure.legend(
+      *panels[0].get_legend_handles_labels(), loc='outside lower center', ncols=5
+    )
   return figure
 
 

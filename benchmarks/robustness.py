@@ -1,0 +1,184 @@
+"""How each arm fares where something goes wrong: success over strength.
+
+    python -m benchmarks.robustness lift_brick
+
+Measures the policies of the finished runs that `benchmarks.results` made on a task, and
+the arms that do not learn, on held-out demonstrations. Every arm meets the same
+disturbances from the same starts. Writes results/robustness_<task>.csv, a row an
+episode, and .svg, and prints the share of episodes that succeed.
+"""
+
+from collections.abc import Iterator
+import dataclasses
+import os
+import pathlib
+import sys
+import time
+from typing import Annotated, Any, Literal
+
+import pandas as pd
+import tyro
+
+from benchmarks import common
+from benchmarks import results
+from envs import disturbances
+from envs import observations
+from envs import rewards
+from envs import tasks
+from metamimic import config as config_lib
+from metamimic import evaluate
+from metamimic import plotting
+from metamimic import policy as policy_lib
+from metamimic import preparation
+from metamimic.demonstrations import storage
+from metamimic.demonstrations import types
+
+SWEEPS: dict[str, tuple[float, ...]] = {
+  'action_noise': (0.1, 0.2, 0.4, 0.8),
+  'action_delay': (1, 2, 4),
+  'displacement': (0.005, 0.01, 0.02, 0.03),
+  'turn': (0.2, 0.5, 1.0),
+  'push': (0.1, 0.2, 0.4),
+  'observation_noise': (0.001, 0.003, 0.01),
+  'mass': (0.5, 2.0, 4.0),
+  'friction': (0.25, 0.5, 2.0),
+}
+"""Strengths of each disturbance, by its field; see `disturbances.Disturbance`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+  """How each arm fares where something goes wrong."""
+
+  task: Annotated[str, tyro.conf.Positional]
+  """Whose runs to measure."""
+  disturbance: Literal[
+    'all',
+    'action_noise',
+    'action_delay',
+    'displacement',
+    'turn',
+    'push',
+    'observation_noise',
+    'mass',
+    'friction',
+  ] = 'all'
+  """Which to measure; rows of the others are kept."""
+  episodes: int = 50
+  """Held-out demonstrations."""
+  runs: str = str(results.RUNS)
+  """Folder of the runs."""
+  output_dir: str = common.RESULTS
+  """Folder of the CSV and the figure."""
+
+
+def settings(which: str) -> Iterator[tuple[str, float, disturbances.Disturbance]]:
+  """Yields name, strength and disturbance; strength 0 of each is none at all."""
+  for name, strengths in SWEEPS.items():
+    if which in ('all', name):
+      for strength in strengths:
+        values: dict[str, Any] = {name: strength}
+        yield name, strength, disturbances.Disturbance(**values)
+  yield 'none', 0.0, disturbances.NONE
+
+
+def find_runs(arguments: Arguments) -> list[pathlib.Path]:
+  """Returns the finished runs of a task's experiments.
+
+  Raises:
+    ValueError: there are none.
+  """
+  found = [
+    path.parent
+    for name, experiment in results.EXPERIMENTS.items()
+    if experiment.task == arguments.task
+    for path in sorted(pathlib.Path(arguments.runs).glob(f'{name}-seed*/summary.json'))
+  ]
+  if not found:
+    raise ValueError(
+      f'{arguments.runs}: no finished run on {arguments.task!r}; expected some of '
+      '`python -m benchmarks.results`'
+    )
+  return found
+
+
+def measure(
+  run: pathlib.Path,
+  demonstrations: types.DemonstrationSet,
+  disturbance: disturbances.Disturbance,
+  episodes: int,
+  controls: bool,
+) -> pd.DataFrame:
+  """Returns rows of a run's policies, and if asked for of the arms beside them."""
+  about = preparation.description(str(run))
+  config = config_lib.load(str(run / 'config.json'))
+  layout = observations.Layout(tasks.get(demonstrations.task).objects)
+  measured = evaluate.Measure(
+    demonstrations,
+    rewards.load(about['reward'], layout, about['temperatures']),
+    about['terms'],
+    config.seed,
+    {'valid': demonstrations.valid[:episodes]},
+    disturbance,
+  )
+  for learner in config.learners:
+    if config.follows(learner):
+      measured.imitator(config.arm(learner), policy_lib.load(str(run)))
+    else:
+      measured.solver(config.arm(learner), policy_lib.load_task(str(run)))
+  if controls:
+    measured.controls()
+  return pd.DataFrame(measured.rows)
+
+
+def main(arguments: Arguments) -> pd.DataFrame:
+  """Measures, writes and prints; returns all rows.
+
+  Raises:
+    ValueError: there are no runs of the task.
+  """
+  runs = find_runs(arguments)
+  path = config_lib.load(str(runs[0] / 'config.json')).demonstrations
+  demonstrations = storage.load(path, with_actions=storage.has_actions(path))
+  tables = []
+  wanted = list(settings(arguments.disturbance))
+  for i, (name, strength, disturbance) in enumerate(wanted):
+    begun = time.monotonic()
+    for run in runs:
+      # The arms that do not learn are the same for every run.
+      first = run == runs[0]
+      table = measure(run, demonstrations, disturbance, arguments.episodes, first)
+      experiment = run.name.rpartition('-')[0]
+      tables.append(
+        table.assign(disturbance=name, strength=strength, experiment=experiment)
+      )
+    seconds = time.monotonic() - begun
+    print(f'{i + 1} of {len(wanted)}: {name} {strength:g}, {seconds:.0f} s', flush=True)
+  target = pathlib.Path(arguments.output_dir) / f'robustness_{arguments.task}.csv'
+  rows = pd.concat(tables, ignore_index=True)
+  if target.exists():
+    before = pd.read_csv(target)
+    kept = before[~before['disturbance'].isin(set(rows['disturbance']))]
+    rows = pd.concat([kept, rows], ignore_index=True)
+  rows.to_csv(f'{target}.tmp', index=False)
+  os.replace(f'{target}.tmp', target)
+  plotting.save(plotting.robustness(rows), target.with_suffix('.svg'))
+  print(summary(rows).to_string())
+  return rows
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+  """Returns the share of episodes that succeed, a column an arm."""
+  return (
+    rows.groupby(['disturbance', 'strength', 'arm'])['success']
+    .mean()
+    .unstack('arm')
+    .round(2)
+  )
+
+
+if __name__ == '__main__':
+  try:
+    main(tyro.cli(Arguments, description=__doc__))
+  except (ValueError, OSError) as e:
+    sys.exit(f'error: {e}')

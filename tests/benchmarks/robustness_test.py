@@ -1,0 +1,77 @@
+"""Tests of benchmarks.robustness, on policies that were never trained."""
+
+import pathlib
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks import robustness
+from envs import disturbances
+from metamimic import plotting
+from tests.metamimic import untrained
+
+
+def test_a_setting_is_one_disturbance_of_one_strength() -> None:
+  noise = list(robustness.settings('action_noise'))
+  assert noise[1] == ('action_noise', 0.2, disturbances.Disturbance(action_noise=0.2))
+  assert noise[-1] == ('none', 0.0, disturbances.NONE)
+  names = [name for name, _, _ in robustness.settings('all')]
+  assert names.count('none') == 1
+  assert set(names) - {'none'} == set(robustness.SWEEPS)
+
+
+def test_every_policy_is_measured_and_other_rows_are_kept(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  for seed in range(2):
+    run = tmp_path / f'lift_brick_task-seed{seed}'
+    run.mkdir()
+    untrained.make_run(run)
+    (run / 'summary.json').write_text('{}')
+  (tmp_path / 'lift_brick-seed0').mkdir()  # is not finished
+  before = pd.DataFrame(
+    [('push', 0.1, 'zero', 'valid', 1), ('action_noise', 0.1, 'zero', 'valid', 1)],
+    columns=['disturbance', 'strength', 'arm', 'split', 'success'],
+  )
+  before.to_csv(tmp_path / 'robustness_lift_brick.csv', index=False)
+  monkeypatch.setattr(robustness, 'SWEEPS', {'action_noise': (0.3,)})
+  arguments = robustness.Arguments(
+    'lift_brick', 'action_noise', 1, str(tmp_path), str(tmp_path)
+  )
+  robustness.main(arguments)
+  rows = pd.read_csv(tmp_path / 'robustness_lift_brick.csv')
+  assert rows['disturbance'].value_counts().to_dict() == {
+    'push': 1,
+    'action_noise': 7,
+    'none': 7,
+  }
+  noisy = rows[rows['disturbance'] == 'action_noise']
+  assert sorted(noisy['arm']) == [
+    *('metamimic', 'metamimic', 'replay', 'task_policy', 'task_policy'),
+    *('tracker', 'zero'),
+  ]
+  undisturbed = rows[(rows['disturbance'] == 'none') & (rows['arm'] == 'replay')]
+  replay = noisy[noisy['arm'] == 'replay']
+  assert undisturbed['total'].item() > 0.99 > replay['total'].item()
+  assert (tmp_path / 'robustness_lift_brick.svg').read_text().count('Action noise')
+
+
+def test_without_runs_it_says_what_makes_them(tmp_path: pathlib.Path) -> None:
+  arguments = robustness.Arguments('lift_brick', runs=str(tmp_path))
+  with pytest.raises(ValueError, match=r'no finished run on .*benchmarks\.results'):
+    robustness.main(arguments)
+
+
+def test_curves_begin_without_a_disturbance() -> None:
+  rows = pd.DataFrame(
+    [
+      *[('none', 0.0, 'metamimic', s) for s in (1, 1)],
+      *[('mass', 2.0, 'metamimic', s) for s in (1, 0)],
+      *[('push', 0.1, 'metamimic', s) for s in (0, 0)],
+    ],
+    columns=['disturbance', 'strength', 'arm', 'success'],
+  )
+  mass, push = plotting.robustness(rows).axes
+  curves = [np.asarray(panel.lines[0].get_xydata()).tolist() for panel in (mass, push)]
+  assert curves == [[[1, 1], [2, 0.5]], [[0, 1], [0.1, 0]]]

@@ -1,0 +1,69 @@
+"""A run directory with policies that were never trained."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+
+from envs import tasks
+from metamimic import config as config_lib
+from metamimic import policy as policy_lib
+from metamimic import preparation
+from metamimic.demonstrations import storage
+from metamimic.demonstrations import types
+
+TASK = 'lift_brick'
+STEPS = 12
+TERMS = {'arm': 0.1, 'fingers': 0.1, 'pinch': 0.02, 'brick': 0.02}
+
+
+def _demonstration(number: int) -> types.Demonstration:
+  environment = tasks.load(TASK, seed=number)
+  observations = [environment.reset().observation]
+  states = [environment.get_state()]
+  actions = np.random.default_rng(number).uniform(-0.5, 0.5, (STEPS, 9))
+  for action in actions:
+    observations.append(environment.advance(action.astype(np.float32)))
+    states.append(environment.get_state())
+  return types.Demonstration(
+    f'demo_{number}',
+    TASK,
+    {group: np.stack([o[group] for o in observations]) for group in observations[0]},
+    np.stack(states),
+    actions.astype(np.float32),
+  )
+
+
+def make_run(path: pathlib.Path) -> pathlib.Path:
+  """Makes `path` a run directory and, in it, demonstrations.hdf5: 1 + 2 of them."""
+  demonstrations = types.DemonstrationSet(
+    TASK, tuple(_demonstration(i) for i in range(3)), train=(0,), valid=(1, 2)
+  )
+  storage.save(str(path / 'demonstrations.hdf5'), demonstrations)
+  tiny = config_lib.PRESETS['tiny'][1]
+  task = dataclasses.replace(tiny.task, learn=True)
+  config = dataclasses.replace(
+    tiny, seed=4, task=task, demonstrations=str(path / 'demonstrations.hdf5')
+  )
+  config_lib.save(config, str(path / 'config.json'))
+  preparation.describe(
+    str(path),
+    {
+      'task': TASK,
+      'reward': 'envs.reward_library:LIFT_BRICK',
+      'terms': list(TERMS),
+      'temperatures': TERMS,
+    },
+  )
+  for learner, steps in (('imitation', 70), ('task', 50)):
+    layout = tasks.load(TASK, 0).layout
+    policy = policy_lib.create(learner, layout, config, demonstrations)
+    checkpoint = tf.train.Checkpoint(
+      policy=policy.network,
+      features=policy.features,
+      num_steps=tf.Variable(steps, dtype=tf.int64),
+    )
+    folder = policy_lib.checkpoints(str(path), learner)
+    tf.train.CheckpointManager(checkpoint, folder, max_to_keep=1).save(steps)
+  return path
