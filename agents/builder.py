@@ -207,7 +207,9 @@ class Builder:
     # A resumed run must not act out the same episodes again.
     begun = int(time.time() * 1000)
     seeds = [self._seed(_ACTOR, index, i, begun) for i in range(settings.environments)]
-    reader = parameters.Reader(client, name, policy.variables, settings.update_period)
+    reader = parameters.Reader(
+      client, name, policy.variables, config.last_step(name), settings.update_period
+    )
     make = self._task_environments
     if config.follows(name):
       make = self._imitation_environments
@@ -299,7 +301,8 @@ class Builder:
         run = functools.partial(evaluation.solve, solve_in, act)
         show = functools.partial(showing.write_solution, videos, solve_in[0])
       draw.append(functools.partial(show, demonstrations, act))
-      reader = parameters.Reader(client, name, policy.variables)
+      last_step = config.last_step(name)
+      reader = parameters.Reader(client, name, policy.variables, last_step)
       learned.append(evaluator_lib.Learned(config.arm(name), reader, run, misguided))
     controls = evaluation.controls(demonstrations, self._layout)
     return evaluator_lib.Evaluator(
@@ -336,8 +339,9 @@ class Builder:
             name: self._config.last_step(name) for name in self._config.learners
           },
           'environment_steps': {
-            name: info[name].rate_limiter_info.insert_stats.completed
+            name: info[table].rate_limiter_info.insert_stats.completed
             for name in dict.fromkeys(self._config.actors)
+            for table in replay.written_by(self._config, name)[:1]
           },
           'wall_seconds': time.time() - self._description['started'],
         },

@@ -79,7 +79,7 @@ class LearnerProcess(acme.Worker):
   def run(self) -> None:
     """Learns until the last step is done or the run is stopped."""
     last = self._config.last_step(self._name)
-    self._publish(finished=False)
+    self._publish()
     publish = logs.Clock(self._config.actor_of(self._name).update_period)
     checkpoint = logs.Clock(self._config.checkpoint_period)
     saving = 0.0
@@ -91,18 +91,18 @@ class LearnerProcess(acme.Worker):
         meter.add(metrics)
         meter.log(self._logger, self._learner.num_steps)
         if publish.due():
-          self._publish(finished=False)
+          self._publish()
         if checkpoint.due(period=saving / _MOST_SAVING):
           saving = self._save()
     except replay.Stopped:
       pass
     meter.log(self._logger, self._learner.num_steps, at_once=True)
     self._save()
-    self._publish(finished=self._learner.num_steps >= last)
+    self._publish()
 
-  def _publish(self, finished: bool) -> None:
-    progress = parameters.Progress(self._learner.num_steps, finished)
-    parameters.publish(self._client, self._name, self._published, progress)
+  def _publish(self) -> None:
+    steps = self._learner.num_steps
+    parameters.publish(self._client, self._name, self._published, steps)
 
   def _save(self) -> float:
     """Saves, and returns the seconds it took."""
@@ -151,7 +151,9 @@ class _Meter:
     }
     if self._tables:
       info = self._client.server_info(timeout=10)
-      rates = [info[table].rate_limiter_info for table in self._tables]
+      # What was demonstrated is no step of an environment.
+      acted = [table for table in self._tables if table != replay.DEMONSTRATIONS]
+      rates = [info[table].rate_limiter_info for table in acted]
       inserted = sum(rate.insert_stats.completed for rate in rates)
       before = inserted if self._inserted is None else self._inserted
       row['environment_steps'] = inserted

@@ -19,6 +19,7 @@ class Progress(NamedTuple):
 
   learner_steps: int
   finished: bool
+  """Whether that was its last step."""
 
 
 def table_name(learner: str) -> str:
@@ -41,7 +42,7 @@ def publish(
   client: reverb.Client,
   learner: str,
   variables: Sequence[tf.Variable],
-  progress: Progress,
+  learner_steps: int,
 ) -> None:
   """Replaces what is published.
 
@@ -49,10 +50,9 @@ def publish(
     client: of the server.
     learner: its name.
     variables: in an order that readers know.
-    progress: where the learner is.
+    learner_steps: how far the learner is.
   """
-  header = np.array([progress.learner_steps, progress.finished], np.int64)
-  values = [header, *(v.numpy() for v in variables)]
+  values = [np.array(learner_steps, np.int64), *(v.numpy() for v in variables)]
   client.insert(values, {table_name(learner): 1.0})
 
 
@@ -64,6 +64,7 @@ class Reader:
     client: reverb.Client,
     learner: str,
     variables: Sequence[tf.Variable],
+    last_step: int,
     period: float = 0.0,
   ):
     """Reads nothing yet.
@@ -72,11 +73,14 @@ class Reader:
       client: of the server.
       learner: whose parameters to read.
       variables: as those that are published.
+      last_step: after which the learner is done. Not for the learner to tell: a resumed
+        run may have another one than was published.
       period: seconds that must pass between two fetches of `update`.
     """
     self._client = client
     self._table = table_name(learner)
     self._variables = list(variables)
+    self._last_step = last_step
     self._period = period
     self._fetched = -float('inf')
     self.progress = Progress(0, False)
@@ -106,8 +110,8 @@ class Reader:
       return self.progress
     self._fetched = now
     sample = next(self._client.sample(self._table, emit_timesteps=False))
-    header, *values = sample.data
+    steps, *values = sample.data
     for variable, value in zip(self._variables, values, strict=True):
       variable.assign(value[0])
-    self.progress = Progress(int(header[0, 0]), bool(header[0, 1]))
+    self.progress = Progress(int(steps[0]), int(steps[0]) >= self._last_step)
     return self.progress

@@ -232,8 +232,9 @@ def main(arguments: Arguments) -> int:
     with common.server(make_tables) as address:
       client = reverb.Client(address)
       policy = _clone(config, arguments.learner_steps)
-      progress = parameters.Progress(arguments.learner_steps, finished=False)
-      parameters.publish(client, config_lib.IMITATION, policy.variables, progress)
+      parameters.publish(
+        client, config_lib.IMITATION, policy.variables, arguments.learner_steps
+      )
       made = builder.Builder(config, run_dir, threading.Event())
       ours = _Ours(made.actor(client, 0), arguments.steps)
       loop = acme_loop(environment, client, config)

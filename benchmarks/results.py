@@ -100,7 +100,7 @@ for _task in ('lift_brick', 'stack_2_bricks'):
     f'{_task}_task_from_imitation': Experiment(
       _task,
       _SEEDS,
-      (*_TASK, '--task.imitation-share', '1'),
+      (*_TASK, '--task.imitation-share', '1', '--learner-steps', '100000'),
       controls=False,
       learns_from='imitation actors',
     ),
@@ -214,7 +214,7 @@ def table(name: str) -> str:
       f'| {EXPERIMENTS[name].task} | {_LABELS[row.arm]} '
       f'| {_rewards(row)} '
       f'| {row.success:.2f} ({row.success_low:.2f}–{row.success_high:.2f}) '
-      f'| {len(minutes)} × {row.n // len(minutes)} | {steps} | {took} |'
+      f'| {row.seeds} × {row.n // row.seeds} | {steps} | {took} |'
     )
   return '\n'.join(lines)
 
@@ -224,7 +224,6 @@ def solving_rows(name: str) -> str:
   experiment = EXPERIMENTS[name]
   rows = pd.read_csv(_RESULTS / f'{name}.csv')
   about = json.loads((_RESULTS / f'{name}.json').read_text())
-  seeds = len(about['runs'])
   lines = []
   for row in statistics.solving(rows[rows['split'] == 'valid']).itertuples():
     control = row.arm in statistics.CONTROLS or row.arm == 'metamimic'
@@ -239,10 +238,16 @@ def solving_rows(name: str) -> str:
       f'| {experiment.task} | {_LABELS[row.arm]} '
       f'| {"" if control else experiment.learns_from} | {experience} '
       f'| {row.solved:.2f} ({row.solved_low:.2f}–{row.solved_high:.2f}) '
-      f'| {row.steps:.0f} | {row.ratio:.2f} ({row.ratio_low:.2f}–{row.ratio_high:.2f}) '
-      f'| {seeds} × {row.n // seeds} |'
+      f'| {_steps(row)} '
+      f'| {row.seeds} × {row.n // row.seeds} |'
     )
   return '\n'.join(lines)
+
+
+def _steps(row: Any) -> str:
+  if math.isnan(row.ratio):
+    return '– | –'
+  return f'{row.steps:.0f} | {row.ratio:.2f} ({row.ratio_low:.2f}–{row.ratio_high:.2f})'
 
 
 def solving_table() -> str:

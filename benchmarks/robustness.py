@@ -2,10 +2,12 @@
 
     python -m benchmarks.robustness lift_brick
 
-Measures the policies of the finished runs that `benchmarks.results` made on a task, and
+Measures the policies of finished runs that `benchmarks.results` made on a task, and
 the arms that do not learn, on held-out demonstrations. Every arm meets the same
 disturbances from the same starts. Writes results/robustness_<task>.csv, a row an
-episode, and .svg, and prints the share of episodes that succeed.
+episode, and .svg, and prints the share of episodes in which the task is solved. An arm
+that follows has until the demonstration's end for that, one that is shown nothing until
+the time limit.
 """
 
 from collections.abc import Iterator
@@ -82,17 +84,22 @@ def settings(which: str) -> Iterator[tuple[str, float, disturbances.Disturbance]
   yield 'none', 0.0, disturbances.NONE
 
 
+ARMS = ('task', 'bc', 'bc_no_goal', 'd4pg', 'd4pgfd')
+"""Experiments, after the task's name, whose policies are measured: one for each arm."""
+
+
 def find_runs(arguments: Arguments) -> list[pathlib.Path]:
-  """Returns the finished runs of a task's experiments.
+  """Returns the finished runs of `ARMS`.
 
   Raises:
     ValueError: there are none.
   """
   found = [
     path.parent
-    for name, experiment in results.EXPERIMENTS.items()
-    if experiment.task == arguments.task
-    for path in sorted(pathlib.Path(arguments.runs).glob(f'{name}-seed*/summary.json'))
+    for arm in ARMS
+    for path in sorted(
+      pathlib.Path(arguments.runs).glob(f'{arguments.task}_{arm}-seed*/summary.json')
+    )
   ]
   if not found:
     raise ValueError(
@@ -148,14 +155,17 @@ def main(arguments: Arguments) -> pd.DataFrame:
       # The arms that do not learn are the same for every run.
       first = run == runs[0]
       table = measure(run, demonstrations, disturbance, arguments.episodes, first)
-      experiment = run.name.rpartition('-')[0]
-      tables.append(
-        table.assign(disturbance=name, strength=strength, experiment=experiment)
-      )
+      tables.append(table.assign(disturbance=name, strength=strength))
+    rows = _write(arguments, pd.concat(tables, ignore_index=True))
     seconds = time.monotonic() - begun
     print(f'{i + 1} of {len(wanted)}: {name} {strength:g}, {seconds:.0f} s', flush=True)
+  print(summary(rows).to_string())
+  return rows
+
+
+def _write(arguments: Arguments, rows: pd.DataFrame) -> pd.DataFrame:
+  """Writes the rows in the place of earlier ones of the same disturbances."""
   target = pathlib.Path(arguments.output_dir) / f'robustness_{arguments.task}.csv'
-  rows = pd.concat(tables, ignore_index=True)
   if target.exists():
     before = pd.read_csv(target)
     kept = before[~before['disturbance'].isin(set(rows['disturbance']))]
@@ -163,14 +173,14 @@ def main(arguments: Arguments) -> pd.DataFrame:
   rows.to_csv(f'{target}.tmp', index=False)
   os.replace(f'{target}.tmp', target)
   plotting.save(plotting.robustness(rows), target.with_suffix('.svg'))
-  print(summary(rows).to_string())
   return rows
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-  """Returns the share of episodes that succeed, a column an arm."""
+  """Returns the share of episodes in which the task is solved, a column an arm."""
   return (
-    rows.groupby(['disturbance', 'strength', 'arm'])['success']
+    rows.assign(solved=rows['solved'].notna())
+    .groupby(['disturbance', 'strength', 'arm'])['solved']
     .mean()
     .unstack('arm')
     .round(2)
@@ -180,5 +190,5 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 if __name__ == '__main__':
   try:
     main(tyro.cli(Arguments, description=__doc__))
-  except (ValueError, OSError) as e:
+  except (ValueError, OSError, RuntimeError) as e:
     sys.exit(f'error: {e}')

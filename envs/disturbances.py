@@ -9,7 +9,6 @@ import dataclasses
 
 import numpy as np
 
-from envs import observations
 from envs import stepping
 
 _FACTORS = ('mass', 'friction')
@@ -33,7 +32,7 @@ class Disturbance:
   """Control steps by which actions come late."""
   observation_noise: float = 0.0
   """Standard deviation, in m, of noise on the positions that a policy sees; that on
-  angles and orientations is ten times as much, in rad."""
+  angles and orientations is ten times as much, in rad. They are not made consistent."""
   mass: float = 1.0
   """Factor on the objects' masses."""
   friction: float = 1.0
@@ -47,7 +46,7 @@ class Disturbance:
     """
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
-      if value < 0 or (field.name in _FACTORS and value == 0):
+      if not value >= 0 or (field.name in _FACTORS and value == 0):
         least = 'a number above 0' if field.name in _FACTORS else '0 or more'
         raise ValueError(f'disturbance.{field.name} is {value}; expected {least}')
 
@@ -60,7 +59,8 @@ _TOUCH = 1e-3  # m; bricks at rest reach so deep into the table.
 _NOISY = {
   'position': 1.0,
   'pinch_position': 1.0,
-  'orientation': 10.0,
+  'orientation': 5.0,  # A quaternion changes by half of a small angle.
+  'pinch_rotation': 10.0,
   'fingers': 10.0,
   'arm_cos': 10.0,
   'arm_sin': 10.0,
@@ -86,6 +86,7 @@ class Disturber:
     self._environment = environment
     self._disturbance = disturbance
     self._rng = np.random.default_rng(seed)
+    self._deviations = self._make_deviations()
     self._late: collections.deque[np.ndarray] = collections.deque()
 
   def begin(self, seed: int | None, displace: bool) -> dict[str, np.ndarray]:
@@ -142,20 +143,19 @@ class Disturber:
     if not self._disturbance.observation_noise:
       return observation
     return {
-      group: values + deviation * self._rng.standard_normal(values.shape, np.float32)
-      for (group, values), deviation in zip(
-        observation.items(), self._deviations(observation), strict=True
-      )
+      group: values
+      + self._deviations[group] * self._rng.standard_normal(values.shape, np.float32)
+      for group, values in observation.items()
     }
 
-  def _deviations(self, observation: observations.Observation) -> list[np.ndarray]:
+  def _make_deviations(self) -> dict[str, np.ndarray]:
     """Returns the standard deviation of each number of each group."""
-    deviations = {group: np.zeros_like(v) for group, v in observation.items()}
-    for name in self._environment.layout.fields:
+    layout = self._environment.layout
+    deviations = {g: np.zeros(n, np.float32) for g, n in layout.sizes.items()}
+    for name in layout.fields:
       scale = _NOISY.get(name.rpartition('/')[2], 0.0)
-      view = self._environment.layout.get(deviations, name)
-      view[:] = scale * self._disturbance.observation_noise
-    return list(deviations.values())
+      layout.get(deviations, name)[:] = scale * self._disturbance.observation_noise
+    return deviations
 
 
 def make(

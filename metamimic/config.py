@@ -212,7 +212,7 @@ class Config:
   """metamimic learns from its own experience and sees no actions; bc clones the
   demonstrators' actions, bc_no_goal without being shown what to do; d4pg learns the
   task from its sparse reward alone, d4pgfd with demonstrations and their actions in
-  replay."""
+  replay. Those two have the settings under task."""
   seed: int = 0
   """Seed of networks, starts, exploration and sampling."""
   learner_steps: int = 1_000_000
@@ -403,6 +403,7 @@ def validate(config: Config) -> None:
     'bc.batch_size',
     'bc.steps_per_call',
     'task.learner_steps',
+    'task.start_after',
     'evaluation.period',
     'evaluation.episodes',
     'evaluation.final_episodes',
@@ -410,6 +411,11 @@ def validate(config: Config) -> None:
     'network.critic_width',
   ):
     _positive(values, name)
+  if config.task.learn and config.algorithm != 'metamimic':
+    raise ValueError(
+      f'task.learn is set with the algorithm {config.algorithm}; expected metamimic '
+      '(d4pg and d4pgfd learn the task by themselves)'
+    )
   for name in ('start_within', 'early_end'):
     _share(values, f'imitation.{name}')
   for name in ('imitation_share', 'demonstration_share', 'start_within'):
@@ -424,12 +430,12 @@ def validate(config: Config) -> None:
       'demonstrations is empty; expected the path of an HDF5 file '
       '(python -m metamimic.record makes one)'
     )
-  if config.learners == (IMITATION, TASK):
+  if config.learners == (IMITATION, TASK) and config.borrowed:
     _validate_start_after(config)
 
 
 def _positive(values: Mapping[str, Any], name: str) -> None:
-  if values[name] <= 0:
+  if not values[name] > 0:
     raise ValueError(f'{name} is {values[name]}; expected a number above 0')
 
 
@@ -450,6 +456,9 @@ def _validate_learning(values: Mapping[str, Any], prefix: str) -> None:
     _positive(values, name)
   for name in ('discount', 'target_update_rate'):
     _share(values, d4pg + name)
+  for name in ('target_noise', 'cloning_weight'):
+    if not values[d4pg + name] >= 0:
+      raise ValueError(f'{d4pg}{name} is {values[d4pg + name]}; expected 0 or more')
   v_min, v_max = values[f'{d4pg}v_min'], values[f'{d4pg}v_max']
   if v_max <= v_min:
     raise ValueError(

@@ -49,6 +49,8 @@ _COLOURS = {
   'task_policy': '#56B4E9',
   'bc': '#CC79A7',
   'bc_no_goal': '#F0E442',
+  'd4pg': '#000000',
+  'd4pgfd': '#8C564B',
 }
 _SECOND_COLOUR = '#D55E00'
 _STYLE: dict[str, Any] = {
@@ -278,7 +280,7 @@ def steps_to_success(evaluation: pd.DataFrame) -> figure_lib.Figure:
 
 @mpl.rc_context(_STYLE)
 def robustness(rows: pd.DataFrame) -> figure_lib.Figure:
-  """Draws success over the strength of each disturbance, a curve an arm.
+  """Draws how often each arm solves the task over the strength of each disturbance.
 
   Bars are Wilson's 95 % intervals over the episodes of all seeds.
 
@@ -287,6 +289,7 @@ def robustness(rows: pd.DataFrame) -> figure_lib.Figure:
       disturbance `none` are those of strength 0.
   """
   kinds = [kind for kind in rows['disturbance'].unique() if kind != 'none']
+  rows = rows.assign(success=rows['solved'].notna())
   arms = statistics.order(list(rows['arm']))
   arms = [arm for arm in arms if arm not in (statistics.FLOOR, *statistics.MISGUIDED)]
   columns = min(4, max(len(kinds), 1))

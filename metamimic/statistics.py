@@ -119,7 +119,10 @@ def last(evaluation: pd.DataFrame) -> pd.DataFrame:
     )
   newest = evaluation.groupby(['seed', 'arm'])['learner_steps'].transform('max')
   rows = evaluation[evaluation['learner_steps'] == newest]
-  return rows.drop_duplicates(list(_KEYS), keep='last')
+  rows = rows.drop_duplicates(list(_KEYS), keep='last')
+  # Nor does a seed of training change what an arm does that does not learn.
+  again = rows.duplicated(['arm', 'demonstration', 'split'])
+  return rows[~(again & rows['arm'].isin(UNLEARNED))]
 
 
 def summarise(evaluation: pd.DataFrame) -> pd.DataFrame:
@@ -130,9 +133,9 @@ def summarise(evaluation: pd.DataFrame) -> pd.DataFrame:
 
   Returns:
     Rows ordered by arm (policies first) and split (held-out first), with the columns
-    arm; split; learner_steps; n (episodes); reward, reward_low, reward_high (mean
-    reward per step, of 1); ratio (reward over that of open-loop replay on the same
-    split); normalised (0: zero action, 1: replay); completed (mean share of the
+    arm; split; learner_steps; n (episodes); seeds; reward, reward_low, reward_high
+    (mean reward per step, of 1); ratio (reward over that of open-loop replay on the
+    same split); normalised (0: zero action, 1: replay); completed (mean share of the
     demonstration); success, success_low, success_high; and reward/<term>, means. What
     needs an arm that was not measured is nan, as is what an arm has none of. Episodes
     of several seeds are pooled.
@@ -166,26 +169,33 @@ def solving(evaluation: pd.DataFrame) -> pd.DataFrame:
 
   Returns:
     Rows ordered as those of `summarise`, with the columns arm; split; n (episodes);
-    solved, solved_low, solved_high (share of the episodes in which the task was solved
-    at any time); steps (median control steps to success, of those); ratio (of the
-    median steps to those that open-loop replay, which is the demonstrator, takes from
-    the same starts; where either fails the start does not count), ratio_low and
-    ratio_high (bootstrapped over the starts).
+    seeds; solved, solved_low, solved_high (share of the episodes in which the task was
+    solved at any time); steps (median control steps to success, of those); ratio (of
+    the median steps to those that open-loop replay, which is the demonstrator, takes
+    from the same starts; where either fails the start does not count, of several seeds
+    it is their mean), ratio_low and ratio_high (bootstrapped over the starts).
+
+  Raises:
+    ValueError: columns are missing; the message names them.
   """
   rows = last(evaluation)
+  if 'solved' not in rows:
+    raise ValueError(f"columns ['solved'] are missing; there are {list(rows.columns)}")
   found = []
-  keys = ['seed', 'demonstration', 'split']
-  shown = rows[rows['arm'] == CEILING].set_index(keys)['solved']
+  keys = ['demonstration', 'split']
+  shown = rows[rows['arm'] == CEILING].groupby(keys)['solved'].mean()
   for (arm, split), episodes in rows.groupby(['arm', 'split']):
     n, successes = len(episodes), int(episodes['solved'].notna().sum())
     low, high = proportion_interval(successes, n)
-    pairs = episodes.set_index(keys)['solved'].to_frame().join(shown, rsuffix='_shown')
+    solved = episodes.groupby(keys)['solved'].mean().to_frame()
+    pairs = solved.join(shown, rsuffix='_shown')
     ratio, ratio_low, ratio_high = _ratio(pairs.dropna().to_numpy(float))
     found.append(
       {
         'arm': str(arm),
         'split': str(split),
         'n': n,
+        'seeds': episodes['seed'].nunique(),
         'solved': successes / n,
         'solved_low': low,
         'solved_high': high,
@@ -239,6 +249,7 @@ def _row(arm: str, split: str, episodes: pd.DataFrame) -> dict[str, object]:
     'split': split,
     'learner_steps': int(episodes['learner_steps'].max()) if n else 0,
     'n': n,
+    'seeds': episodes['seed'].nunique(),
     'reward': episodes['total'].mean(),
     'reward_low': reward_low,
     'reward_high': reward_high,

@@ -32,7 +32,7 @@ def test_every_policy_is_measured_and_other_rows_are_kept(
   (tmp_path / 'lift_brick-seed0').mkdir()  # is not finished
   before = pd.DataFrame(
     [('push', 0.1, 'zero', 'valid', 1), ('action_noise', 0.1, 'zero', 'valid', 1)],
-    columns=['disturbance', 'strength', 'arm', 'split', 'success'],
+    columns=['disturbance', 'strength', 'arm', 'split', 'solved'],
   )
   before.to_csv(tmp_path / 'robustness_lift_brick.csv', index=False)
   monkeypatch.setattr(robustness, 'SWEEPS', {'action_noise': (0.3,)})
@@ -66,11 +66,11 @@ def test_without_runs_it_says_what_makes_them(tmp_path: pathlib.Path) -> None:
 def test_curves_begin_without_a_disturbance() -> None:
   rows = pd.DataFrame(
     [
-      *[('none', 0.0, 'metamimic', s) for s in (1, 1)],
-      *[('mass', 2.0, 'metamimic', s) for s in (1, 0)],
-      *[('push', 0.1, 'metamimic', s) for s in (0, 0)],
+      *[('none', 0.0, 'metamimic', s) for s in (9, 9)],
+      *[('mass', 2.0, 'metamimic', s) for s in (9, None)],
+      *[('push', 0.1, 'metamimic', s) for s in (None, None)],
     ],
-    columns=['disturbance', 'strength', 'arm', 'success'],
+    columns=['disturbance', 'strength', 'arm', 'solved'],
   )
   mass, push = plotting.robustness(rows).axes
   curves = [np.asarray(panel.lines[0].get_xydata()).tolist() for panel in (mass, push)]

@@ -178,14 +178,26 @@ def test_solving_counts_all_and_compares_where_both_succeed() -> None:
   assert all(math.isnan(zero[c]) for c in ('steps', 'ratio', 'ratio_low'))
 
 
-def test_solving_compares_no_start_with_itself_alone_or_with_another() -> None:
+def test_seeds_of_training_do_not_multiply_what_does_not_learn() -> None:
+  table = pd.concat(
+    [
+      _solving({'replay': [100, 200], 'd4pg': [50, math.nan]}),
+      _solving({'replay': [100, 200], 'd4pg': [70, 180]}, seed=1),
+    ]
+  )
+  policy, replay = (row for _, row in statistics.solving(table).iterrows())
+  assert (replay['n'], replay['seeds'], replay['solved']) == (2, 1, 1)
+  assert (policy['n'], policy['seeds'], policy['solved']) == (4, 2, 0.75)
+  # From demo_0 in 60 on average, from demo_1 in 180: medians 120 and 150.
+  assert policy['ratio'] == pytest.approx(120 / 150)
+  summary = statistics.summarise(table).set_index('arm')
+  assert summary['n'].to_dict() == {'d4pg': 4, 'replay': 2}
+
+
+def test_solving_compares_no_start_with_itself_alone() -> None:
   one = _solving({'replay': [100, math.nan], 'd4pg': [50, 60]})
   alone = _solving({'d4pg': [50, 60]})
-  # The same names, but another run's demonstrations.
-  elsewhere = pd.concat(
-    [_solving({'replay': [100, 90]}), _solving({'d4pg': [50, 60]}, seed=1)]
-  )
-  for table in (one, alone, elsewhere):
+  for table in (one, alone):
     policy = statistics.solving(table).iloc[0]
     assert (policy['arm'], policy['solved'], policy['steps']) == ('d4pg', 1, 55)
     assert math.isnan(policy['ratio']) and math.isnan(policy['ratio_high'])
