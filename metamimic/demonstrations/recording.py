@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import multiprocessing
 import os
+import queue
 import signal
 import threading
 import time
@@ -268,13 +269,16 @@ def _outcomes(
   # A signal may go to the whole process group. It is this process's to deal with, so
   # the workers are started with both blocked, from their first instruction on. (Not
   # sooner: what the line above starts unblocks one.) Nor may a handler's exception
-  # break into `submit`, which would leave the executor's threads waiting for ever.
+  # break into `submit` or into the loops over all futures of `as_completed`, which
+  # would leave locks taken, and the executor's threads waiting for ever.
   signals = {signal.SIGINT, signal.SIGTERM}
   signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+  done: queue.SimpleQueue[concurrent.futures.Future[Outcome]] = queue.SimpleQueue()
   try:
-    futures = [executor.submit(_run_in_worker, job) for job in jobs]
+    for job in jobs:
+      executor.submit(_run_in_worker, job).add_done_callback(done.put)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
-    yield (future.result() for future in concurrent.futures.as_completed(futures))
+    yield (done.get().result() for _ in jobs)
   finally:
     executor.shutdown(cancel_futures=True)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
