@@ -1,5 +1,6 @@
 """The trained policy: how it is put together, loaded and used, with no server."""
 
+import abc
 from collections.abc import Callable, Mapping
 import os
 from typing import Any, TypeVar
@@ -49,14 +50,16 @@ class Policy(snt.Module):
     self.network = policies.PolicyNetwork(NUM_ACTIONS, config.network)
     self.network(tf.zeros([1, self.num_features]))
 
+  @abc.abstractmethod
   def _make_features(self, mean: np.ndarray, deviation: np.ndarray) -> snt.Module:
-    raise NotImplementedError
+    """Returns what the network sees."""
 
   @property
+  @abc.abstractmethod
   def num_features(self) -> int:
     """Length of the vector that the networks see."""
-    raise NotImplementedError
 
+  @abc.abstractmethod
   def embed(
     self, observation: Mapping[str, Any], bank: goals.GoalBank | None
   ) -> tf.Tensor:
@@ -68,7 +71,6 @@ class Policy(snt.Module):
       bank: the demonstrations that `goal` refers to; None for a policy that is shown
         none.
     """
-    raise NotImplementedError
 
   def actor(self, bank: goals.GoalBank | None = None, batch: int | None = None) -> Act:
     """Returns a function from batched observations to actions, (B, 9).
@@ -292,7 +294,7 @@ def checkpoints(run_dir: str, learner: str) -> str:
   return os.path.join(run_dir, CHECKPOINTS, learner)
 
 
-_P = TypeVar('_P', bound=Policy)
+_P = TypeVar('_P', GoalConditionedPolicy, TaskPolicy)
 
 
 def _load(run_dir: str, kind: type[_P]) -> tuple[str, config_lib.Config, _P, int]:
