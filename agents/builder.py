@@ -31,6 +31,7 @@ from envs import rewards
 from envs import solving
 from envs import tasks
 from metamimic import config as config_lib
+from metamimic import controllers
 from metamimic import evaluation
 from metamimic import policy as policy_lib
 from metamimic import preparation
@@ -292,19 +293,24 @@ class Builder:
       act = policy.actor(_bank(demonstrations))
       misguided: Mapping[str, evaluator_lib.Run] = {}
       if config.follows(name):
-        follow = evaluation.follow(act)
+        follow = controllers.follow(act)
         run = functools.partial(evaluation.run, environments, follow)
-        misguided = _misguided(environments, act, policy, demonstrations)
+        arms = controllers.misguided(act, policy.unguided(), demonstrations.valid)
+        misguided = {
+          arm: functools.partial(evaluation.run, environments, controller)
+          for arm, controller in arms.items()
+        }
         show = functools.partial(showing.write_comparison, videos, environments[0])
       else:
         solve_in = evaluation.make_task_environments(demonstrations)
         run = functools.partial(evaluation.solve, solve_in, act)
-        show = functools.partial(showing.write_solution, videos, solve_in[0])
+        arm = config.arm(name)
+        show = functools.partial(showing.write_solution, videos, arm, solve_in[0])
       draw.append(functools.partial(show, demonstrations, act))
       last_step = config.last_step(name)
       reader = parameters.Reader(client, name, policy.variables, last_step)
       learned.append(evaluator_lib.Learned(config.arm(name), reader, run, misguided))
-    controls = evaluation.controls(demonstrations, self._layout)
+    controls = controllers.controls(demonstrations, self._layout)
     return evaluator_lib.Evaluator(
       demonstrations,
       learned,
@@ -356,29 +362,6 @@ class Builder:
     except BaseException:
       os.remove(summary)
       raise
-
-
-def _misguided(
-  environments: Sequence[imitation.ImitationEnvironment],
-  act: policy_lib.Act,
-  policy: Any,
-  demonstrations: types.DemonstrationSet,
-) -> dict[str, evaluator_lib.Run]:
-  """Returns how the policy does when it is not shown what it is rewarded for."""
-  no_goal = evaluation.follow(policy.unguided())
-  arms: dict[str, evaluator_lib.Run] = {
-    'no_demonstration': functools.partial(evaluation.run, environments, no_goal)
-  }
-  if len(demonstrations.valid) < 2:
-    return arms
-
-  def shown_another(
-    followed: Sequence[int], should_stop: Callable[[], bool]
-  ) -> list[evaluation.Episode]:
-    wrong = evaluation.follow_wrong(act, evaluation.shuffled(demonstrations.valid))
-    return evaluation.run(environments, wrong, followed, should_stop)
-
-  return {'wrong_demonstration': shown_another, **arms}
 
 
 def _bank(demonstrations: types.DemonstrationSet) -> goals.GoalBank:

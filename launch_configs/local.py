@@ -26,6 +26,7 @@ from launch_configs import loopback
 from launch_configs import run_directory
 from launch_configs import supervisor
 from metamimic import config
+from metamimic import validation
 
 REFUSED = 2
 _PROGRAM = 'python -m launch_configs.local'
@@ -104,7 +105,7 @@ def prepare(run_dir: pathlib.Path, settings: config.Config) -> supervisor.Superv
 def _run(args: Sequence[str], stack: contextlib.ExitStack) -> int:
   try:
     run_dir, settings = parse(args)
-    config.validate(settings)
+    validation.validate(settings)
     stack.enter_context(run_directory.locked(run_dir))
     run_directory.check_resumable(run_dir, settings)
     if run_directory.is_finished(run_dir, settings):

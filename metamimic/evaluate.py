@@ -5,7 +5,6 @@ python -m metamimic.evaluate runs/lift_brick --demonstrations mine.hdf5
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
-import functools
 import math
 import os
 import sys
@@ -22,6 +21,7 @@ from envs import rendering
 from envs import rewards
 from envs import tasks
 from metamimic import config as config_lib
+from metamimic import controllers
 from metamimic import evaluation
 from metamimic import policy as policy_lib
 from metamimic import preparation
@@ -144,7 +144,7 @@ class Measure:
   def imitator(self, arm: str, imitator: policy_lib.Imitator) -> None:
     """Measures a policy that follows demonstrations."""
     act = imitator.policy.actor(self._bank)
-    self._follow(arm, lambda _: evaluation.follow(act), imitator.learner_steps)
+    self._follow(arm, controllers.follow(act), imitator.learner_steps)
     self._draw.append(
       lambda folder, i: showing.write_comparison(
         folder, self._environments[0], self._demonstrations, act, i
@@ -153,14 +153,11 @@ class Measure:
 
   def misguided(self, imitator: policy_lib.Imitator) -> None:
     """Measures it when it is shown another demonstration, or none."""
-    act, steps = imitator.policy.actor(self._bank), imitator.learner_steps
-
-    def shown_another(indices: Sequence[int]) -> evaluation.Controller:
-      return evaluation.follow_wrong(act, evaluation.shuffled(indices))
-
-    self._follow('wrong_demonstration', shown_another, steps, at_least=2)
-    unguided = evaluation.follow(imitator.policy.unguided())
-    self._follow('no_demonstration', lambda _: unguided, steps)
+    act, unguided = imitator.policy.actor(self._bank), imitator.policy.unguided()
+    for split, indices in self._chosen.items():
+      for arm, controller in controllers.misguided(act, unguided, indices).items():
+        episodes = evaluation.run(self._environments, controller, indices)
+        self._add(arm, split, episodes, imitator.learner_steps)
 
   def solver(self, arm: str, solver: policy_lib.Solver) -> None:
     """Measures a policy that is to solve the task."""
@@ -170,27 +167,19 @@ class Measure:
       self._add(arm, split, episodes, solver.learner_steps)
     self._draw.append(
       lambda folder, i: showing.write_solution(
-        folder, self._solve_in[0], self._demonstrations, act, i
+        folder, arm, self._solve_in[0], self._demonstrations, act, i
       )
     )
 
   def controls(self) -> None:
     """Measures the arms that do not learn."""
     layout = self._environments[0].environment.layout
-    for arm, controller in evaluation.controls(self._demonstrations, layout).items():
-      self._follow(arm, functools.partial(_always, controller), 0)
+    for arm, controller in controllers.controls(self._demonstrations, layout).items():
+      self._follow(arm, controller, 0)
 
-  def _follow(
-    self,
-    arm: str,
-    controller: Callable[[Sequence[int]], evaluation.Controller],
-    steps: int,
-    at_least: int = 1,
-  ) -> None:
+  def _follow(self, arm: str, controller: controllers.Controller, steps: int) -> None:
     for split, indices in self._chosen.items():
-      if len(indices) < at_least:
-        continue
-      episodes = evaluation.run(self._environments, controller(indices), indices)
+      episodes = evaluation.run(self._environments, controller, indices)
       self._add(arm, split, episodes, steps)
 
   def _add(
@@ -211,13 +200,6 @@ class Measure:
     for i in [i for indices in self._chosen.values() for i in indices][:3]:
       for write in self._draw:
         write(folder, i)
-
-
-def _always(
-  controller: evaluation.Controller, indices: Sequence[int]
-) -> evaluation.Controller:
-  del indices
-  return controller
 
 
 def _print(table: pd.DataFrame) -> None:

@@ -16,21 +16,16 @@ import numpy as np
 
 from envs import disturbances
 from envs import imitation
-from envs import observations as observations_lib
 from envs import rewards
 from envs import solving
 from envs import stepping
 from envs import tasks
+from metamimic import controllers
 from metamimic.demonstrations import types
 
-CONTROL_TIMESTEP = 0.04  # s
 TRACKED = 0.05
 """A demonstration is completed up to where any reward term falls below this."""
 _ENVIRONMENTS = 5
-
-Batch = Mapping[str, np.ndarray]
-Controller = Callable[[Batch, Sequence[imitation.ImitationEnvironment]], np.ndarray]
-"""Batched observations, (B, ...), and their environments -> actions, (B, 9)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +95,7 @@ def _disturbed(
 
 def run(
   environments: Sequence[imitation.ImitationEnvironment],
-  controller: Controller,
+  controller: controllers.Controller,
   demonstrations: Sequence[int],
   should_stop: Callable[[], bool] = lambda: False,
 ) -> list[Episode]:
@@ -120,7 +115,7 @@ def run(
 
 def solve(
   environments: Sequence[solving.TaskEnvironment],
-  act: Callable[[Batch], np.ndarray],
+  act: Callable[[controllers.Batch], np.ndarray],
   demonstrations: Sequence[int],
   should_stop: Callable[[], bool] = lambda: False,
 ) -> list[Episode]:
@@ -144,7 +139,7 @@ class _Running(Protocol):
   """An episode under way."""
 
   environment: Any
-  observation: Batch
+  observation: controllers.Batch
 
   def step(self, action: np.ndarray) -> Episode | None:
     """Returns the episode when it is over."""
@@ -154,7 +149,7 @@ def _in_step(
   environments: Sequence[Any],
   demonstrations: Sequence[int],
   begin: Callable[[Any, int], _Running],
-  act: Callable[[Batch, Sequence[Any]], np.ndarray],
+  act: Callable[[controllers.Batch, Sequence[Any]], np.ndarray],
   should_stop: Callable[[], bool],
 ) -> list[Episode]:
   """Runs an episode for each demonstration, as many at a time as environments."""
@@ -182,7 +177,7 @@ def _in_step(
 class _Solving:
   def __init__(self, environment: solving.TaskEnvironment, demonstration: int):
     self.environment = environment
-    self.observation: Batch = environment.reset(demonstration).observation
+    self.observation: controllers.Batch = environment.reset(demonstration).observation
     self._demonstration = demonstration
     self._steps = 0
 
@@ -207,7 +202,9 @@ class _Solving:
 class _Following:
   def __init__(self, environment: imitation.ImitationEnvironment, demonstration: int):
     self.environment = environment
-    self.observation: Batch = environment.reset(demonstration, step=0).observation
+    self.observation: controllers.Batch = environment.reset(
+      demonstration, step=0
+    ).observation
     self._terms: list[dict[str, float]] = []
     self._totals: list[float] = []
     self._lost: int | None = None
@@ -239,115 +236,6 @@ class _Following:
       },
       total=float(np.mean(self._totals)),
     )
-
-
-def zero(batch: Batch, environments: Sequence[object]) -> np.ndarray:
-  """The floor: no motion."""
-  del batch
-  return np.zeros((len(environments), 9), np.float32)
-
-
-def replay(demonstrations: Sequence[types.Demonstration]) -> Controller:
-  """Returns the ceiling: the demonstrator's own actions, open loop. Sees actions."""
-
-  def control(
-    batch: Batch, environments: Sequence[imitation.ImitationEnvironment]
-  ) -> np.ndarray:
-    del batch
-    return np.stack(
-      [
-        demonstrations[e.demonstration].actions[e.demonstration_step]
-        for e in environments
-      ]
-    )
-
-  return control
-
-
-def tracker(
-  demonstrations: Sequence[types.Demonstration], layout: observations_lib.Layout
-) -> Controller:
-  """Returns a proportional controller on the joints' differences to the next frame.
-
-  Its gain makes up the difference within one control step.
-  """
-
-  def joints(frame: Batch) -> np.ndarray:
-    angles = np.arctan2(layout.get(frame, 'arm_sin'), layout.get(frame, 'arm_cos'))
-    return np.concatenate([angles, layout.get(frame, 'fingers')], -1)
-
-  def control(
-    batch: Batch, environments: Sequence[imitation.ImitationEnvironment]
-  ) -> np.ndarray:
-    following = [demonstrations[e.demonstration] for e in environments]
-    steps = [
-      min(e.demonstration_step + 1, d.num_steps)
-      for e, d in zip(environments, following, strict=True)
-    ]
-    goal = {
-      group: np.stack(
-        [d.observations[group][t] for d, t in zip(following, steps, strict=True)]
-      )
-      for group in layout.sizes
-    }
-    difference = joints(goal) - joints(batch)
-    difference[:, :6] = (difference[:, :6] + np.pi) % (2 * np.pi) - np.pi
-    limits = environments[0].environment.scene.velocity_limits
-    return np.clip(difference / CONTROL_TIMESTEP / limits, -1, 1).astype(np.float32)
-
-  return control
-
-
-def controls(
-  demonstrations: types.DemonstrationSet, layout: observations_lib.Layout
-) -> dict[str, Controller]:
-  """Returns the arms without a policy, by name.
-
-  Args:
-    demonstrations: open-loop replay is among the arms if they have actions.
-    layout: of the observations.
-  """
-  arms: dict[str, Controller] = {
-    'tracker': tracker(demonstrations.demonstrations, layout),
-    'zero': zero,
-  }
-  if demonstrations.has_actions:
-    arms['replay'] = replay(demonstrations.demonstrations)
-  return arms
-
-
-def follow(act: Callable[[Batch], np.ndarray]) -> Controller:
-  """Returns the policy, shown the demonstration that it is rewarded for."""
-  return lambda batch, environments: act(batch)
-
-
-def follow_wrong(
-  act: Callable[[Batch], np.ndarray], shown: Mapping[int, int]
-) -> Controller:
-  """Returns the policy, shown another demonstration than it is rewarded for.
-
-  Args:
-    act: the policy.
-    shown: demonstration that is rewarded -> the one that is shown.
-  """
-
-  def control(batch: Batch, environments: Sequence[object]) -> np.ndarray:
-    goal = batch['goal'].copy()
-    goal[:, 0] = [shown[i] for i in goal[:, 0]]
-    return act({**batch, 'goal': goal})
-
-  return control
-
-
-def shuffled(demonstrations: Sequence[int]) -> dict[int, int]:
-  """Returns another demonstration of the list for each.
-
-  Raises:
-    ValueError: there is but one.
-  """
-  if len(demonstrations) < 2:
-    raise ValueError('there is one demonstration; expected two or more to swap')
-  return dict(zip(demonstrations, np.roll(demonstrations, 1).tolist(), strict=True))
 
 
 def measured(path: str) -> set[tuple[str, str, str]]:

@@ -15,6 +15,7 @@ from envs import reward_library
 from envs import rewards
 from envs import tasks
 from metamimic import config as config_lib
+from metamimic import validation
 from metamimic.demonstrations import storage
 
 _DESCRIPTION = 'run.json'
@@ -33,7 +34,7 @@ def prepare(config: config_lib.Config, run_dir: str | None = None) -> None:
       names the file or the field and what was expected.
     RuntimeError: videos are wanted and there is no GL library to draw them.
   """
-  config_lib.validate(config)
+  validation.validate(config)
   if config.sees_actions and not storage.has_actions(config.demonstrations):
     raise ValueError(
       f'{config.demonstrations}: has no actions; the algorithm {config.algorithm} '

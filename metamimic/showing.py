@@ -46,6 +46,7 @@ def write_comparison(
 
 def write_solution(
   folder: str,
+  arm: str,
   environment: solving.TaskEnvironment,
   demonstrations: types.DemonstrationSet,
   act: Act,
@@ -55,6 +56,7 @@ def write_solution(
 
   Args:
     folder: as for `write_comparison`.
+    arm: name of the policy.
     environment: where to act.
     demonstrations: where to start is the first state of one of them.
     act: the policy: batched observations -> actions.
@@ -68,8 +70,8 @@ def write_solution(
   def begin() -> dm_env.TimeStep:
     return environment.reset(index)
 
-  path = os.path.join(folder, f'{demonstration.name}-task_policy.mp4')
-  return _write(path, environment, demonstration, begin, act, 'task policy')
+  path = os.path.join(folder, f'{demonstration.name}-{arm}.mp4')
+  return _write(path, environment, demonstration, begin, act, arm.replace('_', ' '))
 
 
 def _write(

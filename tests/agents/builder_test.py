@@ -1,11 +1,10 @@
 """Tests of agents.builder; above all, that MetaMimic never reads actions."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 import dataclasses
 import pathlib
 import shutil
 import threading
-import types as builtin_types
 from typing import Any, NoReturn
 
 import h5py
@@ -19,10 +18,8 @@ from agents import parameters
 from agents import replay
 from agents.bc import learning as bc_learning
 from agents.d4pg import demonstrators
-from envs import imitation
 from envs import solving
 from metamimic import config as config_lib
-from metamimic import evaluation
 from metamimic import preparation
 from metamimic.demonstrations import recording
 from metamimic.demonstrations import storage
@@ -316,34 +313,3 @@ def test_evaluator_has_an_arm_for_each_policy(
   assert followed.steps == length and set(followed.terms) == set(terms)
   assert 0 < followed.total < 1
   assert np.isnan(solved.total) and solved.terms == {}
-
-
-def test_misguided_arms_are_not_shown_what_they_are_rewarded_for(
-  monkeypatch: pytest.MonkeyPatch,
-) -> None:
-  def act(batch: Mapping[str, np.ndarray]) -> np.ndarray:
-    return batch['goal'][:, 0]
-
-  def run(
-    environments: Sequence[imitation.ImitationEnvironment],
-    controller: evaluation.Controller,
-    followed: Sequence[int],
-    should_stop: Any,
-  ) -> list[int]:
-    goal = np.array([[i, 0] for i in followed], np.int32)
-    return controller({'goal': goal}, environments).tolist()
-
-  monkeypatch.setattr(evaluation, 'run', run)
-  policy = builtin_types.SimpleNamespace(unguided=lambda: lambda batch: np.full(3, -1))
-
-  def arms(valid: tuple[int, ...]) -> dict[str, Any]:
-    demonstrations: Any = builtin_types.SimpleNamespace(valid=valid)
-    made = builder._misguided([], act, policy, demonstrations)
-    return {name: run([4, 6, 5], lambda: False) for name, run in made.items()}
-
-  assert arms((4, 5, 6)) == {
-    'wrong_demonstration': [6, 5, 4],
-    'no_demonstration': [-1, -1, -1],
-  }
-  # There is no other than the one that is held out.
-  assert set(arms((4,))) == {'no_demonstration'}

@@ -5,6 +5,7 @@ import pathlib
 from benchmarks import time_to_imitate
 from launch_configs import local
 from metamimic import config as config_lib
+from metamimic import validation
 
 
 def test_stock_settings_are_options_and_change_what_they_say() -> None:
@@ -17,7 +18,7 @@ def test_stock_settings_are_options_and_change_what_they_say() -> None:
   assert changed == named
   assert (stock.d4pg.v_min, stock.d4pg.v_max) == (-150, 150)
   assert stock.actor.sigma_factors == (1.0,)
-  config_lib.validate(
+  validation.validate(
     config_lib.from_dict({**config_lib.to_dict(stock), 'demonstrations': 'x'})
   )
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from metamimic import config
+from metamimic import validation
 
 PATH = '/data/lift.hdf5'
 VALID = config.Config(demonstrations=PATH)
@@ -36,7 +37,7 @@ def test_presets_are_valid_and_survive_a_file(
   text, preset = config.PRESETS[name]
   assert text.endswith('.')
   preset = dataclasses.replace(preset, demonstrations=PATH)
-  config.validate(preset)
+  validation.validate(preset)
   path = str(tmp_path / 'config.json')
   config.save(preset, path)
   assert config.load(path) == preset
@@ -183,24 +184,24 @@ def test_values_that_cannot_work_are_refused(
   name: str, value: Any, message: str
 ) -> None:
   with pytest.raises(ValueError) as e:
-    config.validate(_changed(name, value))
+    validation.validate(_changed(name, value))
   assert str(e.value) == message
 
 
 def test_the_task_is_not_begun_with_later_than_replay_can_be_filled() -> None:
   # 2000 to begin with and 1000 steps' batches of 128, each sampled 51 times: 4509.
   few = {'learner_steps': 1000, 'task.start_after': 4059}
-  config.validate(_with(few))
+  validation.validate(_with(few))
   with pytest.raises(ValueError) as e:
-    config.validate(_with({**few, 'task.learn': True}))
+    validation.validate(_with({**few, 'task.learn': True}))
   assert str(e.value) == (
     'task.start_after is 4059; expected less than nine tenths of the 4509 transitions '
     'that imitation actors leave in replay after 1000 learner steps'
   )
-  config.validate(_with({**few, 'task.learn': True, 'task.start_after': 4058}))
+  validation.validate(_with({**few, 'task.learn': True, 'task.start_after': 4058}))
   # However long it learns, replay holds no more than its size.
   with pytest.raises(ValueError, match='of the 400000 transitions'):
-    config.validate(_with({'task.learn': True, 'task.start_after': 360_001}))
+    validation.validate(_with({'task.learn': True, 'task.start_after': 360_001}))
 
 
 _BOTH = ('imitation', 'task')

@@ -13,6 +13,7 @@ import pytest
 
 from envs import observations
 from envs import rewards
+from metamimic import controllers
 from metamimic import evaluation
 from metamimic.demonstrations import recording
 
@@ -49,7 +50,7 @@ def _environments(count: int) -> Any:
   return [_Environment() for _ in range(count)]
 
 
-def _declining(batch: evaluation.Batch, environments: Any) -> np.ndarray:
+def _declining(batch: controllers.Batch, environments: Any) -> np.ndarray:
   """The arm's term falls by step: 1, .5, .03, .5, 1 ...; the brick's is 1."""
   arm = np.array([1, 0.5, 0.03, 0.5, 1])[batch['goal'][:, 1]]
   return np.stack([arm, np.ones_like(arm)], 1)
@@ -81,7 +82,7 @@ def test_results_do_not_depend_on_the_number_of_environments(count: int) -> None
 def test_controller_sees_the_environments_of_its_batch() -> None:
   sizes = []
 
-  def control(batch: evaluation.Batch, environments: Any) -> np.ndarray:
+  def control(batch: controllers.Batch, environments: Any) -> np.ndarray:
     assert batch['goal'][:, 0].tolist() == [e.demonstration for e in environments]
     sizes.append(len(environments))
     return np.ones((len(environments), 9))
@@ -137,7 +138,7 @@ class _TaskEnvironment:
     return dm_env.TimeStep(step_type, 0.0, 1.0, self._observation())
 
 
-def _pausing(batch: evaluation.Batch) -> np.ndarray:
+def _pausing(batch: controllers.Batch) -> np.ndarray:
   """Moves at every step but the first."""
   return (batch['body'][:, 1:] > 0).astype(np.float32)
 
@@ -163,7 +164,7 @@ def test_stopped_solving_returns_what_is_complete() -> None:
   assert [e.demonstration for e in found] == [0]
 
 
-def _next(actions: Iterator[np.ndarray], batch: evaluation.Batch) -> np.ndarray:
+def _next(actions: Iterator[np.ndarray], batch: controllers.Batch) -> np.ndarray:
   del batch
   return next(actions)[None]
 
@@ -180,7 +181,7 @@ def test_the_experts_actions_solve_the_task_when_they_did() -> None:
 
 
 def test_zero_is_no_motion() -> None:
-  found = evaluation.zero({}, [None] * 3)
+  found = controllers.zero({}, [None] * 3)
   assert (found.shape, found.dtype) == ((3, 9), np.float32)
   assert not found.any()
 
@@ -194,7 +195,7 @@ def test_replay_gives_the_action_of_the_step() -> None:
     types.SimpleNamespace(demonstration=1, demonstration_step=3),
     types.SimpleNamespace(demonstration=0, demonstration_step=0),
   ]
-  found = evaluation.replay(demonstrations)({}, environments)
+  found = controllers.replay(demonstrations)({}, environments)
   np.testing.assert_allclose(found[:, 0], [1.3, 0])
 
 
@@ -224,7 +225,7 @@ def test_tracker_makes_up_the_difference_in_one_step() -> None:
 
   now = [_frame(3.1, 0.1), _frame(3.13, 0.12), _frame(-3.1, 5.0)]
   batch = {g: np.stack([f[g] for f in now]) for g in LAYOUT.sizes}
-  control = evaluation.tracker([demonstration], LAYOUT)
+  control = controllers.tracker([demonstration], LAYOUT)
   # The third stands at the end: its next frame is the last one.
   found = control(batch, [environment(0), environment(1), environment(2)])
   assert found.dtype == np.float32
@@ -236,21 +237,21 @@ def test_tracker_makes_up_the_difference_in_one_step() -> None:
 def test_wrong_demonstration_is_shown_at_the_same_step() -> None:
   seen = []
 
-  def act(batch: evaluation.Batch) -> np.ndarray:
+  def act(batch: controllers.Batch) -> np.ndarray:
     seen.append(batch['goal'].tolist())
     return np.ones((len(batch['goal']), 9))
 
-  shown = evaluation.shuffled([5, 6, 9])
+  shown = controllers.shuffled([5, 6, 9])
   assert shown == {5: 9, 6: 5, 9: 6}
   batch = {'goal': np.array([[9, 1], [5, 4]], np.int32)}
-  evaluation.follow_wrong(act, shown)(batch, [])
-  evaluation.follow(act)(batch, [])
+  controllers.follow_wrong(act, shown)(batch, [])
+  controllers.follow(act)(batch, [])
   assert seen == [[[6, 1], [9, 4]], [[9, 1], [5, 4]]]
 
 
 def test_one_demonstration_cannot_be_swapped() -> None:
   with pytest.raises(ValueError) as e:
-    evaluation.shuffled([4])
+    controllers.shuffled([4])
   assert str(e.value) == 'there is one demonstration; expected two or more to swap'
 
 

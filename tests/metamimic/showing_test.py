@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from envs import rendering
+from metamimic import controllers
 from metamimic import evaluation
 from metamimic import showing
 from metamimic import video
@@ -29,13 +30,15 @@ def test_solution_begins_as_the_demonstration_and_ends_with_success(
   actions = iter(demonstration.actions)
   seen = []
 
-  def act(batch: evaluation.Batch) -> np.ndarray:
+  def act(batch: controllers.Batch) -> np.ndarray:
     seen.append({group: len(values) for group, values in batch.items()})
     return next(actions)[None]
 
   folder = tmp_path / 'videos'
-  path = showing.write_solution(str(folder), environment, demonstrations, act, 1)
-  assert path == str(folder / f'{demonstration.name}-task_policy.mp4')
+  path = showing.write_solution(
+    str(folder), 'd4pg', environment, demonstrations, act, 1
+  )
+  assert path == str(folder / f'{demonstration.name}-d4pg.mp4')
   # As soon as the task is solved the policy is done; its last picture stays.
   assert len(seen) == first
   assert set(seen[0].values()) == {1}

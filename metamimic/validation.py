@@ -1,0 +1,104 @@
+"""Settings that no run can work with, refused before there is one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from metamimic import config as config_lib
+
+
+def validate(config: config_lib.Config) -> None:
+  """Refuses values that no run can work with.
+
+  Raises:
+    ValueError: the message names the field, its value and what was expected.
+  """
+  values = config_lib.flatten(config_lib.to_dict(config))
+  for name in (
+    'learner_steps',
+    'checkpoint_period',
+    'bc.batch_size',
+    'bc.steps_per_call',
+    'task.learner_steps',
+    'task.start_after',
+    'evaluation.period',
+    'evaluation.episodes',
+    'evaluation.final_episodes',
+    'network.policy_width',
+    'network.critic_width',
+  ):
+    _positive(values, name)
+  if config.task.learn and config.algorithm != 'metamimic':
+    raise ValueError(
+      f'task.learn is set with the algorithm {config.algorithm}; expected metamimic '
+      '(d4pg and d4pgfd learn the task by themselves)'
+    )
+  for name in ('start_within', 'early_end'):
+    _share(values, f'imitation.{name}')
+  for name in ('imitation_share', 'demonstration_share', 'start_within'):
+    _share(values, f'task.{name}')
+  for prefix in ('', 'task.'):
+    _validate_learning(values, prefix)
+  look_ahead = config.imitation.look_ahead
+  if not look_ahead or min(look_ahead) < 1:
+    raise ValueError(f'imitation.look_ahead is {look_ahead}; expected steps >= 1')
+  if not config.demonstrations:
+    raise ValueError(
+      'demonstrations is empty; expected the path of an HDF5 file '
+      '(python -m metamimic.record makes one)'
+    )
+  if config.learners == (config_lib.IMITATION, config_lib.TASK) and config.borrowed:
+    _validate_start_after(config)
+
+
+def _positive(values: Mapping[str, Any], name: str) -> None:
+  if not values[name] > 0:
+    raise ValueError(f'{name} is {values[name]}; expected a number above 0')
+
+
+def _share(values: Mapping[str, Any], name: str) -> None:
+  if not 0 <= values[name] <= 1:
+    raise ValueError(f'{name} is {values[name]}; expected a number in [0, 1]')
+
+
+def _validate_learning(values: Mapping[str, Any], prefix: str) -> None:
+  """Checks learner, replay and actors of one policy."""
+  d4pg, replay = f'{prefix}d4pg.', f'{prefix}replay.'
+  for name in (
+    *(f'{d4pg}{n}' for n in ('n_step', 'batch_size', 'steps_per_call')),
+    f'{d4pg}target_update_period',
+    *(f'{replay}{n}' for n in ('max_size', 'min_size', 'samples_per_insert')),
+    *(f'{prefix}actor.{n}' for n in ('num_actors', 'environments')),
+  ):
+    _positive(values, name)
+  for name in ('discount', 'target_update_rate'):
+    _share(values, d4pg + name)
+  for name in ('target_noise', 'cloning_weight'):
+    if not values[d4pg + name] >= 0:
+      raise ValueError(f'{d4pg}{name} is {values[d4pg + name]}; expected 0 or more')
+  v_min, v_max = values[f'{d4pg}v_min'], values[f'{d4pg}v_max']
+  if v_max <= v_min:
+    raise ValueError(
+      f'{d4pg}v_max is {v_max}; expected more than {d4pg}v_min ({v_min})'
+    )
+  if values[f'{d4pg}num_atoms'] < 2:
+    raise ValueError(
+      f'{d4pg}num_atoms is {values[f"{d4pg}num_atoms"]}; expected at least 2'
+    )
+  min_size, max_size = values[f'{replay}min_size'], values[f'{replay}max_size']
+  if min_size > max_size:
+    raise ValueError(
+      f'{replay}min_size is {min_size}; expected at most {replay}max_size ({max_size})'
+    )
+
+
+def _validate_start_after(config: config_lib.Config) -> None:
+  # Else the task's learner would wait for ever.
+  sampled = config.learner_steps * config.d4pg.batch_size
+  written = int(config.replay.min_size + sampled / config.replay.samples_per_insert)
+  most = min(written, config.replay.max_size)
+  if config.task.start_after > 0.9 * most:
+    raise ValueError(
+      f'task.start_after is {config.task.start_after}; expected less than nine tenths '
+      f'of the {most} transitions that imitation actors leave in replay after '
+      f'{config.learner_steps} learner steps'
+    )
