@@ -25,10 +25,12 @@ from agents import replay
 from agents.bc import learning as bc_learning
 from agents.d4pg import demonstrators
 from agents.d4pg import learning as d4pg_learning
+from envs import disturbances
 from envs import imitation
 from envs import observations
 from envs import rewards
 from envs import solving
+from envs import stepping
 from envs import tasks
 from metamimic import config as config_lib
 from metamimic import controllers
@@ -256,11 +258,22 @@ class Builder:
         settings.start_within,
         settings.early_end,
         seed,
+        disturber,
       )
-      for seed, environment in zip(
-        seeds, tasks.load_many(demonstrations.task, seeds), strict=True
-      )
+      for seed, environment, disturber in self._disturbed(demonstrations.task, seeds)
     ]
+
+  def _disturbed(
+    self, task: str, seeds: Sequence[int]
+  ) -> list[
+    tuple[int, stepping.ManipulationEnvironment, disturbances.Disturber | None]
+  ]:
+    environments = tasks.load_many(task, seeds)
+    disturbance, share = self._config.disturbance, self._config.disturbed_share
+    disturbers: Sequence[disturbances.Disturber | None] = [None] * len(environments)
+    if disturbance != disturbances.NONE:
+      disturbers = disturbances.make(environments, disturbance, seeds, share)
+    return list(zip(seeds, environments, disturbers, strict=True))
 
   def _task_environments(
     self, demonstrations: types.DemonstrationSet, seeds: Sequence[int]
@@ -273,10 +286,9 @@ class Builder:
         demonstrations.train,
         self._config.task.start_within if shown else 0.0,
         seed,
+        disturber,
       )
-      for seed, environment in zip(
-        seeds, tasks.load_many(demonstrations.task, seeds), strict=True
-      )
+      for seed, environment, disturber in self._disturbed(demonstrations.task, seeds)
     ]
 
   def evaluator(self, client: reverb.Client) -> evaluator_lib.Evaluator:

@@ -6,12 +6,14 @@ Open-loop replay and a tracker are hard to beat where nothing does. (Ours.)
 import collections
 from collections.abc import Sequence
 import dataclasses
+from typing import Any
 
 import numpy as np
 
 from envs import stepping
 
-_FACTORS = ('mass', 'friction')
+FACTORS = ('mass', 'friction')
+"""Fields that are factors, and 1 where nothing is disturbed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +48,8 @@ class Disturbance:
     """
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
-      if not value >= 0 or (field.name in _FACTORS and value == 0):
-        least = 'a number above 0' if field.name in _FACTORS else '0 or more'
+      if not value >= 0 or (field.name in FACTORS and value == 0):
+        least = 'a number above 0' if field.name in FACTORS else '0 or more'
         raise ValueError(f'disturbance.{field.name} is {value}; expected {least}')
 
 
@@ -75,6 +77,7 @@ class Disturber:
     environment: stepping.ManipulationEnvironment,
     disturbance: Disturbance,
     seed: int,
+    share: float | None = None,
   ):
     """Starts undisturbed.
 
@@ -82,44 +85,67 @@ class Disturber:
       environment: where to.
       disturbance: what and how much.
       seed: of all that is random.
+      share: if given, each kind is met in this share of the episodes alone, and its
+        strength is drawn uniformly up to what it says; mass and friction are as they
+        are. An object for which there is no place is then left where it is.
     """
     self._environment = environment
-    self._disturbance = disturbance
+    self._strongest = self._disturbance = disturbance
+    self._share = share
     self._rng = np.random.default_rng(seed)
     self._deviations = self._make_deviations()
     self._late: collections.deque[np.ndarray] = collections.deque()
 
-  def begin(self, seed: int | None, displace: bool) -> dict[str, np.ndarray]:
+  def begin(self, seed: int | None = None) -> dict[str, np.ndarray]:
     """Begins an episode in the environment's present state.
+
+    An object is left where it is if it is in contact with the hand or another object.
 
     Args:
       seed: if given, of all that is random in it.
-      displace: whether objects may be moved; not where one is in the hand.
 
     Returns:
       The observation.
     """
     if seed is not None:
       self._rng = np.random.default_rng(seed)
+    if self._share is not None:
+      self._disturbance = self._draw(self._share)
     disturbance = self._disturbance
     still = np.zeros(self._environment.action_spec().shape, np.float32)
     self._late = collections.deque([still] * disturbance.action_delay)
-    if displace and (disturbance.displacement or disturbance.turn):
+    if disturbance.displacement or disturbance.turn:
       self._displace()
     return self._environment.scene.observe()
+
+  def _draw(self, share: float) -> Disturbance:
+    drawn: dict[str, Any] = {}
+    for field in dataclasses.fields(Disturbance):
+      if field.name in FACTORS or self._rng.random() >= share:
+        continue
+      most = getattr(self._strongest, field.name)
+      if isinstance(field.default, int):
+        drawn[field.name] = int(self._rng.integers(most + 1))
+      else:
+        drawn[field.name] = self._rng.uniform(0, most)
+    return Disturbance(**drawn)
 
   def _displace(self) -> None:
     """Moves the objects, but not into each other or the hand."""
     environment, disturbance = self._environment, self._disturbance
+    scene = environment.scene
+    movable = [name for name in environment.task.objects if scene.apart(name)]
     before = environment.get_state()
-    for _ in range(_TRIES):
-      for name in environment.task.objects:
+    for _ in range(_TRIES if movable else 0):
+      for name in movable:
         offset = disturbance.displacement * _direction(self._rng)
         turn = self._rng.uniform(-1, 1) * disturbance.turn
-        environment.scene.move_object(name, offset, turn)
-      if environment.scene.penetration() < _TOUCH:
+        scene.move_object(name, offset, turn)
+      if scene.penetration() < _TOUCH:
         return
       environment.set_state(before)
+    if self._share is not None or not movable:
+      return
     raise RuntimeError(
       f'{environment.task.name}: no place for the objects {disturbance.displacement} m '
       f'from where they were, in {_TRIES} tries'
@@ -140,21 +166,23 @@ class Disturber:
 
   def sense(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Returns the observation that a policy gets."""
-    if not self._disturbance.observation_noise:
+    strength = np.float32(self._disturbance.observation_noise)
+    if not strength:
       return observation
     return {
       group: values
-      + self._deviations[group] * self._rng.standard_normal(values.shape, np.float32)
+      + strength
+      * self._deviations[group]
+      * self._rng.standard_normal(values.shape, np.float32)
       for group, values in observation.items()
     }
 
   def _make_deviations(self) -> dict[str, np.ndarray]:
-    """Returns the standard deviation of each number of each group."""
+    """Returns the deviation of each number of each group, for noise of 1."""
     layout = self._environment.layout
     deviations = {g: np.zeros(n, np.float32) for g, n in layout.sizes.items()}
     for name in layout.fields:
-      scale = _NOISY.get(name.rpartition('/')[2], 0.0)
-      layout.get(deviations, name)[:] = scale * self._disturbance.observation_noise
+      layout.get(deviations, name)[:] = _NOISY.get(name.rpartition('/')[2], 0.0)
     return deviations
 
 
@@ -162,6 +190,7 @@ def make(
   environments: Sequence[stepping.ManipulationEnvironment],
   disturbance: Disturbance,
   seeds: Sequence[int],
+  share: float | None = None,
 ) -> list[Disturber]:
   """Returns what disturbs each environment; objects get their mass and friction.
 
@@ -169,6 +198,7 @@ def make(
     environments: they may share a model, and must not be disturbed already.
     disturbance: what and how much.
     seeds: one for each environment.
+    share: as `Disturber` takes it.
   """
   scaled = []
   for environment in environments:
@@ -177,7 +207,7 @@ def make(
       environment.scene.scale_objects(disturbance.mass, disturbance.friction)
       scaled.append(model)
   return [
-    Disturber(environment, disturbance, seed)
+    Disturber(environment, disturbance, seed, share)
     for environment, seed in zip(environments, seeds, strict=True)
   ]
 

@@ -73,8 +73,7 @@ class ImitationEnvironment(dm_env.Environment):
         demonstration instead of the first.
       early_end: an episode ends when any reward term is below this.
       seed: of demonstrations and starts.
-      disturber: of the same task; an episode that starts within a demonstration has its
-        objects left where they are.
+      disturber: of the same task.
     """
     self.environment = environment
     self.result = rewards.RewardResult(0.0, {})
@@ -142,7 +141,7 @@ class ImitationEnvironment(dm_env.Environment):
     self._reset_next_step = False
     observation = self.environment.set_state(self._states[step])
     if self._disturber:
-      observation = self._disturber.begin(disturbances_seed, displace=step == 0)
+      observation = self._disturber.begin(disturbances_seed)
     return observations.restart(self._with_goal(observation))
 
   def step(self, action: np.ndarray) -> dm_env.TimeStep:

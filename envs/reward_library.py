@@ -41,8 +41,36 @@ STACK_2_BRICKS = rewards.Reward(
   )
 )
 
+STACK_2_BRICKS_RELATIVE = rewards.Reward(
+  (
+    rewards.Term('fingers', _FINGERS, 0.15),
+    rewards.Term('tilt', rewards.Tilt('pinch_rotation'), 0.10, 0.1),
+    rewards.Term('reach', rewards.Between('pinch_position', 'top/position'), 0.30),
+    # Bricks that are both displaced by 3 cm may be 6 cm off each other's place, and be
+    # turned, too: the terms must still be worth following there.
+    rewards.Term(
+      'reach_turn',
+      rewards.HeadingBetween('pinch_rotation', 'top/orientation'),
+      0.07,
+      0.2,
+    ),
+    rewards.Term('stack', rewards.Between('top/position', 'base/position'), 0.30, 0.03),
+    rewards.Term(
+      'stack_turn',
+      rewards.HeadingBetween('top/orientation', 'base/orientation'),
+      0.08,
+      0.3,
+    ),
+  )
+)
+"""Where things are to each other, so that it does not matter where they are."""
+
 DEFAULTS = {
   'lift_brick': 'envs.reward_library:LIFT_BRICK',
   'reach_duplo': 'envs.reward_library:REACH_DUPLO',
   'stack_2_bricks': 'envs.reward_library:STACK_2_BRICKS',
 }
+"""By task."""
+
+RELATIVE = {'stack_2_bricks': 'envs.reward_library:STACK_2_BRICKS_RELATIVE'}
+"""By task, for goals that are relative to the objects."""

@@ -113,6 +113,84 @@ class Rotation:
 
 
 @dataclasses.dataclass(frozen=True)
+class Between:
+  """Distance between offsets from one position to another, in m.
+
+  It is 0 wherever both are, as long as they are to each other as in the goal.
+  """
+
+  start: str
+  end: str
+
+  def bind(self, layout: observations.Layout) -> DistanceFunction:
+    """See `Distance`."""
+    (group, start), (end_group, end) = layout.field(self.start), layout.field(self.end)
+
+    def offset(observation: Observation) -> np.ndarray:
+      return observation[end_group][..., end] - observation[group][..., start]
+
+    return lambda observation, goal: _norm(offset(goal) - offset(observation))
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadingBetween:
+  """Difference, in rad, of how two things are turned to each other.
+
+  Turned about the vertical, that is. Each is a field of quaternions, or of a rotation
+  matrix's first two rows.
+  """
+
+  start: str
+  end: str
+
+  def bind(self, layout: observations.Layout) -> DistanceFunction:
+    """See `Distance`."""
+    fields = layout.field(self.start), layout.field(self.end)
+
+    def between(observation: Observation) -> np.ndarray:
+      start, end = (observation[group][..., part] for group, part in fields)
+      return _heading(end) - _heading(start)
+
+    def distance(observation: Observation, goal: Observation) -> np.ndarray:
+      difference = between(goal) - between(observation)
+      return np.abs((difference + np.pi) % (2 * np.pi) - np.pi)
+
+    return distance
+
+
+def _heading(rotation: np.ndarray) -> np.ndarray:
+  if rotation.shape[-1] == 6:
+    return np.arctan2(rotation[..., 3], rotation[..., 0])
+  w, x, y, z = np.moveaxis(rotation, -1, 0)
+  return np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
+
+
+@dataclasses.dataclass(frozen=True)
+class Tilt:
+  """Difference of how the three axes of the hand stand to the vertical.
+
+  It is 0 wherever the hand is and however it is turned about the vertical.
+  """
+
+  field: str
+  """A rotation matrix's first two rows."""
+
+  def bind(self, layout: observations.Layout) -> DistanceFunction:
+    """See `Distance`."""
+    group, part = layout.field(self.field)
+
+    def heights(observation: Observation) -> np.ndarray:
+      # The matrix's third row, which is the cross product of the others.
+      rows = observation[group][..., part]
+      return (
+        rows[..., [1, 2, 0]] * rows[..., [5, 3, 4]]
+        - rows[..., [2, 0, 1]] * rows[..., [4, 5, 3]]
+      )
+
+    return lambda observation, goal: _norm(heights(goal) - heights(observation))
+
+
+@dataclasses.dataclass(frozen=True)
 class Term:
   """One kernel of a reward."""
 

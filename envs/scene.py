@@ -118,14 +118,27 @@ class Scene:
 
   def touching(self, name: str) -> bool:
     """Whether the arm or the hand is in contact with the object."""
+    return self._least_distance(name, self._hand_geoms) <= 0
+
+  def apart(self, name: str) -> bool:
+    """Whether neither the arm nor another object is in contact with the object."""
+    others = [geoms for other, geoms in self._object_geoms.items() if other != name]
+    # At any distance within MuJoCo's margins: studs hold a brick without touching it.
+    found = self._least_distance(
+      name, np.logical_or.reduce([self._hand_geoms, *others])
+    )
+    return math.isinf(found)
+
+  def _least_distance(self, name: str, others: np.ndarray) -> float:
+    """Returns the least of any contact, m, below 0 if deep; infinity without one."""
     contact = self._data.contact
     geoms = contact.geom
     if not len(geoms):
-      return False
+      return math.inf
     first, second = geoms[:, 0], geoms[:, 1]
-    obj, hand = self._object_geoms[name], self._hand_geoms
-    pairs = (obj[first] & hand[second]) | (obj[second] & hand[first])
-    return bool((pairs & (contact.dist <= 0)).any())
+    obj = self._object_geoms[name]
+    pairs = (obj[first] & others[second]) | (obj[second] & others[first])
+    return float(contact.dist[pairs].min(initial=math.inf))
 
   def move_object(self, name: str, offset: np.ndarray, turn: float) -> None:
     """Moves an object over the table.

@@ -40,8 +40,7 @@ class TaskEnvironment(dm_env.Environment):
       start_within: probability that an episode starts in a random state of one of them
         instead of the task's own start.
       seed: of these draws.
-      disturber: of the same task; an episode that starts within a demonstration has its
-        objects left where they are.
+      disturber: of the same task.
     """
     self.environment = environment
     self._demonstrations = demonstrations
@@ -62,12 +61,11 @@ class TaskEnvironment(dm_env.Environment):
     Returns:
       The first timestep.
     """
-    within = False
     if demonstration is not None:
       state = self._demonstrations[demonstration].states[0]
     elif self._rng.uniform() < self._start_within:
       states = self._demonstrations[self._rng.choice(self._train)].states
-      state, within = states[self._rng.randint(len(states))], True
+      state = states[self._rng.randint(len(states))]
     else:
       state = None
     if state is None:
@@ -75,7 +73,7 @@ class TaskEnvironment(dm_env.Environment):
     else:
       observation = self.environment.set_state(state)
     if self._disturber:
-      observation = self._disturber.begin(demonstration, displace=not within)
+      observation = self._disturber.begin(demonstration)
     self._num_steps = 0
     self._reset_next_step = False
     return observations.restart(self._with_goal(observation))

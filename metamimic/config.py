@@ -14,6 +14,8 @@ import os
 import typing
 from typing import Any, Literal
 
+from envs import disturbances
+
 IMITATION, TASK, CLONING = 'imitation', 'task', 'cloning'
 """Learners by name; the first two name a kind of actor and a policy, too."""
 
@@ -26,6 +28,10 @@ class ImitationConfig:
   """Reward as package.module:attribute; empty: the task's own in
   envs.reward_library. (Kernels on body and objects, time-aligned: paper; terms,
   weights and temperatures: ours.)"""
+  relative: bool = False
+  """Whether the policy is also shown where hand and objects shall be to each other, and
+  is rewarded for that alone (see envs.reward_library.RELATIVE), not for where they are.
+  (Ours, for objects that are not where the demonstration had them.)"""
   look_ahead: tuple[int, ...] = (1, 2, 5)
   """Demonstration frames the policy sees, in control steps ahead of now. (One next
   frame: paper; the short look-ahead: ours.)"""
@@ -215,6 +221,11 @@ class Config:
   replay. Those two have the settings under task."""
   seed: int = 0
   """Seed of networks, starts, exploration and sampling."""
+  disturbance: disturbances.Disturbance = disturbances.NONE
+  """What goes wrong in training episodes, at most; mass and friction stay 1. (Ours.)"""
+  disturbed_share: float = 0.7
+  """Share of the training episodes that meet each kind of disturbance, its strength
+  drawn uniformly. (Ours.)"""
   learner_steps: int = 1_000_000
   """Learner steps of the policy that imitates or clones; the run evaluates, reports
   and ends when every learner has done its own."""

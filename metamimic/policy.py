@@ -46,6 +46,7 @@ class Policy(snt.Module):
     super().__init__()
     self.layout = layout
     self.look_ahead = config.imitation.look_ahead
+    self._relative = config.imitation.relative
     self.features = self._make_features(mean, deviation)
     self.network = policies.PolicyNetwork(NUM_ACTIONS, config.network)
     self.network(tf.zeros([1, self.num_features]))
@@ -113,7 +114,9 @@ class GoalConditionedPolicy(Policy):
   """Observation and goal -> action."""
 
   def _make_features(self, mean: np.ndarray, deviation: np.ndarray) -> snt.Module:
-    return features_lib.Features(self.layout, self.look_ahead, mean, deviation)
+    return features_lib.Features(
+      self.layout, self.look_ahead, self._relative, mean, deviation
+    )
 
   def _inputs(self, batch: int | None) -> dict[str, tf.TensorSpec]:
     return {**super()._inputs(batch), 'goal': tf.TensorSpec([batch, 2], tf.int32)}

@@ -46,7 +46,7 @@ def prepare(config: config_lib.Config, run_dir: str | None = None) -> None:
       f'{config.demonstrations}: {len(demonstrations.train)} training and '
       f'{len(demonstrations.valid)} held-out demonstrations; expected some of each'
     )
-  name = config.imitation.reward or reward_library.DEFAULTS[demonstrations.task]
+  name = _reward(config, demonstrations.task)
   layout = observations.Layout(tasks.get(demonstrations.task).objects)
   reward = rewards.load(name, layout)
   train = [demonstrations.demonstrations[i].observations for i in demonstrations.train]
@@ -67,6 +67,19 @@ def prepare(config: config_lib.Config, run_dir: str | None = None) -> None:
         'temperatures': rewards.temperatures(reward),
       },
     )
+
+
+def _reward(config: config_lib.Config, task: str) -> str:
+  if config.imitation.reward:
+    return config.imitation.reward
+  if not config.imitation.relative:
+    return reward_library.DEFAULTS[task]
+  if task not in reward_library.RELATIVE:
+    raise ValueError(
+      f'imitation.relative is set, but there is no such reward for {task!r}; expected '
+      f'imitation.reward, or one of the tasks {sorted(reward_library.RELATIVE)}'
+    )
+  return reward_library.RELATIVE[task]
 
 
 def _agree(run_dir: str, found: dict[str, Any]) -> None:

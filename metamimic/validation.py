@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from envs import disturbances
 from metamimic import config as config_lib
 
 
@@ -38,6 +39,13 @@ def validate(config: config_lib.Config) -> None:
     _share(values, f'task.{name}')
   for prefix in ('', 'task.'):
     _validate_learning(values, prefix)
+  _share(values, 'disturbed_share')
+  for name in disturbances.FACTORS:
+    if values[f'disturbance.{name}'] != 1:
+      raise ValueError(
+        f'disturbance.{name} is {values[f"disturbance.{name}"]}; expected 1: all '
+        'training episodes of an actor share one model'
+      )
   look_ahead = config.imitation.look_ahead
   if not look_ahead or min(look_ahead) < 1:
     raise ValueError(f'imitation.look_ahead is {look_ahead}; expected steps >= 1')

@@ -119,6 +119,7 @@ class Features(_Present):
     self,
     layout: observations_lib.Layout,
     look_ahead: Sequence[int],
+    relative: bool,
     mean: np.ndarray,
     deviation: np.ndarray,
   ):
@@ -127,11 +128,13 @@ class Features(_Present):
     Args:
       layout: of the observations.
       look_ahead: how far ahead, in control steps, each goal frame is.
+      relative: whether to add where hand and objects shall be to each other.
       mean: of the present's features; see `statistics`.
       deviation: likewise.
     """
     super().__init__(layout, mean, deviation)
     self._look_ahead = tuple(look_ahead)
+    self._relative = relative
 
   def __call__(self, observation: Tensors, goal: Tensors) -> tf.Tensor:
     """Returns features.
@@ -168,6 +171,13 @@ class Features(_Present):
       position, goal_position = both(f'{name}/position')
       parts.append((goal_position - position) / _POSITION_SCALE)
       parts.append(_rotation(*both(f'{name}/orientation')) / _ROTATION_SCALE)
+    if self._relative:
+      here, there = self._relations(now), self._relations(goal)
+      for offset, goal_offset in zip(here[0], there[0], strict=True):
+        parts.append((goal_offset - offset) / _POSITION_SCALE)
+      for angle, goal_angle in zip(here[1], there[1], strict=True):
+        turn = tf.math.floormod(goal_angle - angle + np.pi, 2 * np.pi) - np.pi
+        parts.append(turn[..., None] / _ROTATION_SCALE)
     # A frame k steps ahead lies about k times as far away; sqrt(k) keeps the near
     # differences fine without losing the far ones to the clip.
     ahead = tf.sqrt(tf.constant(self._look_ahead, tf.float32))[None, :, None]
@@ -176,6 +186,10 @@ class Features(_Present):
     fine = tf.clip_by_value(_FINE * difference, -_FINE_CLIP, _FINE_CLIP)
     difference = tf.concat([coarse, fine], -1)
     return tf.reshape(difference, [tf.shape(difference)[0], -1])
+
+  def _relations(self, frame: Tensors) -> tuple[list, list]:
+    """Returns offsets, and angles about the vertical, between hand and objects."""
+    return _offsets(self._layout, frame), _between(_headings(self._layout, frame))
 
 
 class TaskFeatures(_Present):
@@ -192,28 +206,36 @@ class TaskFeatures(_Present):
     x, y = tf.split(layout.get(observation, 'pinch_rotation'), 2, -1)
     # The first two rows of the hand's rotation matrix; the third follows from them.
     rows = tf.stack([x, y, tf.linalg.cross(x, y)], -2)
-    parts, headings = [self.present(observation)], [tf.math.atan2(y[:, 0], x[:, 0])]
-    positions = []
+    parts, positions = [self.present(observation)], []
     for name in layout.objects:
       position = layout.get(observation, f'{name}/position')
       in_hand = tf.einsum('bij,bi->bj', rows, position - pinch)
       positions.append(position)
-      headings.append(_heading(layout.get(observation, f'{name}/orientation')))
       for scale in _HAND_SCALES:
         parts.append(tf.tanh(in_hand / scale))
     for i, first in enumerate(positions):
       for second in positions[i + 1 :]:
         for scale in _HAND_SCALES:
           parts.append(tf.tanh((second - first) / scale))
-    for i, first in enumerate(headings):
-      for second in headings[i + 1 :]:
-        # Twice the angle: a brick, and a grasp, is the same turned by half a turn.
-        angle = 2 * (second - first)[:, None]
-        parts += [tf.cos(angle), tf.sin(angle)]
+    for angle in _between(_headings(layout, observation)):
+      # Twice the angle: a brick, and a grasp, is the same turned by half a turn.
+      twice = 2 * angle[:, None]
+      parts += [tf.cos(twice), tf.sin(twice)]
     return tf.concat(parts, -1)
 
 
-def _heading(q: tf.Tensor) -> tf.Tensor:
-  """Turn about the vertical of a unit quaternion, rad, (B, 4) -> (B,)."""
-  w, x, y, z = tf.unstack(q, axis=-1)
-  return tf.math.atan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
+def _headings(layout: observations_lib.Layout, frame: Tensors) -> list[tf.Tensor]:
+  """Turn about the vertical of the hand and of each object, rad, (...) each."""
+  rows = layout.get(frame, 'pinch_rotation')
+  headings = [tf.math.atan2(rows[..., 3], rows[..., 0])]
+  for name in layout.objects:
+    w, x, y, z = tf.unstack(layout.get(frame, f'{name}/orientation'), axis=-1)
+    headings.append(tf.math.atan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z)))
+  return headings
+
+
+def _between(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+  """Returns the difference of each pair, the second minus the first."""
+  return [
+    second - first for i, first in enumerate(values) for second in values[i + 1 :]
+  ]

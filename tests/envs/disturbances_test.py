@@ -11,6 +11,7 @@ from envs import imitation
 from envs import rewards
 from envs import stepping
 from envs import tasks
+from tests.envs import conftest
 
 
 def _disturber(
@@ -33,7 +34,7 @@ def test_objects_are_displaced_by_as_much_as_asked_for(
   for seed in range(8):
     env.reset(seed=seed)
     before = {name: _pose(env, name) for name in env.task.objects}
-    observation = disturber.begin(seed, displace=True)
+    observation = disturber.begin(seed)
     assert env.scene.penetration() < 1e-3
     for name, pose in before.items():
       moved = _pose(env, name)
@@ -47,13 +48,67 @@ def test_objects_are_displaced_by_as_much_as_asked_for(
   assert 0.05 < max(turns) <= 0.5 + 1e-6
 
 
-def test_nothing_is_moved_where_it_must_not_be(
-  env: stepping.ManipulationEnvironment,
-) -> None:
+def test_what_is_in_contact_is_left_where_it_is(place: conftest.Place) -> None:
+  env = tasks.load('stack_2_bricks', seed=0)
   env.reset(seed=1)
+  studs = env.scene.object_position('base') + [0, 0, 0.0238]
+  place(env, 'top', studs, env.scene.object_orientation('base'))
+  for _ in range(10):
+    env.advance(np.zeros(9))
   before = env.get_state()
-  _disturber(env, displacement=0.02).begin(0, displace=False)
+  _disturber(env, displacement=0.02).begin(0)
   np.testing.assert_array_equal(env.get_state(), before)
+  # Far from the base, in the hand: only the base is moved.
+  env.reset(seed=1)
+  place(env, 'top', env.scene.pinch_position - [0, 0, 0.015], np.array([1.0, 0, 0, 0]))
+  while not env.scene.touching('top'):
+    env.advance(np.concatenate([np.zeros(6), np.ones(3)]))
+    place(
+      env, 'top', env.scene.pinch_position - [0, 0, 0.015], np.array([1.0, 0, 0, 0])
+    )
+  top, base = env.scene.object_position('top'), env.scene.object_position('base')
+  _disturber(env, displacement=0.02).begin(0)
+  np.testing.assert_array_equal(env.scene.object_position('top'), top)
+  moved = np.linalg.norm(env.scene.object_position('base') - base)
+  assert moved == pytest.approx(0.02)
+
+
+def test_in_training_each_kind_is_met_in_a_share_of_the_episodes_and_weaker(
+  lift: stepping.ManipulationEnvironment,
+) -> None:
+  lift.reset(seed=0)
+  state = lift.get_state()
+  disturber = disturbances.Disturber(
+    lift, disturbances.Disturbance(displacement=0.03, action_noise=0.2), 0, share=0.7
+  )
+  start, moved, noise = lift.scene.object_position('brick'), [], []
+  for _ in range(300):
+    lift.set_state(state)
+    disturber.begin()
+    moved.append(np.linalg.norm(lift.scene.object_position('brick') - start))
+    noise.append(np.std([disturber.act(np.zeros(9)) for _ in range(20)]))
+  for values, most in ((np.array(moved), 0.03), (np.array(noise), 0.2)):
+    met = values > 0
+    assert met.mean() == pytest.approx(0.7, abs=0.08)
+    # Uniform up to the most there is.
+    assert values[met].mean() == pytest.approx(most / 2, rel=0.12)
+    assert values.max() < 1.2 * most
+  # One kind has nothing to do with the other.
+  both = np.mean((np.array(moved) > 0) & (np.array(noise) > 0))
+  assert both == pytest.approx(0.49, abs=0.08)
+
+
+def test_in_training_an_object_without_a_place_stays(
+  lift: stepping.ManipulationEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  lift.reset(seed=0)
+  monkeypatch.setattr(lift.scene, 'penetration', lambda: 1.0)
+  before = lift.get_state()
+  disturbance = disturbances.Disturbance(displacement=0.02)
+  disturbances.Disturber(lift, disturbance, 0, share=1.0).begin()
+  np.testing.assert_array_equal(lift.get_state(), before)
+  with pytest.raises(RuntimeError, match=r'no place for the objects 0\.02 m from'):
+    disturbances.Disturber(lift, disturbance, 0).begin()
 
 
 def test_the_same_seed_disturbs_alike(env: stepping.ManipulationEnvironment) -> None:
@@ -69,7 +124,7 @@ def test_the_same_seed_disturbs_alike(env: stepping.ManipulationEnvironment) -> 
       action_noise=0.1,
       observation_noise=0.001,
     )
-    observation = disturber.begin(seed, displace=True)
+    observation = disturber.begin(seed)
     for _ in range(60):
       observation = env.advance(disturber.act(np.zeros(9)))
     seen = disturber.sense(observation)
@@ -82,11 +137,11 @@ def test_actions_are_late_and_noisy() -> None:
   env = tasks.load('reach_duplo', seed=0)
   env.reset(seed=0)
   late = _disturber(env, action_delay=2)
-  late.begin(None, displace=True)
+  late.begin()
   sent = [late.act(np.full(9, float(t)))[0] for t in range(1, 5)]
   assert sent == [0, 0, 1, 2]
   noisy = _disturber(env, action_noise=0.2)
-  noisy.begin(None, displace=True)
+  noisy.begin()
   noise = np.array([noisy.act(np.full(9, 0.5)) for _ in range(2000)]) - 0.5
   assert abs(noise.mean()) < 0.01
   assert noise.std() == pytest.approx(0.2, rel=0.03)
@@ -95,7 +150,7 @@ def test_actions_are_late_and_noisy() -> None:
 def test_pushes_come_once_in_two_seconds(env: stepping.ManipulationEnvironment) -> None:
   env.reset(seed=0)
   disturber = _disturber(env, push=0.25)
-  disturber.begin(None, displace=True)
+  disturber.begin()
   state, pushed = env.get_state(), []
   for _ in range(1000):
     env.set_state(state)
@@ -112,6 +167,7 @@ def test_only_what_a_policy_sees_is_noisy(
 ) -> None:
   observation = env.reset(seed=0).observation
   disturber = _disturber(env, observation_noise=0.001)
+  disturber.begin()
   seen = [disturber.sense(observation) for _ in range(400)]
   name = env.task.objects[0]
 

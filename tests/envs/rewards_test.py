@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from scipy.spatial import transform
 
 from envs import observations
 from envs import reward_library
@@ -100,6 +101,83 @@ def test_rotation_is_the_angle_between(angle: float) -> None:
   distance = rewards.Rotation('brick/orientation')
   assert _distance(distance, a, b) == pytest.approx(angle, abs=2e-6)
   assert _distance(distance, a, minus_b) == pytest.approx(angle, abs=2e-6)
+
+
+def test_between_is_how_much_an_offset_differs() -> None:
+  reach = rewards.Between('pinch_position', 'brick/position')
+  here = _with(pinch_position=[0.1, 0.2, 0.3], brick__position=[0.1, 0.2, 0.0])
+  moved = _with(pinch_position=[-0.5, 0.1, 0.4], brick__position=[-0.5, 0.1, 0.1])
+  assert _distance(reach, here, moved) == pytest.approx(0, abs=1e-6)
+  other = _with(pinch_position=[0.1, 0.2, 0.3], brick__position=[0.13, 0.24, 0.0])
+  assert _distance(reach, here, other) == pytest.approx(0.05, abs=1e-6)
+
+
+def _matrix(
+  yaw: float, tilt: float = 0.0, axis: tuple[float, float, float] = (1, 0, 0)
+) -> np.ndarray:
+  """Returns the first two rows of: tilted about an axis of its own, then turned."""
+  turns = transform.Rotation.from_euler('z', yaw)
+  tilts = transform.Rotation.from_rotvec(tilt * np.array(axis))
+  return (turns * tilts).as_matrix()[:2].ravel()
+
+
+@pytest.mark.parametrize(
+  ('hand', 'brick', 'expected'),
+  [
+    ((0.0, 0.3), (0.0, 0.3), 0.0),
+    ((0.0, 0.3), (0.2, 0.5), 0.0),  # Both are turned.
+    ((0.0, 0.3), (0.0, 0.1), 0.2),
+    ((0.3, 0.3), (0.0, 0.3), 0.3),
+    ((0.0, 3.0), (0.0, -3.0), 2 * math.pi - 6),  # The short way round.
+  ],
+)
+def test_heading_between_is_how_much_they_are_turned_to_each_other(
+  hand: tuple[float, float], brick: tuple[float, float], expected: float
+) -> None:
+  # Each of hand and brick, here and there; the pair is (hand, brick).
+  (hand_here, brick_here), (hand_there, brick_there) = hand, brick
+  here = _with(
+    pinch_rotation=_matrix(hand_here), brick__orientation=_turn(brick_here, (0, 0, 1))
+  )
+  there = _with(
+    pinch_rotation=_matrix(hand_there), brick__orientation=_turn(brick_there, (0, 0, 1))
+  )
+  turn = rewards.HeadingBetween('pinch_rotation', 'brick/orientation')
+  assert _distance(turn, here, there) == pytest.approx(expected, abs=1e-5)
+
+
+def test_tilt_does_not_see_a_turn_about_the_vertical() -> None:
+  tilt = rewards.Tilt('pinch_rotation')
+  upright = _with(pinch_rotation=_matrix(0.0))
+  assert _distance(tilt, upright, _with(pinch_rotation=_matrix(2.0))) == pytest.approx(
+    0, abs=1e-6
+  )
+  for axis in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)):
+    tilted = _with(pinch_rotation=_matrix(-1.0, 0.1, axis))
+    # The chord: one axis sinks by sin(.1), another's height falls by 1 - cos(.1).
+    assert _distance(tilt, upright, tilted) == pytest.approx(2 * math.sin(0.05))
+
+
+def test_relative_rewards_do_not_see_where_all_of_it_is() -> None:
+  layout = tasks.load('stack_2_bricks', 0).layout
+  reward = rewards.load(
+    reward_library.RELATIVE['stack_2_bricks'], layout, {'fingers': 0.1, 'reach': 0.015}
+  )
+  here = _zeros(layout=layout)
+  there = {group: values.copy() for group, values in here.items()}
+  for name in ('pinch_position', 'base/position', 'top/position'):
+    layout.get(there, name)[:] += [0.1, -0.2, 0.0]
+  assert reward(here, there).total == pytest.approx(1)
+  layout.get(there, 'top/position')[0] += 0.015
+  result = reward(here, there)
+  assert result.terms == {
+    'fingers': 1,
+    'tilt': 1,
+    'reach': pytest.approx(math.exp(-1), abs=1e-4),
+    'reach_turn': 1,
+    'stack': pytest.approx(math.exp(-0.5), abs=1e-4),
+    'stack_turn': 1,
+  }
 
 
 def test_a_term_falls_to_1_over_e_at_its_temperature() -> None:
@@ -221,6 +299,11 @@ def test_declarations_are_checked(terms: list[rewards.Term], message: str) -> No
     rewards.Angles('cube/position', 'arm_sin'),
     rewards.Angles('arm_cos', 'cube/position'),
     rewards.Rotation('cube/position'),
+    rewards.Between('cube/position', 'pinch_position'),
+    rewards.Between('pinch_position', 'cube/position'),
+    rewards.HeadingBetween('cube/position', 'brick/orientation'),
+    rewards.HeadingBetween('brick/orientation', 'cube/position'),
+    rewards.Tilt('cube/position'),
   ],
 )
 def test_unknown_fields_are_refused_when_bound(distance: rewards.Distance) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from envs import disturbances
 from metamimic import config
 from metamimic import validation
 
@@ -70,7 +71,11 @@ def test_flatten_names_by_dots() -> None:
 
 
 def test_every_setting_has_a_meaning() -> None:
-  source = pathlib.Path(config.__file__).read_text().splitlines()
+  source = [
+    line
+    for module in (config, disturbances)
+    for line in pathlib.Path(module.__file__).read_text().splitlines()
+  ]
   for name in config.flatten(config.to_dict(VALID)):
     field = name.rpartition('.')[2]
     # Below the setting of that name stands its docstring.

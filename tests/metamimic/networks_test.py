@@ -33,11 +33,12 @@ def _features(
   look_ahead: tuple[int, ...],
   mean: float = 0.0,
   deviation: float = 1.0,
+  relative: bool = False,
 ) -> np.ndarray:
   """Returns the features of one observation, in the parts they are made of."""
   size = features.present_size(layout)
   module = features.Features(
-    layout, look_ahead, np.full(size, mean), np.full(size, deviation)
+    layout, look_ahead, relative, np.full(size, mean), np.full(size, deviation)
   )
   batch = {g: tf.constant(v[None]) for g, v in observation.items()}
   goal = {g: tf.constant(np.stack([f[g] for f in goals])[None]) for g in observation}
@@ -116,6 +117,56 @@ def test_goal_is_the_scaled_difference() -> None:
     np.clip(4 * np.array([*expected[:2], 120, *expected[3:]]), -2, 2),
     atol=1e-3,
   )
+
+
+def test_relative_goals_say_how_things_shall_be_to_each_other() -> None:
+  def turned(angle: float) -> np.ndarray:
+    return np.array([np.cos(angle / 2), 0, 0, np.sin(angle / 2)])
+
+  now = _frame(
+    STACK,
+    pinch_position=[0.05, 0, 0],
+    base__position=[0.01, 0, 0],
+    top__position=[0, 0.02, 0],
+    pinch_rotation=[np.cos(0.5), -np.sin(0.5), 0, np.sin(0.5), np.cos(0.5), 0],
+    top__orientation=turned(3.0),
+  )
+  goal = _frame(
+    STACK,
+    pinch_position=[0.05, 0, 0.01],
+    base__position=[0.03, 0, 0],
+    top__position=[0, 0.02, 0.01],
+    pinch_rotation=[np.cos(0.4), -np.sin(0.4), 0, np.sin(0.4), np.cos(0.4), 0],
+    top__orientation=turned(-3.2),
+  )
+  plain = _features(STACK, now, [goal], (1,))
+  found = _features(STACK, now, [goal], (1,), relative=True)
+  np.testing.assert_array_equal(found[: 77 + 24], plain[: 77 + 24])
+  expected = [
+    *(2, 0, -1),  # Base from hand, .01 m.
+    *(0, 0, 0),  # Top from hand: both .01 higher.
+    *(-2, 0, 1),  # Top from base.
+    1,  # Base's heading from the hand's, .1 rad.
+    1 + 10 * (2 * np.pi - 6.2),  # Top's from the hand's, the short way round.
+    10 * (2 * np.pi - 6.2),  # Top's from the base's.
+  ]
+  np.testing.assert_allclose(found[77 + 24 : 77 + 36], expected, atol=1e-4)
+  fine = np.clip(4 * np.array(expected), -2, 2)
+  np.testing.assert_allclose(found[77 + 36 + 24 :], fine, atol=1e-3)
+
+
+def test_relative_goals_do_not_change_where_all_is_moved() -> None:
+  now = _frame(STACK, pinch_position=[0.05, 0, 0], top__position=[0, 0.02, 0])
+  goal = _frame(STACK, pinch_position=[0.05, 0, 0.1], top__position=[0, 0.02, 0.05])
+  offset = np.array([0.1, -0.2, 0.0], np.float32)
+  moved = {k: v.copy() for k, v in goal.items()}
+  for name in ('pinch_position', 'base/position', 'top/position'):
+    STACK.get(moved, name)[:] += offset
+  found, other = (
+    _features(STACK, now, [g], (1,), relative=True)[77:].reshape(2, 36)[:, 24:]
+    for g in (goal, moved)
+  )
+  np.testing.assert_allclose(found, other, atol=1e-4)
 
 
 def test_angles_are_compared_the_short_way_round() -> None:
