@@ -79,7 +79,11 @@ def test_every_setting_has_a_meaning() -> None:
   for name in config.flatten(config.to_dict(VALID)):
     field = name.rpartition('.')[2]
     # Below the setting of that name stands its docstring.
-    lines = [i for i, line in enumerate(source) if line.startswith(f'  {field}: ')]
+    lines = [
+      i
+      for i, line in enumerate(source)
+      if line.startswith(f'  {field}: ') and ' = ' in line
+    ]
     assert lines, name
     assert all(source[i + 1].startswith('  """') for i in lines), name
 
@@ -170,6 +174,13 @@ def test_broken_file_is_refused_by_name(tmp_path: pathlib.Path) -> None:
       'task.actor.num_actors',
       0,
       'task.actor.num_actors is 0; expected a number above 0',
+    ),
+    ('disturbed_share', 1.5, 'disturbed_share is 1.5; expected a number in [0, 1]'),
+    (
+      'disturbance.mass',
+      2.0,
+      'disturbance.mass is 2.0; expected 1: all training episodes of an actor share '
+      'one model',
     ),
     ('imitation.look_ahead', (), 'imitation.look_ahead is (); expected steps >= 1'),
     (

@@ -59,6 +59,11 @@ def test_what_the_nodes_must_agree_on_is_written(
       },
       "no field 'base/position' in the observation",
     ),
+    (
+      {'imitation': config_lib.ImitationConfig(relative=True)},
+      "imitation.relative is set, but there is no such reward for 'reach_duplo'; "
+      "expected imitation.reward, or one of the tasks ['stack_2_bricks']",
+    ),
   ],
 )
 def test_what_cannot_be_used_is_refused(
