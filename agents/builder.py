@@ -260,16 +260,18 @@ class Builder:
         seed,
         disturber,
       )
-      for seed, environment, disturber in self._disturbed(demonstrations.task, seeds)
+      for seed, environment, disturber in self._disturbed(
+        demonstrations.task, seeds, settings.disturbance
+      )
     ]
 
   def _disturbed(
-    self, task: str, seeds: Sequence[int]
+    self, task: str, seeds: Sequence[int], disturbance: disturbances.Disturbance
   ) -> list[
     tuple[int, stepping.ManipulationEnvironment, disturbances.Disturber | None]
   ]:
     environments = tasks.load_many(task, seeds)
-    disturbance, share = self._config.disturbance, self._config.disturbed_share
+    share = self._config.disturbed_share
     disturbers: Sequence[disturbances.Disturber | None] = [None] * len(environments)
     if disturbance != disturbances.NONE:
       disturbers = disturbances.make(environments, disturbance, seeds, share)
@@ -278,17 +280,20 @@ class Builder:
   def _task_environments(
     self, demonstrations: types.DemonstrationSet, seeds: Sequence[int]
   ) -> Sequence[actors.Environment]:
+    settings = self._config.task
     shown = self._config.algorithm != 'd4pg'
     return [
       solving.TaskEnvironment(
         environment,
         demonstrations.demonstrations,
         demonstrations.train,
-        self._config.task.start_within if shown else 0.0,
+        settings.start_within if shown else 0.0,
         seed,
         disturber,
       )
-      for seed, environment, disturber in self._disturbed(demonstrations.task, seeds)
+      for seed, environment, disturber in self._disturbed(
+        demonstrations.task, seeds, settings.disturbance
+      )
     ]
 
   def evaluator(self, client: reverb.Client) -> evaluator_lib.Evaluator:

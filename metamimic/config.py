@@ -32,6 +32,8 @@ class ImitationConfig:
   """Whether the policy is also shown where hand and objects shall be to each other, and
   is rewarded for that alone (see envs.reward_library.RELATIVE), not for where they are.
   (Ours, for objects that are not where the demonstration had them.)"""
+  disturbance: disturbances.Disturbance = disturbances.NONE
+  """What goes wrong in training episodes, at most; mass and friction stay 1. (Ours.)"""
   look_ahead: tuple[int, ...] = (1, 2, 5)
   """Demonstration frames the policy sees, in control steps ahead of now. (One next
   frame: paper; the short look-ahead: ours.)"""
@@ -176,6 +178,9 @@ class TaskConfig:
   """Probability that a task actor's episode starts in a random state of a training
   demonstration instead of the task's own start; not with d4pg, which is shown no
   demonstrations at all. (Ours.)"""
+  disturbance: disturbances.Disturbance = disturbances.NONE
+  """What goes wrong in task actors' episodes, at most; mass and friction stay 1.
+  (Ours.)"""
   d4pg: D4PGConfig = D4PGConfig(
     discount=0.98,
     n_step=10,
@@ -221,8 +226,6 @@ class Config:
   replay. Those two have the settings under task."""
   seed: int = 0
   """Seed of networks, starts, exploration and sampling."""
-  disturbance: disturbances.Disturbance = disturbances.NONE
-  """What goes wrong in training episodes, at most; mass and friction stay 1. (Ours.)"""
   disturbed_share: float = 0.7
   """Share of the training episodes that meet each kind of disturbance, its strength
   drawn uniformly. (Ours.)"""

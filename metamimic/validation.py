@@ -40,12 +40,14 @@ def validate(config: config_lib.Config) -> None:
   for prefix in ('', 'task.'):
     _validate_learning(values, prefix)
   _share(values, 'disturbed_share')
-  for name in disturbances.FACTORS:
-    if values[f'disturbance.{name}'] != 1:
-      raise ValueError(
-        f'disturbance.{name} is {values[f"disturbance.{name}"]}; expected 1: all '
-        'training episodes of an actor share one model'
-      )
+  for kind in ('imitation', 'task'):
+    for factor in disturbances.FACTORS:
+      name = f'{kind}.disturbance.{factor}'
+      if values[name] != 1:
+        raise ValueError(
+          f'{name} is {values[name]}; expected 1: all training episodes of an actor '
+          'share one model'
+        )
   look_ahead = config.imitation.look_ahead
   if not look_ahead or min(look_ahead) < 1:
     raise ValueError(f'imitation.look_ahead is {look_ahead}; expected steps >= 1')

@@ -18,6 +18,7 @@ from agents import parameters
 from agents import replay
 from agents.bc import learning as bc_learning
 from agents.d4pg import demonstrators
+from envs import disturbances
 from envs import solving
 from metamimic import config as config_lib
 from metamimic import preparation
@@ -149,6 +150,29 @@ def test_actors_learners_and_tables_do_without_actions(
   # Checking the run, two learners, two actors: none of them asked for actions.
   assert len(unreadable) >= 5
   assert not any(unreadable)
+
+
+def test_each_kind_of_actor_meets_its_own_disturbances(
+  files: dict[str, str], tmp_path: pathlib.Path
+) -> None:
+  made = _make(files['none'], tmp_path / 'run', learn=True)
+  tossed = disturbances.Disturbance(action_noise=1.0)
+  made._config = dataclasses.replace(
+    made._config,
+    disturbed_share=1.0,
+    task=dataclasses.replace(made._config.task, disturbance=tossed),
+  )
+  demonstrations = made._demonstrations()
+  moved = []
+  for make in (made._imitation_environments, made._task_environments):
+    (environment,) = make(demonstrations, [0])
+    velocities = []
+    for _ in range(20):
+      environment.reset()
+      observation = environment.step(np.zeros(9, np.float32)).observation
+      velocities.append(made._layout.get(observation, 'finger_velocity'))
+    moved.append(np.std(velocities))
+  assert moved[1] > 5 * moved[0]
 
 
 def test_task_actor_waits_for_imitation_to_have_begun(

@@ -177,10 +177,10 @@ def test_broken_file_is_refused_by_name(tmp_path: pathlib.Path) -> None:
     ),
     ('disturbed_share', 1.5, 'disturbed_share is 1.5; expected a number in [0, 1]'),
     (
-      'disturbance.mass',
+      'task.disturbance.mass',
       2.0,
-      'disturbance.mass is 2.0; expected 1: all training episodes of an actor share '
-      'one model',
+      'task.disturbance.mass is 2.0; expected 1: all training episodes of an actor '
+      'share one model',
     ),
     ('imitation.look_ahead', (), 'imitation.look_ahead is (); expected steps >= 1'),
     (
