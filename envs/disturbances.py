@@ -118,6 +118,8 @@ class Disturber:
         turn = self._rng.uniform(-1, 1) * disturbance.turn
         environment.scene.move_object(name, offset, turn)
       if environment.scene.penetration() < _TOUCH:
+        # What counts as moved is judged from where objects are now.
+        environment.begin()
         return
       environment.set_state(before)
     raise RuntimeError(
