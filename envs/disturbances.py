@@ -142,6 +142,8 @@ class Disturber:
         turn = self._rng.uniform(-1, 1) * disturbance.turn
         scene.move_object(name, offset, turn)
       if scene.penetration() < _TOUCH:
+        # What counts as moved is judged from where objects are now.
+        environment.begin()
         return
       environment.set_state(before)
     if self._share is not None or not movable:

@@ -24,6 +24,10 @@ class Reference(Protocol):
   """What the environment needs of a demonstration. Of its actions: nothing."""
 
   @property
+  def skill(self) -> str:
+    """Which of the task's skills it shows."""
+
+  @property
   def observations(self) -> Mapping[str, np.ndarray]:
     """By group, (T+1, n) float32."""
 
@@ -45,7 +49,8 @@ class ImitationEnvironment(dm_env.Environment):
   actor and in the learner, so that replay holds two numbers instead of frames.
 
   Rewards and discounts are `{imitation, task}`. The task's discount is 0 in every state
-  in which the task has succeeded. An episode ends
+  in which the skill that the demonstration shows has succeeded, judged from where the
+  episode began. An episode ends
 
   * at the demonstration's end: both discounts as they would be otherwise;
   * early, when tracking is lost: imitation's discount is 0, the task's is untouched.
@@ -92,6 +97,7 @@ class ImitationEnvironment(dm_env.Environment):
   def _follow(self, index: int) -> None:
     demonstration = self._demonstrations[index]
     self._index = index
+    self._skill = demonstration.skill
     self._states = demonstration.states
     self._frames = demonstration.observations
     self._length = len(self._states) - 1
@@ -139,6 +145,7 @@ class ImitationEnvironment(dm_env.Environment):
         step = self._rng.randint(max(self._length - _TAIL, 1))
     self._step = step
     self._reset_next_step = False
+    self.environment.pursue(self._skill)
     observation = self.environment.set_state(self._states[step])
     if self._disturber:
       observation = self._disturber.begin(disturbances_seed)

@@ -65,10 +65,23 @@ STACK_2_BRICKS_RELATIVE = rewards.Reward(
 )
 """Where things are to each other, so that it does not matter where they are."""
 
+TWO_BRICKS = rewards.Reward(
+  (
+    rewards.Term('arm', _ARM, 0.22),
+    rewards.Term('fingers', _FINGERS, 0.13),
+    rewards.Term('pinch', _PINCH, 0.17),
+    rewards.Term('base', rewards.Euclidean('base/position'), 0.20),
+    rewards.Term('top', rewards.Euclidean('top/position'), 0.20),
+    rewards.Term('base_turn', rewards.Rotation('base/orientation'), 0.04),
+    rewards.Term('top_turn', rewards.Rotation('top/orientation'), 0.04),
+  )
+)
+
 DEFAULTS = {
   'lift_brick': 'envs.reward_library:LIFT_BRICK',
   'reach_duplo': 'envs.reward_library:REACH_DUPLO',
   'stack_2_bricks': 'envs.reward_library:STACK_2_BRICKS',
+  'two_bricks': 'envs.reward_library:TWO_BRICKS',
 }
 """By task."""
 

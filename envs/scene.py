@@ -140,6 +140,21 @@ class Scene:
     pairs = (obj[first] & others[second]) | (obj[second] & others[first])
     return float(contact.dist[pairs].min(initial=math.inf))
 
+  def place_object(
+    self, name: str, position: np.ndarray, orientation: np.ndarray
+  ) -> None:
+    """Puts an object somewhere, at rest.
+
+    Args:
+      name: of the object.
+      position: of the centre of its bottom face, m, (3,).
+      orientation: unit quaternion (w, x, y, z), (4,).
+    """
+    self._object_qpos[name][:3] = position
+    self._object_qpos[name][3:] = orientation
+    self._object_qvel[name][:] = 0
+    mujoco.mj_forward(self._model, self._data)
+
   def move_object(self, name: str, offset: np.ndarray, turn: float) -> None:
     """Moves an object over the table.
 

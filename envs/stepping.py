@@ -6,7 +6,7 @@ bit for bit the same. A reset does not compile the model again: all that these t
 change in it between episodes is where they draw a hint of the goal.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 import dataclasses
 
 import dm_env
@@ -17,6 +17,7 @@ import numpy as np
 from envs import observations
 from envs import scene as scene_lib
 from envs import simulator
+from envs import success
 
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 ACTION_SPEC = specs.BoundedArray((9,), np.float32, -1.0, 1.0, name='joint_velocities')
@@ -38,19 +39,32 @@ class Task:
   """Name in dm_control.manipulation."""
   objects: tuple[str, ...]
   """Names of its free bodies, in the model's order."""
-  success: Callable[[scene_lib.Scene], bool]
-  """Whether the scene is in a success state."""
+  skills: Mapping[str, success.Success]
+  """What can be pursued in it, by name: when it is done."""
   max_steps: int
   """Control steps of 0.04 s after which an episode is cut off."""
   hold_steps: int = 5
   """Consecutive control steps in a success state that make a success."""
 
+  def success_of(self, skill: str) -> success.Success:
+    """Returns when a skill is done.
+
+    Raises:
+      ValueError: the task has no such skill; the message lists those it has.
+    """
+    try:
+      return self.skills[skill]
+    except KeyError:
+      raise ValueError(
+        f'{self.name} has no skill {skill!r}; there are {list(self.skills)}'
+      ) from None
+
 
 class ManipulationEnvironment(dm_env.Environment):
   """One Jaco task with grouped observations and a sparse reward.
 
-  An episode ends with reward 1 and discount 0 once the task has succeeded, and with
-  discount 1 at the time limit.
+  An episode ends with reward 1 and discount 0 once the skill pursued has succeeded, and
+  with discount 1 at the time limit. Unless told otherwise, the task's first is pursued.
   """
 
   def __init__(
@@ -91,9 +105,20 @@ class ManipulationEnvironment(dm_env.Environment):
     self._control = self._data.ctrl
     self._warnings = self._data.warning.number
     self._state_size = mujoco.mj_stateSize(self._model, _STATE)
-    self._held_steps = 0
-    self._num_steps = 0
+    self.pursue(next(iter(task.skills)))
+    self.begin()
     self._reset_next_step = True
+
+  def pursue(self, skill: str) -> None:
+    """Chooses what counts as success in episodes that begin from here on.
+
+    Args:
+      skill: a name in the task's `skills`.
+
+    Raises:
+      ValueError: there is no such skill; the message lists those there are.
+    """
+    self._success = self.task.success_of(skill)
 
   def reset(self, seed: int | None = None) -> dm_env.TimeStep:
     """Starts an episode from the task's own distribution of starts.
@@ -108,7 +133,7 @@ class ManipulationEnvironment(dm_env.Environment):
       self._random_state = np.random.RandomState(seed)
     with self.physics.reset_context():
       self._composer.task.initialize_episode(self.physics, self._random_state)
-    self._begin()
+    self.begin()
     return observations.restart(self.scene.observe())
 
   def step(self, action: np.ndarray) -> dm_env.TimeStep:
@@ -158,8 +183,7 @@ class ManipulationEnvironment(dm_env.Environment):
         f'{self._warnings.tolist()}) at action {np.asarray(action).tolist()}'
       )
     self._num_steps += 1
-    held = self.task.success(self.scene)
-    self._held_steps = self._held_steps + 1 if held else 0
+    self._held_steps = self._held_steps + 1 if self._is_success() else 0
     return self.scene.observe()
 
   @property
@@ -176,7 +200,7 @@ class ManipulationEnvironment(dm_env.Environment):
   def set_state(self, state: np.ndarray) -> dict[str, np.ndarray]:
     """Goes to a state of `get_state`; the same actions then give the same rollout.
 
-    The count of steps in a success state begins anew.
+    An episode begins there.
 
     Args:
       state: float64, (S,).
@@ -195,10 +219,15 @@ class ManipulationEnvironment(dm_env.Environment):
     mujoco.mj_resetData(self._model, self._data)
     mujoco.mj_setState(self._model, self._data, state, _STATE)
     mujoco.mj_forward(self._model, self._data)
-    self._begin()
+    self.begin()
     return self.scene.observe()
 
-  def _begin(self) -> None:
+  def begin(self) -> None:
+    """Begins an episode in the present state, as `reset` and `set_state` do.
+
+    Steps and success are counted, and where things were is remembered, from here on.
+    """
+    self._is_success = self._success(self.scene)
     self._held_steps = self._num_steps = 0
     self._reset_next_step = False
     self._warnings[:] = 0

@@ -5,20 +5,46 @@ from collections.abc import Sequence
 from envs import stepping
 from envs import success
 
+# The variant with the moveable base, because it keeps the pose of the base in the
+# physics state; the other keeps it in the model.
+_TWO_BRICKS = 'stack_2_bricks_moveable_base_features'
+
 _ALL = (
   stepping.Task(
-    'lift_brick', 'lift_brick_features', ('brick',), success.brick_lifted, 300
+    'lift_brick',
+    'lift_brick_features',
+    ('brick',),
+    {'lift': success.lifted('brick')},
+    300,
   ),
   stepping.Task(
-    'reach_duplo', 'reach_duplo_features', ('duplo',), success.duplo_reached, 200
+    'reach_duplo',
+    'reach_duplo_features',
+    ('duplo',),
+    {'reach': success.duplo_reached},
+    200,
   ),
-  # The variant with the moveable base, because it keeps the pose of the base in the
-  # physics state; the other keeps it in the model.
   stepping.Task(
     'stack_2_bricks',
-    'stack_2_bricks_moveable_base_features',
+    _TWO_BRICKS,
     ('base', 'top'),
-    success.bricks_stacked,
+    {'stack': success.bricks_stacked},
+    400,
+  ),
+  stepping.Task(
+    'two_bricks',
+    _TWO_BRICKS,
+    ('base', 'top'),
+    {
+      'reach': success.hand_brought,
+      'push': success.brick_pushed,
+      'lift_top': success.lifted('top'),
+      'lift_base': success.lifted('base'),
+      'beside': success.top_beside,
+      'unstack': success.top_unstacked,
+      'wave': success.hand_waved,
+      'stack': success.bricks_stacked,
+    },
     400,
   ),
 )

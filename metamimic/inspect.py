@@ -4,6 +4,7 @@
         --video demo_3.mp4
 """
 
+import collections
 from collections.abc import Sequence
 import dataclasses
 import os
@@ -57,6 +58,8 @@ def main(arguments: Arguments) -> None:
     )
   console = rich_console.Console(highlight=False)
   _print_file(console, arguments.file, demonstrations)
+  if len(demonstrations.skills) > 1:
+    console.print(_skills(demonstrations))
   console.print(_fields(demonstrations))
   console.print(_experts(demonstrations))
   if arguments.demonstration:
@@ -121,6 +124,20 @@ def _print_file(
   console.print(table)
 
 
+def _skills(demonstrations: types.DemonstrationSet) -> rich_table.Table:
+  table = rich_table.Table(title='demonstrations of each skill', title_justify='left')
+  table.add_column('skill')
+  table.add_column('train', justify='right')
+  table.add_column('valid', justify='right')
+  shown = {
+    split: collections.Counter(d.skill for d in demonstrations.split(split))
+    for split in ('train', 'valid')
+  }
+  for skill in demonstrations.skills:
+    table.add_row(skill, *(str(counts[skill]) for counts in shown.values()))
+  return table
+
+
 def _fields(demonstrations: types.DemonstrationSet) -> rich_table.Table:
   layout = observations.Layout(tasks.get(demonstrations.task).objects)
   everything = {
@@ -183,6 +200,7 @@ def _print_demonstration(
     f'({demonstration.num_steps * _STEP:.1f} s), {when}',
     markup=False,
   )
+  console.print(f'  skill: {demonstration.skill}', markup=False)
   for name, value in demonstration.expert.items():
     console.print(f'  {name}: {_span([value])}', markup=False)
 

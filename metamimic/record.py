@@ -26,13 +26,15 @@ class Arguments:
   """Records demonstrations with the task's scripted expert, in HDF5."""
 
   task: str
-  """lift_brick, reach_duplo or stack_2_bricks."""
+  """lift_brick, reach_duplo, stack_2_bricks or two_bricks."""
   output: str
   """File to write; its folder is made where it is missing."""
   train: int = 500
   """Demonstrations to learn from."""
   valid: int = 50
   """Held-out demonstrations; their experts move unlike any of those in training."""
+  skills: tuple[str, ...] = ()
+  """Of those that the task has; unless given, all. They take turns."""
   seed: int = 0
   """Seed of starts and experts; the file does not depend on `processes`."""
   processes: int = len(os.sched_getaffinity(0))
@@ -66,6 +68,7 @@ def main(arguments: Arguments) -> None:
       arguments.seed,
       arguments.processes,
       show,
+      arguments.skills,
     )
   storage.save(arguments.output, demonstrations)
   console.print(str(tally), markup=False)
@@ -102,14 +105,12 @@ class _Display:
     self._bar.stop()
 
   def _show(self, tally: recording.Tally) -> None:
-    self._bar.update(
-      self._task, completed=tally.kept, rejected=tally.rejections.total()
-    )
+    self._bar.update(self._task, completed=tally.kept, rejected=tally.rejected)
     now = time.monotonic()
     if not self._console.is_terminal and now - self._last_line > _LINE_PERIOD:
       self._last_line = now
       self._console.print(
-        f'recorded {tally.kept} of {tally.wanted}, {tally.rejections.total()} rejected'
+        f'recorded {tally.kept} of {tally.wanted}, {tally.rejected} rejected'
       )
 
 

@@ -12,16 +12,44 @@ import math
 import numpy as np
 
 from envs import scene as scene_lib
+from envs import stepping
 from metamimic.demonstrations import skills
 
 Interval = tuple[float, float]
-Expert = Callable[[skills.Hand], skills.Actions]
-"""Takes a hand in a fresh scene and yields actions until the task is done."""
+Start = Callable[[stepping.ManipulationEnvironment, np.random.Generator], None]
+"""Prepares a fresh scene, before the demonstration begins."""
+
+
+def _as_it_is(
+  environment: stepping.ManipulationEnvironment, rng: np.random.Generator
+) -> None:
+  del environment, rng
+
+
+@dataclasses.dataclass(frozen=True)
+class Expert:
+  """A scripted demonstrator of one skill."""
+
+  act: Callable[[skills.Hand], skills.Actions]
+  """Takes a hand in a scene and yields actions until the skill is done."""
+  prepare: Start = _as_it_is
+  """Makes the start that the skill needs, where it is not one of the task's own."""
+
 
 _LIFT_HEIGHT = 0.22  # m, four times what counts as lifted
 _CARRY_HEIGHT = 0.10  # m, enough to clear a brick with one held underneath
 _BRICK_ON_STUDS = 0.0192 + 0.0046  # m between bottom faces of two bricks not clicked
 _RELEASE = 0.004  # m above the studs
+_LIFT_ONE_OF_TWO = 0.15  # m
+_RELEASE_LOW = 0.002  # m above the table
+_PUSH = 0.08  # m
+_BESIDE = 0.095  # m between the bricks' middles
+_TABLE = 0.13  # m; bricks are put so close to the middle of the table
+_HALF_SIDES = (0.016, 0.032)  # m, from a brick's middle to its long and short sides
+_WAVE_HEIGHT = 0.28  # m
+_WAVE_WIDTH = 0.085  # m to either side
+_SETTLE_STEPS = 8
+_TRIES = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,20 +129,136 @@ def reach_duplo(hand: skills.Hand) -> skills.Actions:
 
 def stack_2_bricks(hand: skills.Hand) -> skills.Actions:
   """Puts the top brick on the base, parallel or crosswise, and lets go."""
+  scene = hand.scene
+  yield from _pick_up_top(hand)
+  yield from hand.place(
+    'top',
+    lambda: skills.above(scene.object_position('base'), _BRICK_ON_STUDS),
+    lambda: skills.yaw_of(scene.object_orientation('base')),
+    math.pi / 2,
+    _RELEASE,
+  )
+
+
+def reach(hand: skills.Hand) -> skills.Actions:
+  """Brings the open hand to a point above the table, and stays there."""
+  start = hand.scene.pinch_position
+  for _ in range(_TRIES):
+    point = hand.rng.uniform([-0.1, -0.1, 0.1], [0.1, 0.1, 0.25])
+    if math.dist(point, start) > 0.13:
+      break
+  hand.phase = 'reach'
+  yield from hand.maybe_detour(None, height=0.10)
+  yield from hand.go(point, hand.yaw, None, max_steps=80, angle=math.inf)
+  yield from hand.hold(10, None)
+
+
+def push(hand: skills.Hand) -> skills.Actions:
+  """Pushes whichever brick has most room, square on one of its sides."""
+  scene = hand.scene
+  options = []
+  for name, other in (('top', 'base'), ('base', 'top')):
+    facing = skills.yaw_of(scene.object_orientation(name))
+    for quarter in range(4):
+      half = _HALF_SIDES[quarter % 2]
+      direction = facing + quarter * math.pi / 2
+      along = np.array([math.cos(direction), math.sin(direction)])
+      way = np.linspace(-0.10, _PUSH * hand.style.lift + half, 12)[:, None] * along
+      way += scene.object_position(name)[:2]
+      room = _distances(scene, other, way).min()
+      cost = 20 * max(0.06 - room, 0) + 30 * max(0, abs(way[-1]).max() - 0.16)
+      turn = abs(skills.wrap(direction - hand.yaw, math.pi))
+      cost += 0.02 * turn + 0.15 * (quarter % 2)
+      options.append((cost, name, direction, half))
+  _, name, direction, half = min(options)
+  yield from hand.push(name, direction, half, _PUSH)
+
+
+def lift_top(hand: skills.Hand) -> skills.Actions:
+  """Grasps the top brick and lifts it some 15 cm."""
+  yield from _lift_one(hand, 'top', 'base')
+
+
+def lift_base(hand: skills.Hand) -> skills.Actions:
+  """Grasps the base and lifts it some 15 cm."""
+  yield from _lift_one(hand, 'base', 'top')
+
+
+def _lift_one(hand: skills.Hand, name: str, other: str) -> skills.Actions:
+  yield from hand.approach(name, _grasp_turn(hand, name, (other,)))
+  yield from hand.close(name)
+  yield from hand.lift(name, _LIFT_ONE_OF_TWO)
+  yield from hand.hold(6, skills.CLOSED)
+
+
+def beside(hand: skills.Hand) -> skills.Actions:
+  """Puts the top brick, wherever it is, on the table beside the base."""
+  spot = _spot_beside(hand)
+  facing = skills.yaw_of(hand.scene.object_orientation('base'))
+  yield from _pick_up_top(hand)
+  yield from hand.place('top', lambda: spot, lambda: facing, math.pi / 2, _RELEASE_LOW)
+
+
+def _spot_beside(hand: skills.Hand) -> np.ndarray:
+  """Returns where on the table the top brick can stand, but does not yet, m, (3,)."""
+  scene = hand.scene
+  base, top = scene.object_position('base')[:2], scene.object_position('top')[:2]
+  for _ in range(_TRIES):
+    angle = hand.rng.uniform(-math.pi, math.pi)
+    spot = base + _BESIDE * np.array([math.cos(angle), math.sin(angle)])
+    if abs(spot).max() < _TABLE and math.dist(spot, top) > 0.05:
+      break
+  return np.array([*spot, 0.0])
+
+
+def _pick_up_top(hand: skills.Hand) -> skills.Actions:
   yield from hand.approach('top', _grasp_turn(hand, 'top', ('base',)))
   yield from hand.close('top')
   yield from hand.lift('top', _CARRY_HEIGHT)
   yield from hand.maybe_pause(skills.CLOSED)
   yield from hand.maybe_detour(skills.CLOSED, height=0.10)
-  yield from hand.place('top', 'base', math.pi / 2, _BRICK_ON_STUDS, _RELEASE)
 
 
-EXPERTS: Mapping[str, Expert] = {
-  'lift_brick': lift_brick,
-  'reach_duplo': reach_duplo,
-  'stack_2_bricks': stack_2_bricks,
+def rest_on_studs(
+  environment: stepping.ManipulationEnvironment, rng: np.random.Generator
+) -> None:
+  """Puts the top brick on the base's studs, parallel or crosswise, not clicked."""
+  scene = environment.scene
+  turn = rng.integers(2) * math.pi / 2 + rng.uniform(-0.1, 0.1)
+  yaw = skills.yaw_of(scene.object_orientation('base')) + turn
+  offset = np.array([*rng.uniform(-0.004, 0.004, 2), _BRICK_ON_STUDS])
+  scene.place_object(
+    'top',
+    scene.object_position('base') + offset,
+    np.array([math.cos(yaw / 2), 0.0, 0.0, math.sin(yaw / 2)]),
+  )
+  still = np.zeros(environment.action_spec().shape)
+  for _ in range(_SETTLE_STEPS):
+    environment.advance(still)
+
+
+def wave(hand: skills.Hand) -> skills.Actions:
+  """Waves above the table."""
+  x, y = hand.rng.uniform(-0.05, 0.05, 2)
+  yield from hand.wave(np.array([x, y, _WAVE_HEIGHT]), _WAVE_WIDTH, swings=7)
+
+
+EXPERTS: Mapping[str, Mapping[str, Expert]] = {
+  'lift_brick': {'lift': Expert(lift_brick)},
+  'reach_duplo': {'reach': Expert(reach_duplo)},
+  'stack_2_bricks': {'stack': Expert(stack_2_bricks)},
+  'two_bricks': {
+    'reach': Expert(reach),
+    'push': Expert(push),
+    'lift_top': Expert(lift_top),
+    'lift_base': Expert(lift_base),
+    'beside': Expert(beside),
+    'unstack': Expert(beside, rest_on_studs),
+    'wave': Expert(wave),
+    'stack': Expert(stack_2_bricks),
+  },
 }
-"""Task -> its demonstrator."""
+"""Task -> skill -> its demonstrator."""
 
 # Points of a brick seen from above, m, in its own frame.
 _OUTLINE = np.stack(
@@ -157,3 +301,12 @@ def _points_in_the_way(
   single = (x > 0.008) & (x < reach) & (y > -0.034) & (y < 0)
   pair = (x < -0.008) & (x > -reach) & (y > -0.062) & (y < 0.034)
   return int((single | pair).sum())
+
+
+def _distances(scene: scene_lib.Scene, name: str, points: np.ndarray) -> np.ndarray:
+  """Returns how far points, (n, 2), are from a brick's sides seen from above, m."""
+  turned = skills.yaw_of(scene.object_orientation(name))
+  cos, sin = math.cos(turned), math.sin(turned)
+  offsets = (points - scene.object_position(name)[:2]) @ [[cos, -sin], [sin, cos]]
+  outside = np.maximum(abs(offsets) - _HALF_SIDES, 0)
+  return np.hypot(outside[:, 0], outside[:, 1])

@@ -6,7 +6,7 @@ processes recorded it.
 """
 
 import collections
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import concurrent.futures
 import contextlib
 import dataclasses
@@ -35,19 +35,32 @@ class TooManyRejections(RuntimeError):
 
 
 @dataclasses.dataclass
-class Tally:
-  """What recording has come to so far."""
+class SkillTally:
+  """What recording one skill has come to so far."""
 
-  wanted: int
-  """Demonstrations asked for."""
   steps: list[int] = dataclasses.field(default_factory=list)
   """Length of each demonstration kept, control steps."""
   rejections: collections.Counter[str] = dataclasses.field(
     default_factory=collections.Counter
   )
   """Reason -> attempts rejected for it."""
+
+
+@dataclasses.dataclass
+class Tally:
+  """What recording has come to so far."""
+
+  wanted: int
+  """Demonstrations asked for."""
+  skills: Mapping[str, SkillTally]
+  """By the skill's name."""
   seconds: float = 0.0
   """Wall time."""
+
+  @property
+  def steps(self) -> list[int]:
+    """Length of each demonstration kept, of any skill, control steps."""
+    return [steps for skill in self.skills.values() for steps in skill.steps]
 
   @property
   def kept(self) -> int:
@@ -55,9 +68,14 @@ class Tally:
     return len(self.steps)
 
   @property
+  def rejected(self) -> int:
+    """Attempts rejected."""
+    return sum(skill.rejections.total() for skill in self.skills.values())
+
+  @property
   def attempts(self) -> int:
     """Attempts made."""
-    return self.kept + sum(self.rejections.values())
+    return self.kept + self.rejected
 
   @property
   def max_attempts(self) -> int:
@@ -65,24 +83,36 @@ class Tally:
     return _ATTEMPTS_PER_DEMONSTRATION * self.wanted
 
   def __str__(self) -> str:
-    """Returns a line or two for people."""
-    lines = [f'kept {self.kept} of {self.attempts} attempts in {self.seconds:.1f} s']
-    if self.steps:
-      lines[0] += (
-        f'; steps mean {np.mean(self.steps):.0f}, '
-        f'p95 {np.percentile(self.steps, 95):.0f}, max {max(self.steps)}'
-      )
-    lines += [
-      f'  rejected {count} x {reason}'
-      for reason, count in self.rejections.most_common()
-    ]
+    """Returns a few lines for people; of each skill, where there are several."""
+    line = f'kept {self.kept} of {self.attempts} attempts in {self.seconds:.1f} s'
+    lines = [line + _spread(self.steps)]
+    for name, skill in self.skills.items():
+      if len(self.skills) > 1:
+        kept, rejected = len(skill.steps), skill.rejections.total()
+        line = f'  {name}: kept {kept}, rejected {rejected}'
+        lines.append(line + _spread(skill.steps))
+      lines += [
+        f'  rejected {count} x {reason}'
+        for reason, count in skill.rejections.most_common()
+      ]
     return '\n'.join(lines)
+
+
+def _spread(steps: Sequence[int]) -> str:
+  if not steps:
+    return ''
+  return (
+    f'; steps mean {np.mean(steps):.0f}, p95 {np.percentile(steps, 95):.0f}, '
+    f'max {max(steps)}'
+  )
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
   """What came of one demonstration asked for."""
 
+  skill: str
+  """The skill to be shown."""
   demonstration: types.Demonstration | None
   """None: no attempt succeeded."""
   rejections: tuple[str, ...]
@@ -93,28 +123,34 @@ def attempt(
   env: stepping.ManipulationEnvironment,
   name: str,
   split: str,
+  skill: str,
   seeds: np.random.SeedSequence,
 ) -> types.Demonstration:
-  """Lets the task's expert try once, from a start of its own.
+  """Lets the skill's expert try once, from a start of its own.
 
   Args:
     env: the task.
     name: what to call the demonstration.
     split: 'train' or 'valid', which decides on the style of the expert.
+    skill: one of the task's.
     seeds: where all randomness comes from.
 
   Raises:
     skills.SkillFailed: the attempt is to be rejected; the message is the reason.
   """
-  start_seeds, expert_seeds = seeds.spawn(2)
+  start_seeds, expert_seeds, prepare_seeds = seeds.spawn(3)
   rng = np.random.default_rng(expert_seeds)
   style = experts.RANGES[split].sample(rng)
-  timestep = env.reset(seed=int(start_seeds.generate_state(1)[0]))
+  expert = experts.EXPERTS[env.task.name][skill]
+  env.pursue(skill)
+  env.reset(seed=int(start_seeds.generate_state(1)[0]))
+  expert.prepare(env, np.random.default_rng(prepare_seeds))
+  env.begin()
   hand = skills.Hand(env.scene, style, rng)
-  observations, states = [timestep.observation], [env.get_state()]
+  observations, states = [env.scene.observe()], [env.get_state()]
   actions: list[np.ndarray] = []
   rewards: list[float] = []
-  for action in experts.EXPERTS[env.task.name](hand):
+  for action in expert.act(hand):
     if len(actions) == env.task.max_steps:
       raise skills.SkillFailed('longer than an episode')
     actions.append(action.astype(np.float32))
@@ -129,6 +165,7 @@ def attempt(
   return types.Demonstration(
     name=name,
     task=env.task.name,
+    skill=skill,
     observations={
       group: np.stack([o[group] for o in observations]) for group in observations[0]
     },
@@ -143,6 +180,7 @@ def record_one(
   env: stepping.ManipulationEnvironment,
   name: str,
   split: str,
+  skill: str,
   seed: int,
   number: int,
   max_attempts: int,
@@ -153,6 +191,7 @@ def record_one(
     env: the task.
     name: what to call the demonstration.
     split: 'train' or 'valid'.
+    skill: one of the task's.
     seed: of the file.
     number: of the demonstration within its split.
     max_attempts: after which to give up.
@@ -161,10 +200,11 @@ def record_one(
   while len(rejections) < max_attempts:
     seeds = np.random.SeedSequence([seed, SPLITS.index(split), number, len(rejections)])
     try:
-      return Outcome(attempt(env, name, split, seeds), tuple(rejections))
+      demonstration = attempt(env, name, split, skill, seeds)
+      return Outcome(skill, demonstration, tuple(rejections))
     except skills.SkillFailed as e:
       rejections.append(str(e))
-  return Outcome(None, tuple(rejections))
+  return Outcome(skill, None, tuple(rejections))
 
 
 def record(
@@ -174,8 +214,9 @@ def record(
   seed: int,
   processes: int = 1,
   progress: Callable[[Tally], None] = lambda tally: None,
+  wanted_skills: Sequence[str] = (),
 ) -> tuple[types.DemonstrationSet, Tally]:
-  """Records demonstrations, training ones first.
+  """Records demonstrations, training ones first; in each split, skills take turns.
 
   Args:
     task: a name in `tasks.TASKS`.
@@ -184,19 +225,27 @@ def record(
     seed: of starts and experts.
     processes: how many record at the same time.
     progress: called after each demonstration.
+    wanted_skills: which of the task's skills; empty: all that it has.
 
   Returns:
     The demonstrations, and the tally.
 
   Raises:
-    ValueError: a number is out of range, or there is no such task or no expert for
-      it.
+    ValueError: a number is out of range, there is no such task or no expert for it,
+      or it has no such skill.
     TooManyRejections: more than twice as many attempts as demonstrations.
   """
   if task not in experts.EXPERTS:
     raise ValueError(
       f'no expert for task {task!r}; there are those of {sorted(experts.EXPERTS)}'
     )
+  known = experts.EXPERTS[task]
+  for skill, count in collections.Counter(wanted_skills).items():
+    if skill not in known:
+      raise ValueError(f'{task} has no skill {skill!r}; there are {list(known)}')
+    if count > 1:
+      raise ValueError(f'skills has {skill!r} {count} times; expected once')
+  turns = tuple(wanted_skills) or tuple(known)
   for name, value, low in (
     ('train', train, 0),
     ('valid', valid, 0),
@@ -206,21 +255,24 @@ def record(
   ):
     if value < low:
       raise ValueError(f'{name} is {value}; expected {low} or more')
-  tally = Tally(wanted=train + valid)
+  tally = Tally(train + valid, {skill: SkillTally() for skill in turns})
   splits = [('train', i) for i in range(train)] + [('valid', i) for i in range(valid)]
   jobs = [
-    _Job(f'demo_{i}', split, seed, number, tally.max_attempts)
+    _Job(
+      f'demo_{i}', split, turns[number % len(turns)], seed, number, tally.max_attempts
+    )
     for i, (split, number) in enumerate(splits)
   ]
   start = time.monotonic()
   demonstrations: dict[str, types.Demonstration] = {}
   with _outcomes(task, jobs, min(processes, len(jobs))) as outcomes:
     for outcome in outcomes:
-      tally.rejections.update(outcome.rejections)
+      skill_tally = tally.skills[outcome.skill]
+      skill_tally.rejections.update(outcome.rejections)
       tally.seconds = time.monotonic() - start
       if outcome.demonstration is not None:
         demonstrations[outcome.demonstration.name] = outcome.demonstration
-        tally.steps.append(outcome.demonstration.num_steps)
+        skill_tally.steps.append(outcome.demonstration.num_steps)
       if outcome.demonstration is None or tally.attempts > tally.max_attempts:
         raise TooManyRejections(
           f'{task}: gave up after {tally.attempts} attempts at {tally.wanted} '
@@ -241,13 +293,20 @@ class _Job:
 
   name: str
   split: str
+  skill: str
   seed: int
   number: int
   max_attempts: int
 
   def run(self, env: stepping.ManipulationEnvironment) -> Outcome:
     return record_one(
-      env, self.name, self.split, self.seed, self.number, self.max_attempts
+      env,
+      self.name,
+      self.split,
+      self.skill,
+      self.seed,
+      self.number,
+      self.max_attempts,
     )
 
 

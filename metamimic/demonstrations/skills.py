@@ -30,6 +30,12 @@ CLOSED = 1.0
 GRASP_HEIGHT = 0.015
 """Height of the fingertips above an object's bottom face when it is grasped, m."""
 
+_PUSH_SHAPE = 0.95  # rad; fingers further closed curl up, and pass above a brick
+_PUSH_HEIGHT = 0.018  # m above the object's bottom face
+_FINGERS_ASIDE = 0.015  # m from the middle of the three fingertips to the pinch
+_RUN_UP = 0.065  # m from the pinch to the object where the hand goes down
+_PUSH_LEAD = 0.03  # m by which the hand's target is ahead of it
+
 _WORKSPACE = 0.15  # m; detours stay this close to the middle of the table
 _CLEAR_HEIGHT = 0.12  # m; a detour with empty fingers passes over all that stands there
 
@@ -47,7 +53,8 @@ class Style:
   hover: float
   """Height above the grasp at which the hand stops before going down, m."""
   lift: float
-  """How high things are lifted, as a factor on what the task asks for."""
+  """How high things are lifted, how far they are pushed and how widely the hand waves,
+  as a factor on what the task asks for."""
   pre_shape: float
   """Angle of the open fingers while approaching, rad; smaller is wider open."""
   close_steps: int
@@ -81,6 +88,8 @@ class Hand:
 
   phase: str
   """What it is doing, for the tally of rejections."""
+  shape: float
+  """Angle at which open fingers are kept, rad; at first the style's."""
 
   def __init__(
     self, scene: scene_lib.Scene, style: Style, rng: np.random.Generator
@@ -95,7 +104,8 @@ class Hand:
     self.scene = scene
     self.style = style
     self.phase = 'start'
-    self._rng = rng
+    self.shape = style.pre_shape
+    self.rng = rng
     self._arm_limits = scene.velocity_limits[:6]
     self._finger_limits = scene.velocity_limits[6:]
     self._distance = self._angle = math.inf
@@ -107,8 +117,8 @@ class Hand:
     return math.atan2(rotation[1, 0], rotation[0, 0])
 
   def shaped(self) -> np.ndarray:
-    """Returns the finger command that keeps the fingers open in the style's way."""
-    error = self.style.pre_shape - self.scene.fingers
+    """Returns the finger command that brings the open fingers to `shape`."""
+    error = self.shape - self.scene.fingers
     return np.minimum(np.maximum(error / (_STEP * self._finger_limits), -1), 1)
 
   def action(
@@ -123,7 +133,7 @@ class Hand:
     Args:
       target: position of the pinch, (3,), m.
       yaw: rotation about the vertical axis, rad; the hand points down.
-      fingers: command to all fingers in [-1, 1]; None: open in the style's way.
+      fingers: command to all fingers in [-1, 1]; None: open, at `shape`.
       speed: factor on the speed of the arm, on top of the style's.
     """
     rotation = self.scene.pinch_rotation
@@ -151,7 +161,7 @@ class Hand:
 
   def go(
     self,
-    target: Callable[[], np.ndarray],
+    target: Callable[[], np.ndarray] | np.ndarray,
     yaw: Callable[[], float] | float,
     fingers: float | None,
     max_steps: int,
@@ -163,8 +173,8 @@ class Hand:
     """Moves to a pose, until it is there.
 
     Args:
-      target: gives the position at the present moment, m.
-      yaw: gives the rotation about the vertical axis, rad.
+      target: position, m, (3,), or what gives it at the present moment.
+      yaw: rotation about the vertical axis, rad, or what gives it.
       fingers: see `action`.
       max_steps: time-out at full speed; slower styles are given more.
       distance: how near is there, m.
@@ -176,7 +186,8 @@ class Hand:
       SkillFailed: it was not there in time.
     """
     for _ in range(int(max_steps / min(1.0, self.style.speed * speed))):
-      action = self.action(target(), yaw() if callable(yaw) else yaw, fingers, speed)
+      position = target() if callable(target) else target
+      action = self.action(position, yaw() if callable(yaw) else yaw, fingers, speed)
       if self._distance < distance and self._angle < angle:
         return
       yield action
@@ -194,8 +205,8 @@ class Hand:
 
   def maybe_pause(self, fingers: float | None) -> Actions:
     """Stays for 4 to 15 control steps, if the demonstrator is in the mood."""
-    if self._rng.random() < self.style.pause_probability:
-      yield from self.hold(int(self._rng.integers(4, 16)), fingers)
+    if self.rng.random() < self.style.pause_probability:
+      yield from self.hold(int(self.rng.integers(4, 16)), fingers)
 
   def maybe_detour(self, fingers: float | None, height: float) -> Actions:
     """Passes a via point to the side, if the demonstrator is in the mood.
@@ -204,20 +215,20 @@ class Hand:
       fingers: see `action`.
       height: the via point is not lower than this, m.
     """
-    if self._rng.random() >= self.style.detour_probability:
+    if self.rng.random() >= self.style.detour_probability:
       return
-    direction = self._rng.uniform(-math.pi, math.pi)
+    direction = self.rng.uniform(-math.pi, math.pi)
     x, y, z = self.scene.pinch_position
     via = np.array(
       [
         np.clip(x + self.style.detour * math.cos(direction), -_WORKSPACE, _WORKSPACE),
         np.clip(y + self.style.detour * math.sin(direction), -_WORKSPACE, _WORKSPACE),
-        max(height, z + self._rng.uniform(-0.02, 0.06)),
+        max(height, z + self.rng.uniform(-0.02, 0.06)),
       ]
     )
     phase, self.phase = self.phase, 'detour'
     yield from self.go(
-      lambda: via,
+      via,
       self.yaw,
       fingers,
       max_steps=40,
@@ -271,43 +282,37 @@ class Hand:
     height *= self.style.lift
     start = self.scene.object_position(name)[2]
     target, yaw = above(self.scene.pinch_position, height), self.yaw
-    yield from self.go(
-      lambda: target, yaw, CLOSED, max_steps=80, distance=0.015, angle=0.3
-    )
+    yield from self.go(target, yaw, CLOSED, max_steps=80, distance=0.015, angle=0.3)
     if self.scene.object_position(name)[2] - start < height / 2:
       raise SkillFailed('lift: the object stayed behind')
 
   def place(
     self,
     name: str,
-    on: str,
+    spot: Callable[[], np.ndarray],
+    facing: Callable[[], float],
     turn_period: float,
-    height: float,
     clearance: float,
   ) -> Actions:
-    """Carries what is held over another object, lowers it, lets go and retracts.
+    """Carries what is held over a spot, lowers it, lets go and retracts.
 
     Args:
       name: the object held.
-      on: the object to place it on.
-      turn_period: the object held may lie on the other at any multiple of this
-        rotation, rad.
-      height: between the two objects' bottom faces when placed, m.
-      clearance: how far above that height to let go, m.
+      spot: gives where the middle of its bottom face is to be, m, (3,).
+      facing: gives its rotation about the vertical axis there, rad.
+      turn_period: it may also be turned by any multiple of this, rad.
+      clearance: how far above the spot to let go, m.
     """
     scene = self.scene
 
     def aim(extra: float) -> Callable[[], np.ndarray]:
       def target() -> np.ndarray:
-        goal = above(scene.object_position(on), height + extra)
-        return scene.pinch_position + goal - scene.object_position(name)
+        return scene.pinch_position + above(spot(), extra) - scene.object_position(name)
 
       return target
 
     def yaw() -> float:
-      error = yaw_of(scene.object_orientation(on)) - yaw_of(
-        scene.object_orientation(name)
-      )
+      error = facing() - yaw_of(scene.object_orientation(name))
       return self.yaw + wrap(error, turn_period)
 
     self.phase = 'carry'
@@ -317,22 +322,97 @@ class Hand:
     lower = aim(clearance)
     for step in range(int(60 / min(1.0, self.style.speed))):
       action = self.action(lower(), yaw(), CLOSED, speed=0.6)
-      gap = scene.object_position(name)[2] - scene.object_position(on)[2] - height
+      gap = scene.object_position(name)[2] - spot()[2]
       if self._distance < 0.003 or (step > 5 and gap < clearance + 0.001):
         break
       yield action
     self.phase = 'let go'
-    facing = self.yaw
-    yield from self.hold(14, -0.5, facing)
+    turned = self.yaw
+    yield from self.hold(14, -0.5, turned)
+    yield from self.retract(-0.5, turned)
+
+  def retract(self, fingers: float | None, yaw: float) -> Actions:
+    """Rises by 10 cm and stays there for a moment."""
     self.phase = 'retract'
-    target = above(scene.pinch_position, 0.10)
+    target = above(self.scene.pinch_position, 0.10)
     yield from self.go(
-      lambda: target,
-      facing,
-      -0.5,
+      target,
+      yaw,
+      fingers,
       max_steps=40,
       distance=0.02,
       angle=math.inf,
       speed=0.6,
     )
-    yield from self.hold(6, -0.5, facing)
+    yield from self.hold(6, fingers, yaw)
+
+  def push(self, name: str, direction: float, half: float, distance: float) -> Actions:
+    """Pushes an object over the table with the fingertips, then retracts.
+
+    Args:
+      name: the object.
+      direction: of the push, rad; along one of the object's sides.
+      half: from the object's middle to the side that is pushed, m.
+      distance: how far, m; the style's factor is applied to it.
+
+    Raises:
+      SkillFailed: the object was not moved so far.
+    """
+    scene = self.scene
+    distance *= self.style.lift
+    self.shape = _PUSH_SHAPE
+    along = np.array([math.cos(direction), math.sin(direction), 0.0])
+    # Either side of the hand may go first.
+    yaw = self.yaw + wrap(direction - self.yaw, math.pi)
+    # Fingertips are not in the middle of the hand.
+    aside = _FINGERS_ASIDE * np.array([math.sin(yaw), -math.cos(yaw), 0.0])
+    start = scene.object_position(name)
+
+    def behind(height: float) -> Callable[[], np.ndarray]:
+      return lambda: above(start - (half + _RUN_UP) * along + aside, height)
+
+    def pushed() -> float:
+      return float((scene.object_position(name) - start) @ along)
+
+    self.phase = 'approach'
+    yield from self.maybe_detour(None, _CLEAR_HEIGHT)
+    height = _PUSH_HEIGHT + self.style.hover
+    yield from self.go(behind(height), yaw, None, max_steps=130, distance=0.015)
+    yield from self.maybe_pause(None)
+    self.phase = 'go down'
+    yield from self.go(behind(_PUSH_HEIGHT), yaw, None, max_steps=60)
+    self.phase = 'push'
+    for _ in range(int(60 / min(1.0, self.style.speed))):
+      if pushed() > distance:
+        break
+      done = (scene.pinch_position - start) @ along
+      target = start + (done + _PUSH_LEAD) * along + aside
+      yield self.action(above(target, _PUSH_HEIGHT), yaw, None)
+    else:
+      raise SkillFailed('push: the object stayed behind')
+    self.phase = 'back off'
+    back = scene.pinch_position - _PUSH_LEAD * along
+    yield from self.go(back, yaw, None, max_steps=20, distance=0.01, must_arrive=False)
+    yield from self.retract(None, yaw)
+
+  def wave(self, middle: np.ndarray, width: float, swings: int) -> Actions:
+    """Waves along the world's x.
+
+    Args:
+      middle: where, m, (3,).
+      width: how far to either side, m; the style's factor is applied to it.
+      swings: how often to go to a side.
+    """
+    width *= self.style.lift
+    side = float(self.rng.choice([-1.0, 1.0]))
+    targets = [middle]
+    for i in range(swings):
+      targets.append(middle + [side * (-1) ** i * width, 0.0, 0.0])
+    targets.append(middle)
+    yaw = self.yaw
+    self.phase = 'wave'
+    for target in targets:
+      yield from self.go(
+        target, yaw, None, max_steps=60, distance=0.015, angle=math.inf
+      )
+    yield from self.hold(6, None)

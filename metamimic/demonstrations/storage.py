@@ -1,7 +1,7 @@
 """Demonstrations in HDF5, in the layout of robomimic, so that its tools read them.
 
 data                 attributes: total, env_args (JSON), metamimic_version
-  demo_0             attributes: num_samples, expert (JSON)
+  demo_0             attributes: num_samples, skill, expert (JSON)
     states           (T, S) float64
     final_state      (S,) float64; robomimic has no place for the last state
     actions          (T, 9) float32 in [-1, 1]; may be absent
@@ -25,7 +25,7 @@ from envs import observations
 from envs import tasks
 from metamimic.demonstrations import types
 
-VERSION = 1
+VERSION = 2
 """Of this layout; files of another version are refused."""
 
 # robomimic's documentation calls this env_type, its code reads `type`. There is no
@@ -70,6 +70,7 @@ def _write(file: h5py.File, demonstrations: types.DemonstrationSet) -> None:
   for d in demonstrations.demonstrations:
     group = data.create_group(d.name)
     group.attrs['num_samples'] = d.num_steps
+    group.attrs['skill'] = d.skill
     group.attrs['expert'] = json.dumps(dict(d.expert))
     dones = np.zeros(d.num_steps, np.uint8)
     dones[-1] = 1
@@ -247,6 +248,7 @@ class _Reader:
       return types.Demonstration(
         name=name,
         task=task,
+        skill=self._skill(),
         observations={
           group: self._observations(group, size, len(states))
           for group, size in layout.sizes.items()
@@ -296,6 +298,12 @@ class _Reader:
         f'on; expected the same numbers'
       )
     return np.concatenate([now, after[-1:]])
+
+  def _skill(self) -> str:
+    skill = self._group.attrs.get('skill')
+    if not isinstance(skill, str):
+      raise ValueError(f'{self._where}: attribute skill is {skill!r}; expected a name')
+    return skill
 
   def _expert(self) -> dict[str, Any]:
     text = self._group.attrs.get('expert')

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from envs import tasks
+
 
 class ActionsNotAvailable(RuntimeError):
   """The actions of a demonstration were read, but they were not loaded."""
@@ -28,12 +30,14 @@ class Demonstration:
   """Its name within the file: demo_0, demo_1, ..."""
   task: str
   """Name of the task, as in `envs.tasks.TASKS`."""
+  skill: str
+  """Name of the skill shown, one of the task's."""
   observations: Mapping[str, np.ndarray]
   """Observation group -> (T + 1, n) float32, from the start to the end."""
   states: np.ndarray
   """Whole physics states, (T + 1, S) float64, for `env.set_state`."""
   rewards: np.ndarray
-  """Sparse task reward after each step, (T,) float32: 1 where the task is solved."""
+  """Sparse reward after each step, (T,) float32: 1 where the skill has succeeded."""
   expert: Mapping[str, Any]
   """What the demonstrator was like: parameters as plain JSON values."""
   _actions: np.ndarray | None = dataclasses.field(repr=False)
@@ -42,6 +46,7 @@ class Demonstration:
     self,
     name: str,
     task: str,
+    skill: str,
     observations: Mapping[str, np.ndarray],
     states: np.ndarray,
     actions: np.ndarray | None = None,
@@ -53,6 +58,7 @@ class Demonstration:
     Args:
       name: see the fields.
       task: see the fields.
+      skill: see the fields; of a task that is not registered it may be any.
       observations: see the fields.
       states: see the fields.
       actions: (T, number of actuators) float32 in [-1, 1]; None: not loaded, or not
@@ -64,6 +70,9 @@ class Demonstration:
       ValueError: names the demonstration, the field, what was found and what was
         expected.
     """
+    skills = tasks.TASKS[task].skills if task in tasks.TASKS else (skill,)
+    if skill not in skills:
+      raise ValueError(f'{name}: skill is {skill!r}; expected one of {list(skills)}')
     if not observations:
       raise ValueError(f'{name}: observations has no groups; expected at least one')
     _check_array(name, 'states', states, np.float64, 2)
@@ -93,6 +102,7 @@ class Demonstration:
 
     self._set('name', name)
     self._set('task', task)
+    self._set('skill', skill)
     self._set(
       'observations',
       types.MappingProxyType(
@@ -112,6 +122,7 @@ class Demonstration:
     return Demonstration, (
       self.name,
       self.task,
+      self.skill,
       dict(self.observations),
       self.states,
       self._actions,
@@ -126,7 +137,7 @@ class Demonstration:
 
   @property
   def success(self) -> bool:
-    """Whether the task was solved at the end."""
+    """Whether the skill had succeeded at the end."""
     return bool(self.rewards[-1] > 0)
 
   @property
@@ -211,6 +222,11 @@ class DemonstrationSet:
           uses[i], f'{uses[i]} times in train and valid'
         )
         raise ValueError(f'{d.name}: it is {times}; expected exactly once')
+
+  @property
+  def skills(self) -> tuple[str, ...]:
+    """Skills that are shown, in the order in which they first are."""
+    return tuple(dict.fromkeys(d.skill for d in self.demonstrations))
 
   @property
   def widths(self) -> dict[str, int]:
