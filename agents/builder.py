@@ -69,11 +69,11 @@ class Builder:
     return replay.codec(self._layout, self._config)
 
   def _demonstrations(self, with_actions: bool = False) -> types.DemonstrationSet:
-    return storage.load(self._config.demonstrations, with_actions=with_actions)
+    return preparation.load_demonstrations(self._config, with_actions)
 
-  def _reward(self) -> rewards.RewardFunction:
+  def _reward(self, temperatures: str = 'temperatures') -> rewards.RewardFunction:
     return rewards.load(
-      self._description['reward'], self._layout, self._description['temperatures']
+      self._description['reward'], self._layout, self._description[temperatures]
     )
 
   def _seed(self, *stream: int) -> int:
@@ -248,7 +248,7 @@ class Builder:
   def _imitation_environments(
     self, demonstrations: types.DemonstrationSet, seeds: Sequence[int]
   ) -> Sequence[actors.Environment]:
-    settings, reward = self._config.imitation, self._reward()
+    settings, reward = self._config.imitation, self._reward('training_temperatures')
     return [
       imitation.ImitationEnvironment(
         environment,

@@ -44,6 +44,9 @@ class ImitationConfig:
   early_end: float = 0.1
   """An episode ends, with imitation discount 0, when any reward term falls below
   this value; 0: never. (Ours: a lower one learns more slowly.)"""
+  temperature_factor: float = 1.0
+  """Factor on the calibrated temperatures of the reward that actors are given;
+  evaluations keep to 1, so that runs compare. (Ours.)"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,6 +222,9 @@ class Config:
   demonstrations: str = ''
   """HDF5 file of demonstrations (see `python -m metamimic.record --help`); the task
   is the one it names."""
+  train_demonstrations: int = 0
+  """Training demonstrations that the run has: the first of the file's, for all that
+  learns, normalises, calibrates or measures; 0: all. (Ours.)"""
   algorithm: Literal['metamimic', 'bc', 'bc_no_goal', 'd4pg', 'd4pgfd'] = 'metamimic'
   """metamimic learns from its own experience and sees no actions; bc clones the
   demonstrators' actions, bc_no_goal without being shown what to do; d4pg learns the

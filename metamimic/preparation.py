@@ -3,7 +3,8 @@
 Without TensorFlow, which takes seconds to import: a mistake is told at once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+import dataclasses
 import json
 import os
 import time
@@ -17,6 +18,7 @@ from envs import tasks
 from metamimic import config as config_lib
 from metamimic import validation
 from metamimic.demonstrations import storage
+from metamimic.demonstrations import types
 
 _DESCRIPTION = 'run.json'
 
@@ -26,8 +28,8 @@ def prepare(config: config_lib.Config, run_dir: str | None = None) -> None:
 
   Args:
     config: of the run.
-    run_dir: if given, what the nodes must agree on (the task, the reward and its
-      calibrated temperatures) is written there.
+    run_dir: if given, what the nodes must agree on (the task, the reward, its
+      calibrated temperatures and those of training) is written there.
 
   Raises:
     ValueError: a setting, the demonstrations or the reward cannot be used; the message
@@ -40,7 +42,7 @@ def prepare(config: config_lib.Config, run_dir: str | None = None) -> None:
       f'{config.demonstrations}: has no actions; the algorithm {config.algorithm} '
       'needs them'
     )
-  demonstrations = storage.load(config.demonstrations, with_actions=config.sees_actions)
+  demonstrations = load_demonstrations(config, config.sees_actions)
   if not demonstrations.train or not demonstrations.valid:
     raise ValueError(
       f'{config.demonstrations}: {len(demonstrations.train)} training and '
@@ -50,8 +52,7 @@ def prepare(config: config_lib.Config, run_dir: str | None = None) -> None:
   layout = observations.Layout(tasks.get(demonstrations.task).objects)
   reward = rewards.load(name, layout)
   train = [demonstrations.demonstrations[i].observations for i in demonstrations.train]
-  if isinstance(reward, rewards.Reward):
-    reward = rewards.calibrate(reward, train)
+  training, reward = _calibrated(name, reward, train, config)
   first = {group: values[0] for group, values in train[0].items()}
   last = {group: values[-1] for group, values in train[0].items()}
   terms = rewards.check(name, reward, first, last)
@@ -65,6 +66,7 @@ def prepare(config: config_lib.Config, run_dir: str | None = None) -> None:
         'reward': name,
         'terms': terms,
         'temperatures': rewards.temperatures(reward),
+        'training_temperatures': rewards.temperatures(training),
       },
     )
 
@@ -80,6 +82,69 @@ def _reward(config: config_lib.Config, task: str) -> str:
       f'imitation.reward, or one of the tasks {sorted(reward_library.RELATIVE)}'
     )
   return reward_library.RELATIVE[task]
+
+
+def load_demonstrations(
+  config: config_lib.Config, with_actions: bool = False
+) -> types.DemonstrationSet:
+  """Returns the demonstrations that a run has, and no others.
+
+  Args:
+    config: of the run.
+    with_actions: as for `storage.load`.
+
+  Returns:
+    The file's, of its training demonstrations the first `train_demonstrations`; those
+    that are left out are in no split and have no id.
+
+  Raises:
+    OSError: as `storage.load` does.
+    ValueError: likewise, or the file has fewer.
+  """
+  whole = storage.load(config.demonstrations, with_actions=with_actions)
+  wanted, found = config.train_demonstrations, len(whole.train)
+  if wanted > found:
+    raise ValueError(
+      f'train_demonstrations is {wanted}; expected at most {found}, the number of '
+      f'training demonstrations in {config.demonstrations}'
+    )
+  if wanted in (0, found):
+    return whole
+  left_out = set(whole.train[wanted:])
+  kept = [i for i in range(len(whole.demonstrations)) if i not in left_out]
+  ids = {old: new for new, old in enumerate(kept)}
+  return types.DemonstrationSet(
+    whole.task,
+    tuple(whole.demonstrations[i] for i in kept),
+    train=tuple(ids[i] for i in whole.train[:wanted]),
+    valid=tuple(ids[i] for i in whole.valid),
+  )
+
+
+def _calibrated(
+  name: str,
+  reward: rewards.RewardFunction,
+  train: Sequence[Mapping[str, Any]],
+  config: config_lib.Config,
+) -> tuple[rewards.RewardFunction, rewards.RewardFunction]:
+  """Returns the reward that actors are given, and the one of evaluations."""
+  factor = config.imitation.temperature_factor
+  declared = reward.terms if isinstance(reward, rewards.Reward) else ()
+  free = {term.name for term in declared if term.temperature is None}
+  if factor != 1 and not free:
+    raise ValueError(
+      f'imitation.temperature_factor is {factor}; expected 1 with the reward {name}, '
+      'which has no calibrated temperatures'
+    )
+  if not isinstance(reward, rewards.Reward):
+    return reward, reward
+  measured = rewards.calibrate(reward, train)
+  taus = rewards.temperatures(measured)
+  terms = [
+    dataclasses.replace(t, temperature=taus[t.name] * (factor if t.name in free else 1))
+    for t in measured.terms
+  ]
+  return rewards.Reward(terms, measured.layout), measured
 
 
 def _agree(run_dir: str, found: dict[str, Any]) -> None:

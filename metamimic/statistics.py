@@ -1,7 +1,8 @@
 """What the rows of evaluation.csv say, with 95 % intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import math
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -83,6 +84,137 @@ def _bootstrap(values: np.ndarray, method: str) -> tuple[float, float]:
   return float(interval.low), float(interval.high)
 
 
+def seeds_interval(values: np.ndarray) -> tuple[float, float]:
+  """Returns a 95 % interval of the mean over runs and demonstrations.
+
+  With one seed it is `mean_interval` over the demonstrations, and says nothing about
+  what another seed would come to. With several, seeds are resampled, and the
+  demonstrations, which are the same for all of them; see `_crossed`. The same at every
+  call.
+
+  Args:
+    values: (seeds, demonstrations); nan where one was not measured.
+
+  Raises:
+    ValueError: `values` has not two dimensions.
+  """
+  values = _table(values)
+  if len(values) < 2:
+    return mean_interval(values[np.isfinite(values)])
+  return _crossed(
+    lambda seeds, demonstrations: _mean(_drawn(values, seeds[0], demonstrations)),
+    [len(values)],
+    values.shape[1],
+  )
+
+
+def difference_interval(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+  """Returns a 95 % interval of the difference of two experiments' means.
+
+  As for `seeds_interval`; the demonstrations are those of both, so what makes one of
+  them hard for either does not widen it. Of an experiment with a single seed, what
+  another would come to is left out.
+
+  Args:
+    first: (seeds, demonstrations); nan where one was not measured.
+    second: (its own seeds, the same demonstrations), subtracted.
+
+  Raises:
+    ValueError: an argument has not two dimensions, or they differ in demonstrations.
+  """
+  first, second = _table(first), _table(second)
+  if first.shape[1] != second.shape[1]:
+    raise ValueError(
+      f'{first.shape[1]} and {second.shape[1]} demonstrations; expected the same ones'
+    )
+  return _crossed(
+    lambda seeds, demonstrations: (
+      _mean(_drawn(first, seeds[0], demonstrations))
+      - _mean(_drawn(second, seeds[1], demonstrations))
+    ),
+    [len(first), len(second)],
+    first.shape[1],
+  )
+
+
+def _table(values: np.ndarray) -> np.ndarray:
+  array = np.asarray(values, float)
+  if array.ndim != 2:
+    raise ValueError(
+      f'values have shape {array.shape}; expected (seeds, demonstrations)'
+    )
+  return array
+
+
+def _drawn(
+  values: np.ndarray, seeds: np.ndarray, demonstrations: np.ndarray
+) -> np.ndarray:
+  """Returns resamples, (R, seeds, demonstrations), for indices with R or 1 in front."""
+  return values[seeds[:, :, None], demonstrations[:, None, :]]
+
+
+def _mean(values: np.ndarray, axis: int | tuple[int, int] = (1, 2)) -> np.ndarray:
+  """Returns means of what is there, nan where nothing is."""
+  measured = np.isfinite(values)
+  counts = measured.sum(axis)
+  sums = np.where(measured, values, 0).sum(axis)
+  return np.where(counts, sums, math.nan) / np.maximum(counts, 1)
+
+
+_Statistic = Callable[[Sequence[np.ndarray], np.ndarray], np.ndarray]
+"""Indices of seeds, (R or 1, k) of each experiment, and of demonstrations, (R or 1, n)
+-> an estimate of each resample, (R,)."""
+
+
+def _crossed(
+  statistic: _Statistic, seeds: Sequence[int], demonstrations: int
+) -> tuple[float, float]:
+  """Bootstraps over seeds and over the demonstrations that all of them share.
+
+  How far the estimate moves as seeds are resampled, and as demonstrations are, is
+  added up. Three seeds resampled vary less than three other seeds would, and say little
+  about by how much: so the first is widened as Student's t interval is, by
+  sqrt(k / (k - 1)) for k seeds and by the quantiles of t to the normal's, with Welch's
+  degrees of freedom for several experiments. Without that, intervals of three seeds
+  cover three times of four.
+
+  Args:
+    statistic: what is estimated.
+    seeds: how many each experiment has; one seed of one is not resampled.
+    demonstrations: how many there are.
+
+  Returns:
+    Low and high; nan with nothing to resample.
+  """
+  random = np.random.default_rng(0)
+
+  def resampled(count: int) -> np.ndarray:
+    return random.integers(count, size=(_RESAMPLES, count))
+
+  every = [np.arange(k)[None] for k in seeds]
+  everything = np.arange(demonstrations)[None]
+  (estimate,) = statistic(every, everything)
+  if math.isnan(estimate) or (max(seeds) < 2 and demonstrations < 2):
+    return math.nan, math.nan
+  moved = statistic(every, resampled(demonstrations))
+  shifts, variances, freedoms = [], [], []
+  for place, k in enumerate(seeds):
+    if k > 1:
+      drawn = [*every[:place], resampled(k), *every[place + 1 :]]
+      shift = statistic(drawn, everything) - estimate
+      shifts.append(shift * math.sqrt(k / (k - 1)))
+      variances.append(float(np.nanvar(shifts[-1])))
+      freedoms.append(k - 1)
+  if sum(variances):
+    shares = sum(v**2 / f for v, f in zip(variances, freedoms, strict=True))
+    freedom = sum(variances) ** 2 / shares
+    tail = (1 + _CONFIDENCE) / 2
+    moved += sum(shifts) * (stats.t.ppf(tail, freedom) / stats.norm.ppf(tail))
+  outside = 50 * (1 - _CONFIDENCE)
+  low, high = np.nanpercentile(moved, [outside, 100 - outside])
+  return float(low), float(high)
+
+
 def normalised(policy: float, floor: float, ceiling: float) -> float:
   """Returns where `policy` lies: 0 at the floor, 1 at the ceiling; nan if they meet."""
   return (policy - floor) / (ceiling - floor) if ceiling != floor else math.nan
@@ -125,6 +257,16 @@ def last(evaluation: pd.DataFrame) -> pd.DataFrame:
   return rows[~(again & rows['arm'].isin(UNLEARNED))]
 
 
+def by_seed(episodes: pd.DataFrame, column: str = 'total') -> pd.DataFrame:
+  """Returns an arm's episodes of one split as (seeds, demonstrations).
+
+  Args:
+    episodes: rows of evaluation.csv, of one learner step a seed; see `last`.
+    column: what the values are.
+  """
+  return episodes.groupby(['seed', 'demonstration'])[column].mean().unstack()
+
+
 def summarise(evaluation: pd.DataFrame) -> pd.DataFrame:
   """Condenses each arm's last evaluation to one row for each split.
 
@@ -138,7 +280,7 @@ def summarise(evaluation: pd.DataFrame) -> pd.DataFrame:
     same split); normalised (0: zero action, 1: replay); completed (mean share of the
     demonstration); success, success_low, success_high; and reward/<term>, means. What
     needs an arm that was not measured is nan, as is what an arm has none of. Episodes
-    of several seeds are pooled.
+    of several seeds are pooled; the interval of their reward is over seeds, too.
 
   Raises:
     ValueError: columns are missing; the message names them.
@@ -173,7 +315,8 @@ def solving(evaluation: pd.DataFrame) -> pd.DataFrame:
     solved at any time); steps (median control steps to success, of those); ratio (of
     the median steps to those that open-loop replay, which is the demonstrator, takes
     from the same starts; where either fails the start does not count, of several seeds
-    it is their mean), ratio_low and ratio_high (bootstrapped over the starts).
+    it is their mean), ratio_low and ratio_high (bootstrapped over starts, of
+      several seeds over these too).
 
   Raises:
     ValueError: columns are missing; the message names them.
@@ -187,9 +330,8 @@ def solving(evaluation: pd.DataFrame) -> pd.DataFrame:
   for (arm, split), episodes in rows.groupby(['arm', 'split']):
     n, successes = len(episodes), int(episodes['solved'].notna().sum())
     low, high = proportion_interval(successes, n)
-    solved = episodes.groupby(keys)['solved'].mean().to_frame()
-    pairs = solved.join(shown, rsuffix='_shown')
-    ratio, ratio_low, ratio_high = _ratio(pairs.dropna().to_numpy(float))
+    steps = episodes.groupby(['seed', *keys])['solved'].mean().unstack(keys)
+    ratio, ratio_low, ratio_high = _ratio(steps, shown)
     found.append(
       {
         'arm': str(arm),
@@ -208,25 +350,32 @@ def solving(evaluation: pd.DataFrame) -> pd.DataFrame:
   return _ordered(pd.DataFrame(found))
 
 
-def _ratio(pairs: np.ndarray) -> tuple[float, float, float]:
-  """Returns the ratio of the columns' medians and its interval."""
-  if len(pairs) < 2:
+def _ratio(
+  policy: pd.DataFrame, shown: 'pd.Series[float]'
+) -> tuple[float, float, float]:
+  """Returns the ratio of median steps and its interval.
+
+  Args:
+    policy: steps to success, nan for none; a row a seed, a column a start.
+    shown: the demonstrators', by start.
+  """
+  both = [s for s in policy.columns if policy[s].notna().any() and s in shown.index]
+  both = [start for start in both if not math.isnan(shown[start])]
+  if len(both) < 2:
     return math.nan, math.nan, math.nan
+  steps = policy[both].to_numpy(float)
+  theirs = shown[both].to_numpy(float)
 
-  def ratio(first: np.ndarray, second: np.ndarray) -> float:
-    return float(np.median(first) / np.median(second))
+  def ratio(seeds: Sequence[np.ndarray], starts: np.ndarray) -> np.ndarray:
+    means = _mean(_drawn(steps, seeds[0], starts), 1)
+    shown_ = np.where(np.isfinite(means), theirs[starts], math.nan)
+    with warnings.catch_warnings():
+      # Of a resample in which no seed solves anything.
+      warnings.simplefilter('ignore', RuntimeWarning)
+      return np.nanmedian(means, 1) / np.nanmedian(shown_, 1)
 
-  interval = stats.bootstrap(
-    (pairs[:, 0], pairs[:, 1]),
-    ratio,
-    n_resamples=_RESAMPLES,
-    confidence_level=_CONFIDENCE,
-    method='percentile',
-    paired=True,
-    vectorized=False,
-    random_state=np.random.default_rng(0),
-  ).confidence_interval
-  return ratio(pairs[:, 0], pairs[:, 1]), float(interval.low), float(interval.high)
+  (found,) = ratio([np.arange(len(steps))[None]], np.arange(len(both))[None])
+  return float(found), *_crossed(ratio, [len(steps)], len(both))
 
 
 def _ordered(summary: pd.DataFrame) -> pd.DataFrame:
@@ -242,7 +391,9 @@ def _ordered(summary: pd.DataFrame) -> pd.DataFrame:
 def _row(arm: str, split: str, episodes: pd.DataFrame) -> dict[str, object]:
   n, successes = len(episodes), int(episodes['success'].sum())
   # An arm that follows no demonstration has no reward.
-  reward_low, reward_high = mean_interval(episodes['total'].dropna().to_numpy(float))
+  reward_low, reward_high = (
+    seeds_interval(by_seed(episodes).to_numpy(float)) if n else (math.nan, math.nan)
+  )
   success_low, success_high = proportion_interval(successes, n)
   return {
     'arm': arm,

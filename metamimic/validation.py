@@ -26,8 +26,13 @@ def validate(config: config_lib.Config) -> None:
     'evaluation.final_episodes',
     'network.policy_width',
     'network.critic_width',
+    'imitation.temperature_factor',
   ):
     _positive(values, name)
+  if config.train_demonstrations < 0:
+    raise ValueError(
+      f'train_demonstrations is {config.train_demonstrations}; expected 0 or more'
+    )
   if config.task.learn and config.algorithm != 'metamimic':
     raise ValueError(
       f'task.learn is set with the algorithm {config.algorithm}; expected metamimic '

@@ -19,6 +19,8 @@ from agents import replay
 from agents.bc import learning as bc_learning
 from agents.d4pg import demonstrators
 from envs import disturbances
+from envs import imitation as imitation_lib
+from envs import rewards
 from envs import solving
 from metamimic import config as config_lib
 from metamimic import preparation
@@ -304,6 +306,64 @@ def test_cloning_without_a_goal_has_a_learner_and_nobody_else(
   np.testing.assert_array_equal(*seen)
   (learned,) = evaluator._learned
   assert (learned.arm, learned.misguided) == ('bc_no_goal', {})
+
+
+@pytest.mark.usefixtures('eagerly')
+def test_who_learns_has_the_runs_demonstrations_alone(
+  files: dict[str, str], tmp_path: pathlib.Path
+) -> None:
+  whole = storage.load(files['whole'])
+  kept, left_out = whole.split('train')
+  config = dataclasses.replace(
+    CONFIG,
+    demonstrations=files['whole'],
+    algorithm='d4pgfd',
+    train_demonstrations=1,
+  )
+  preparation.prepare(config, str(tmp_path))
+  made = builder.Builder(config, str(tmp_path), threading.Event())
+  server = reverb.Server(made.replay_tables())
+  try:
+    client = server.localhost_client()
+    process = made.learner(client, 0)
+    process._warm_up()
+    process._publish()
+    written = client.server_info()['demonstrations']
+    (environment,) = made.actor(client, 0).environments
+    evaluator = made.evaluator(client)
+  finally:
+    server.stop()
+  learned = dataclasses.replace(whole, demonstrations=(kept,), train=(0,), valid=())
+  assert written.current_size == written.max_size
+  assert written.current_size == demonstrators.num_transitions(learned)
+  states = {state.tobytes() for state in kept.states}
+  assert isinstance(environment, solving.TaskEnvironment)
+  for _ in range(10):
+    environment.reset()
+    assert environment.environment.get_state().tobytes() in states
+  shown = evaluator._demonstrations
+  assert [d.name for d in shown.split('train')] == [kept.name]
+  assert left_out.name not in {d.name for d in shown.demonstrations}
+  assert shown.split('valid')[0].name == whole.split('valid')[0].name
+  assert evaluator._splits == {'train': shown.train, 'valid': shown.valid}
+
+
+def test_actors_are_given_the_scaled_reward_and_the_evaluator_the_plain_one(
+  files: dict[str, str], tmp_path: pathlib.Path
+) -> None:
+  imitation = dataclasses.replace(CONFIG.imitation, temperature_factor=2.0)
+  config = dataclasses.replace(
+    CONFIG, demonstrations=files['none'], imitation=imitation
+  )
+  preparation.prepare(config, str(tmp_path))
+  made = builder.Builder(config, str(tmp_path), threading.Event())
+  plain = preparation.description(str(tmp_path))['temperatures']
+  (acting,) = made._imitation_environments(made._demonstrations(), [0])
+  assert isinstance(acting, imitation_lib.ImitationEnvironment)
+  assert rewards.temperatures(acting._reward) == {
+    name: tau if name == 'duplo' else 2 * tau for name, tau in plain.items()
+  }
+  assert rewards.temperatures(made._reward()) == plain
 
 
 def test_evaluator_leaves_out_open_loop_replay_where_there_are_no_actions(

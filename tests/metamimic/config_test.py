@@ -182,6 +182,16 @@ def test_broken_file_is_refused_by_name(tmp_path: pathlib.Path) -> None:
       'task.disturbance.mass is 2.0; expected 1: all training episodes of an actor '
       'share one model',
     ),
+    (
+      'train_demonstrations',
+      -1,
+      'train_demonstrations is -1; expected 0 or more',
+    ),
+    (
+      'imitation.temperature_factor',
+      0.0,
+      'imitation.temperature_factor is 0.0; expected a number above 0',
+    ),
     ('imitation.look_ahead', (), 'imitation.look_ahead is (); expected steps >= 1'),
     (
       'imitation.look_ahead',

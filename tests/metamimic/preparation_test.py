@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 
+from envs import reward_library
+from envs import rewards
 from metamimic import config as config_lib
 from metamimic import preparation
 from metamimic.demonstrations import recording
 from metamimic.demonstrations import storage
+from metamimic.demonstrations import types
 
 _TINY = config_lib.PRESETS['tiny'][1]
 CONFIG = dataclasses.replace(
@@ -73,6 +76,100 @@ def test_what_cannot_be_used_is_refused(
   with pytest.raises((ValueError, OSError)) as e:
     preparation.prepare(config)
   assert message in str(e.value)
+
+
+def _few(path: str, count: int, **changes: Any) -> config_lib.Config:
+  return dataclasses.replace(
+    CONFIG, demonstrations=path, train_demonstrations=count, **changes
+  )
+
+
+def test_a_run_has_the_first_training_demonstrations_and_all_held_out_ones(
+  path: str, tmp_path: pathlib.Path
+) -> None:
+  whole = storage.load(path, with_actions=True)
+  shuffled = str(tmp_path / 'shuffled.hdf5')
+  storage.save(shuffled, dataclasses.replace(whole, train=(2, 0), valid=(1,)))
+  few = preparation.load_demonstrations(_few(shuffled, 1))
+  assert [d.name for d in few.demonstrations] == ['demo_1', 'demo_2']
+  assert [d.name for d in few.split('train')] == ['demo_2']
+  assert [d.name for d in few.split('valid')] == ['demo_1']
+  assert few.task == whole.task and not few.has_actions
+  assert preparation.load_demonstrations(_few(shuffled, 1), True).has_actions
+  for count in (0, 2):
+    found = preparation.load_demonstrations(_few(shuffled, count))
+    assert (found.train, found.valid) == ((2, 0), (1,))
+
+
+def test_more_training_demonstrations_than_there_are_are_refused(path: str) -> None:
+  with pytest.raises(ValueError) as e:
+    preparation.prepare(_few(path, 3))
+  assert str(e.value) == (
+    'train_demonstrations is 3; expected at most 2, the number of training '
+    f'demonstrations in {path}'
+  )
+
+
+def test_rewards_are_calibrated_on_the_runs_own_demonstrations(
+  path: str, tmp_path: pathlib.Path
+) -> None:
+  whole = storage.load(path)
+  alone = str(tmp_path / 'alone.hdf5')
+  kept = (whole.demonstrations[0], whole.demonstrations[2])
+  assert (whole.train, whole.valid) == ((0, 1), (2,))
+  storage.save(alone, types.DemonstrationSet(whole.task, kept, (0,), (1,)))
+  found = []
+  for file, count in ((path, 0), (path, 1), (alone, 0)):
+    run = tmp_path / str(len(found))
+    run.mkdir()
+    preparation.prepare(_few(file, count), str(run))
+    found.append(preparation.description(str(run))['temperatures'])
+  assert found[0] != found[1] == found[2]
+
+
+def test_the_factor_is_on_the_temperatures_of_training_alone(
+  path: str, tmp_path: pathlib.Path
+) -> None:
+  found = []
+  for factor in (1.0, 2.0):
+    imitation = config_lib.ImitationConfig(temperature_factor=factor)
+    run = tmp_path / str(factor)
+    run.mkdir()
+    preparation.prepare(_few(path, 0, imitation=imitation), str(run))
+    found.append(preparation.description(str(run)))
+  plain, doubled = found
+  assert plain['training_temperatures'] == plain['temperatures']
+  assert doubled['temperatures'] == plain['temperatures']
+  # That of the duplo is declared, not calibrated.
+  assert doubled['training_temperatures'] == {
+    name: tau if name == 'duplo' else 2 * tau
+    for name, tau in plain['temperatures'].items()
+  }
+
+
+def _nothing(observation: Any, goal: Any) -> rewards.RewardResult:
+  del observation, goal
+  return rewards.RewardResult(1.0, {'nothing': 1.0})
+
+
+def test_a_factor_needs_calibrated_temperatures(
+  path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  fixed = rewards.Reward(
+    [rewards.Term('hand', rewards.Euclidean('pinch_position'), 1.0, 0.02)]
+  )
+  for reward in (fixed, _nothing):
+    monkeypatch.setattr(reward_library, 'MINE', reward, raising=False)
+    for factor in (1.0, 2.0):
+      imitation = config_lib.ImitationConfig(
+        'envs.reward_library:MINE', temperature_factor=factor
+      )
+      config = _few(path, 0, imitation=imitation)
+      if factor == 1:
+        preparation.prepare(config)
+        continue
+      with pytest.raises(ValueError, match=r'temperature_factor is 2\.0; expected 1'):
+        preparation.prepare(config)
 
 
 def test_file_without_held_out_demonstrations_is_refused(

@@ -56,6 +56,101 @@ def test_mean_interval_refuses() -> None:
     statistics.mean_interval(np.ones((1, 2)))
 
 
+def _sample(random: np.random.Generator, seeds: int, spread: float) -> np.ndarray:
+  """Returns (seeds, 30): mean .7, effects of seed and demonstration, and noise."""
+  of_seed = random.normal(0, spread, (seeds, 1))
+  of_demonstration = random.normal(0, 0.02, (1, 30))
+  return 0.7 + of_seed + of_demonstration + random.normal(0, 0.02, (seeds, 30))
+
+
+@pytest.mark.parametrize(('seeds', 'spread'), [(3, 0.02), (3, 0.0), (5, 0.02)])
+def test_seeds_interval_covers_the_mean_of_all_seeds(
+  seeds: int, spread: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  monkeypatch.setattr(statistics, '_RESAMPLES', 400)
+  random = np.random.default_rng(3)
+  covered = pooled = 0
+  for _ in range(150):
+    values = _sample(random, seeds, spread)
+    low, high = statistics.seeds_interval(values)
+    covered += low < 0.7 < high
+    half = 1.96 * values.std(ddof=1) / math.sqrt(values.size)
+    pooled += abs(values.mean() - 0.7) < half
+  assert covered >= 0.91 * 150
+  # To call all episodes independent would promise too much, above all where seeds
+  # differ.
+  assert pooled < (0.6 if spread else 0.9) * 150
+
+
+def test_difference_interval_covers_the_difference(
+  monkeypatch: pytest.MonkeyPatch,
+) -> None:
+  monkeypatch.setattr(statistics, '_RESAMPLES', 400)
+  random = np.random.default_rng(4)
+  covered = 0
+  for _ in range(150):
+    # The same demonstrations, far harder ones among them.
+    shared = random.normal(0, 0.2, (1, 30))
+    first, second = (_sample(random, 3, 0.02) + shared for _ in range(2))
+    low, high = statistics.difference_interval(first + 0.1, second)
+    covered += low < 0.1 < high
+    assert high - low < 0.25
+  assert 0.91 * 150 <= covered
+
+
+def test_seeds_interval_degenerate_cases() -> None:
+  values = np.random.default_rng(0).normal(0.5, 0.1, (1, 40))
+  # One seed: over the demonstrations alone.
+  alone = statistics.mean_interval(values[0])
+  assert statistics.seeds_interval(values) == alone
+  gap = np.append(values, [[math.nan]], axis=1)
+  assert statistics.seeds_interval(gap) == alone
+  # Seeds that agree: as one, by percentiles.
+  agreeing = statistics.seeds_interval(np.repeat(values, 3, axis=0))
+  assert agreeing == pytest.approx(alone, abs=3e-3)
+  assert statistics.seeds_interval(np.full((3, 4), 0.25)) == (0.25, 0.25)
+  # Demonstrations that agree, two seeds: one or the other is drawn twice, in a quarter
+  # of the resamples each, and is sqrt(2) 12.706 / 1.960 times as far from the mean.
+  low, high = statistics.seeds_interval(np.array([[0.4] * 5, [0.6] * 5]))
+  factor = math.sqrt(2) * 12.7062 / 1.95996
+  assert (low, high) == pytest.approx((0.5 - 0.1 * factor, 0.5 + 0.1 * factor), 1e-4)
+  assert all(math.isnan(v) for v in statistics.seeds_interval(np.full((3, 2), np.nan)))
+  assert all(math.isnan(v) for v in statistics.seeds_interval(np.array([[0.4]])))
+  assert all(math.isnan(v) for v in statistics.seeds_interval(np.zeros((0, 0))))
+
+
+def test_difference_interval_degenerate_cases() -> None:
+  values = np.random.default_rng(0).uniform(0, 1, (2, 20))
+  difference = statistics.difference_interval
+  assert difference(values[:1], values[:1]) == (0, 0)
+  assert difference(values[:1] + 0.5, values[:1]) == pytest.approx((0.5, 0.5))
+  low, high = difference(values, values)
+  assert low == pytest.approx(-high, rel=0.2) and high > 0
+  # A single seed on one side leaves that of the other.
+  constant = np.zeros((1, 5))
+  assert difference(np.array([[0.4] * 5, [0.6] * 5]), constant) == pytest.approx(
+    statistics.seeds_interval(np.array([[0.4] * 5, [0.6] * 5]))
+  )
+  assert all(math.isnan(v) for v in difference(np.ones((1, 1)), np.ones((1, 1))))
+
+
+def test_intervals_of_seeds_refuse() -> None:
+  with pytest.raises(ValueError, match=r'shape \(3,\); expected \(seeds, demo'):
+    statistics.seeds_interval(np.ones(3))
+  with pytest.raises(ValueError, match='3 and 4 demonstrations; expected the same'):
+    statistics.difference_interval(np.ones((2, 3)), np.ones((2, 4)))
+
+
+def test_the_reward_of_several_seeds_varies_with_them() -> None:
+  seeds = [_episodes().assign(seed=s) for s in range(3)]
+  agreeing = statistics.summarise(pd.concat(seeds)).iloc[0]
+  seeds[2] = seeds[2].assign(total=seeds[2]['total'] + 0.3)
+  varying = statistics.summarise(pd.concat(seeds)).iloc[0]
+  assert (agreeing['reward_low'], agreeing['reward_high']) == pytest.approx((0.5, 0.7))
+  assert varying['reward'] == pytest.approx(0.7)
+  assert varying['reward_low'] < 0.4 and varying['reward_high'] > 1
+
+
 def test_normalised() -> None:
   assert statistics.normalised(0.75, 0.25, 0.75) == 1
   assert statistics.normalised(0.25, 0.25, 0.75) == 0
@@ -192,6 +287,23 @@ def test_seeds_of_training_do_not_multiply_what_does_not_learn() -> None:
   assert policy['ratio'] == pytest.approx(120 / 150)
   summary = statistics.summarise(table).set_index('arm')
   assert summary['n'].to_dict() == {'d4pg': 4, 'replay': 2}
+
+
+def test_a_seed_that_fails_widens_the_ratios_interval() -> None:
+  steps = np.arange(100.0, 120)
+  arms = {'replay': list(steps), 'd4pg': list(0.5 * steps)}
+  alike = [_solving(arms, seed=seed) for seed in range(3)]
+  slower = _solving({'d4pg': list(0.8 * steps)}, seed=2)
+  never = _solving({'d4pg': [math.nan] * 20}, seed=2)
+  found = [
+    statistics.solving(pd.concat([*alike[:2], last])).iloc[0]
+    for last in (alike[2], slower, never)
+  ]
+  assert [f['ratio'] for f in found] == pytest.approx([0.5, 0.6, 0.5])
+  assert all(f['seeds'] == 3 and f['n'] == 60 for f in found)
+  widths = [f['ratio_high'] - f['ratio_low'] for f in found]
+  assert widths[0] == pytest.approx(0, abs=1e-9) and widths[1] > 0.2
+  assert found[2]['solved'] == pytest.approx(2 / 3)
 
 
 def test_solving_compares_no_start_with_itself_alone() -> None:
