@@ -15,9 +15,14 @@ from agents import logs
 from agents import parameters
 from metamimic import config as config_lib
 from metamimic import evaluation
+from metamimic import statistics
 from metamimic.demonstrations import types
 
 TRAIN, VALID = 'train', 'valid'
+
+_MOST_MEASURING = (
+  0.1  # Share of the time; it takes the processor from learner and actors.
+)
 
 Run = Callable[[Sequence[int], Callable[[], bool]], list[evaluation.Episode]]
 """Indices of demonstrations, and what says when to stop -> an episode for each."""
@@ -75,7 +80,11 @@ class Evaluator(acme.Worker):
     self._path = os.path.join(run_dir, 'evaluation.csv')
     self._finish = finish
     self._stop = stop
-    self._splits = {TRAIN: demonstrations.train, VALID: demonstrations.valid}
+    self._splits = {
+      split: demonstrations.ids(split)
+      for split in statistics.SPLITS
+      if demonstrations.ids(split)
+    }
 
   def run(self) -> None:
     """Evaluates now and then until all have been learned, then once more, fully."""
@@ -86,6 +95,7 @@ class Evaluator(acme.Worker):
     self._evaluate_controls()
     clock = logs.Clock(settings.period, at_once=True)
     evaluated: dict[str, int] = {}
+    measuring = 0.0
     while not self._stop.is_set():
       progress = {policy.arm: policy.reader.update() for policy in self._learned}
       if all(p.finished for p in progress.values()):
@@ -96,10 +106,12 @@ class Evaluator(acme.Worker):
         for policy in self._learned
         if progress[policy.arm].learner_steps != evaluated.get(policy.arm)
       ]
-      if moved and clock.due():
+      if moved and clock.due(period=measuring / _MOST_MEASURING):
+        begun = time.monotonic()
         for policy in moved:
           evaluated[policy.arm] = progress[policy.arm].learner_steps
           self._evaluate(policy, settings.episodes)
+        measuring = time.monotonic() - begun
       self._stop.wait(0.5)
     for policy in self._learned:
       if self._stop.is_set():
@@ -118,13 +130,11 @@ class Evaluator(acme.Worker):
     # shall now follow more of them.
     done = evaluation.measured(self._path)
     for arm, run in self._controls.items():
-      for split, episodes in (
-        (VALID, settings.final_episodes),
-        (TRAIN, settings.episodes),
-      ):
+      for split, ids in self._splits.items():
+        episodes = settings.episodes if split == TRAIN else settings.final_episodes
         missing = [
           i
-          for i in self._splits[split][:episodes]
+          for i in ids[:episodes]
           if (arm, split, self._demonstrations.demonstrations[i].name) not in done
         ]
         if missing:
@@ -132,9 +142,8 @@ class Evaluator(acme.Worker):
 
   def _evaluate(self, policy: Learned, episodes: int) -> None:
     steps = policy.reader.progress.learner_steps
-    for split in (VALID, TRAIN):
-      followed = self._splits[split][:episodes]
-      self._measure(policy.arm, split, followed, policy.run, steps)
+    for split, ids in self._splits.items():
+      self._measure(policy.arm, split, ids[:episodes], policy.run, steps)
 
   def _measure(
     self, arm: str, split: str, followed: Sequence[int], run: Run, steps: int

@@ -205,7 +205,8 @@ class EvaluationConfig:
   """What is measured, and how often."""
 
   period: float = 45.0
-  """Seconds between evaluations while training. (Ours.)"""
+  """Seconds between evaluations while training, at least; so many that they take a
+  tenth of the time at most. (Ours.)"""
   episodes: int = 10
   """Demonstrations of each split in an evaluation while training."""
   final_episodes: int = 50
@@ -225,6 +226,9 @@ class Config:
   train_demonstrations: int = 0
   """Training demonstrations that the run has: the first of the file's, for all that
   learns, normalises, calibrates or measures; 0: all. (Ours.)"""
+  without_skills: tuple[str, ...] = ()
+  """Skills whose training demonstrations the run does not have; it is measured on the
+  held-out ones apart, as `novel`."""
   algorithm: Literal['metamimic', 'bc', 'bc_no_goal', 'd4pg', 'd4pgfd'] = 'metamimic'
   """metamimic learns from its own experience and sees no actions; bc clones the
   demonstrators' actions, bc_no_goal without being shown what to do; d4pg learns the

@@ -40,8 +40,9 @@ class Arguments:
   """A run directory with a checkpoint."""
   demonstrations: str
   """HDF5 file of demonstrations of the run's task; none of them is trained on."""
-  split: Literal['valid', 'train', 'all'] = 'valid'
-  """Which of the file's demonstrations to follow."""
+  split: Literal['valid', 'novel', 'train', 'all'] = 'valid'
+  """Which of the file's demonstrations to follow; novel: held-out ones of skills that
+  the run was trained without."""
   max_demonstrations: int = 50
   """At most so many of each split."""
   disturbance: disturbances.Disturbance = disturbances.NONE
@@ -75,16 +76,18 @@ def main(arguments: Arguments) -> pd.DataFrame:
       f'{path}: its task is {demonstrations.task!r}; expected {about["task"]!r}, which '
       f'{arguments.run_dir} was trained on'
     )
+  config = config_lib.load(os.path.join(arguments.run_dir, 'config.json'))
+  unseen = set(config.without_skills) & set(demonstrations.skills)
+  demonstrations = demonstrations.without(unseen)
   chosen = {
-    split: list(getattr(demonstrations, split))[: arguments.max_demonstrations]
+    split: demonstrations.ids(split)[: arguments.max_demonstrations]
     for split in statistics.SPLITS
-    if arguments.split in (split, 'all') and getattr(demonstrations, split)
+    if arguments.split in (split, 'all') and demonstrations.ids(split)
   }
   if not chosen:
     raise ValueError(f'{path}: no demonstrations in the split {arguments.split!r}')
   layout = observations_lib.Layout(tasks.get(demonstrations.task).objects)
   reward = rewards.load(about['reward'], layout, about['temperatures'])
-  config = config_lib.load(os.path.join(arguments.run_dir, 'config.json'))
   measure = Measure(
     demonstrations, reward, about['terms'], config.seed, chosen, arguments.disturbance
   )

@@ -279,6 +279,7 @@ def rows(
       'learner_steps': learner_steps,
       'arm': arm,
       'demonstration': demonstrations[e.demonstration].name,
+      'skill': demonstrations[e.demonstration].skill,
       'split': split,
       'steps': e.steps,
       'completed': round(e.completed, 4),

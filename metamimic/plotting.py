@@ -35,6 +35,7 @@ LABELS = {
   'wrong_demonstration': 'wrong demonstration',
   'no_demonstration': 'no demonstration',
   'valid': 'held-out',
+  'novel': 'held-out, novel skills',
   'train': 'training',
 }
 """How arms and splits are called in figures and tables."""
@@ -378,6 +379,8 @@ def _colour(arm: str) -> str:
 def _split_style(split: str) -> dict[str, Any]:
   if split == statistics.SPLITS[0]:
     return {'color': _POLICY_COLOUR, 'marker': 'o', 'zorder': 3}
+  if split == 'novel':
+    return {'color': _SECOND_COLOUR, 'marker': '^', 'linestyle': ':', 'zorder': 3}
   return {'color': '#56B4E9', 'marker': 's', 'linestyle': '--', 'markersize': 3.5}
 
 

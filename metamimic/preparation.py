@@ -94,31 +94,25 @@ def load_demonstrations(
     with_actions: as for `storage.load`.
 
   Returns:
-    The file's, of its training demonstrations the first `train_demonstrations`; those
-    that are left out are in no split and have no id.
+    The file's, without training demonstrations of `without_skills`, and of the others
+    the first `train_demonstrations`.
 
   Raises:
     OSError: as `storage.load` does.
-    ValueError: likewise, or the file has fewer.
+    ValueError: likewise, or the file has fewer, or shows no such skill.
   """
-  whole = storage.load(config.demonstrations, with_actions=with_actions)
-  wanted, found = config.train_demonstrations, len(whole.train)
-  if wanted > found:
-    raise ValueError(
-      f'train_demonstrations is {wanted}; expected at most {found}, the number of '
-      f'training demonstrations in {config.demonstrations}'
-    )
-  if wanted in (0, found):
-    return whole
-  left_out = set(whole.train[wanted:])
-  kept = [i for i in range(len(whole.demonstrations)) if i not in left_out]
-  ids = {old: new for new, old in enumerate(kept)}
-  return types.DemonstrationSet(
-    whole.task,
-    tuple(whole.demonstrations[i] for i in kept),
-    train=tuple(ids[i] for i in whole.train[:wanted]),
-    valid=tuple(ids[i] for i in whole.valid),
-  )
+  found = storage.load(config.demonstrations, with_actions=with_actions)
+  if config.without_skills:
+    try:
+      found = found.without(config.without_skills)
+    except ValueError as e:
+      raise ValueError(f'without_skills: {config.demonstrations}: {e}') from None
+  if config.train_demonstrations:
+    try:
+      found = found.with_fewer(config.train_demonstrations)
+    except ValueError as e:
+      raise ValueError(f'train_demonstrations: {config.demonstrations}: {e}') from None
+  return found
 
 
 def _calibrated(

@@ -1,6 +1,7 @@
 """What the rows of evaluation.csv say, with 95 % intervals."""
 
 from collections.abc import Callable, Sequence
+import itertools
 import math
 import warnings
 
@@ -19,8 +20,9 @@ MISGUIDED = ('wrong_demonstration', 'no_demonstration')
 as its goal."""
 CONTROLS = (*UNLEARNED, *MISGUIDED)
 """Arms that are no learned policy shown the right demonstration."""
-SPLITS = ('valid', 'train')
-"""Held-out demonstrations, then those trained on."""
+SPLITS = ('valid', 'novel', 'train')
+"""Held-out demonstrations, those of skills that were never trained on, then those that
+were trained on."""
 
 _CONFIDENCE = 0.95
 _RESAMPLES = 5000
@@ -383,7 +385,7 @@ def _ordered(summary: pd.DataFrame) -> pd.DataFrame:
   rank = {arm: i for i, arm in enumerate(order(list(summary['arm'])))}
   return summary.sort_values(
     ['arm', 'split'],
-    key=lambda column: column.map(lambda v: rank.get(v, v != SPLITS[0])),
+    key=lambda column: column.map({**rank, **dict(zip(SPLITS, itertools.count()))}),
     ignore_index=True,
   )
 

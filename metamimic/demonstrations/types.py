@@ -7,7 +7,7 @@ on.
 """
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 import dataclasses
 import json
 import types
@@ -16,6 +16,9 @@ from typing import Any
 import numpy as np
 
 from envs import tasks
+
+SPLITS = ('train', 'valid', 'novel')
+"""To learn from; held out; held out, of skills that are never shown in training."""
 
 
 class ActionsNotAvailable(RuntimeError):
@@ -163,7 +166,7 @@ class Demonstration:
 
 @dataclasses.dataclass(frozen=True)
 class DemonstrationSet:
-  """Demonstrations of one task, each in exactly one of two splits."""
+  """Demonstrations of one task, each in exactly one split."""
 
   task: str
   """Name of the task."""
@@ -173,6 +176,8 @@ class DemonstrationSet:
   """Ids that may be learned from."""
   valid: tuple[int, ...]
   """Ids held out for evaluation."""
+  novel: tuple[int, ...] = ()
+  """Ids held out for evaluation, of skills that those to learn from never show."""
 
   def __post_init__(self) -> None:
     """Validates.
@@ -211,11 +216,11 @@ class DemonstrationSet:
 
   def _check_split(self) -> None:
     count = len(self.demonstrations)
-    for split in ('train', 'valid'):
+    for split in SPLITS:
       for i in getattr(self, split):
         if not 0 <= i < count:
           raise ValueError(f'{split} holds id {i}; expected ids from 0 to {count - 1}')
-    uses = collections.Counter(self.train + self.valid)
+    uses = collections.Counter(self.train + self.valid + self.novel)
     for i, d in enumerate(self.demonstrations):
       if uses[i] != 1:
         times = {0: 'in neither train nor valid'}.get(
@@ -239,9 +244,59 @@ class DemonstrationSet:
     return all(d.has_actions for d in self.demonstrations)
 
   def split(self, name: str) -> tuple[Demonstration, ...]:
-    """Returns the demonstrations of 'train' or 'valid'."""
-    ids: Sequence[int] = {'train': self.train, 'valid': self.valid}[name]
-    return tuple(self.demonstrations[i] for i in ids)
+    """Returns the demonstrations of one of `SPLITS`."""
+    return tuple(self.demonstrations[i] for i in self.ids(name))
+
+  def ids(self, split: str) -> tuple[int, ...]:
+    """Returns the ids of one of `SPLITS`."""
+    ids: dict[str, tuple[int, ...]] = {name: getattr(self, name) for name in SPLITS}
+    return ids[split]
+
+  def without(self, skills: Collection[str]) -> 'DemonstrationSet':
+    """Returns the set for whoever shall never have seen some skills.
+
+    Args:
+      skills: their training demonstrations are left out; those held out are `novel`.
+
+    Raises:
+      ValueError: nobody shows one of them.
+    """
+    for skill in skills:
+      if skill not in self.skills:
+        raise ValueError(f'no demonstration of {skill!r}; there are {self.skills}')
+    held_out = self.valid + self.novel
+
+    def shown(i: int) -> bool:
+      return self.demonstrations[i].skill not in skills
+
+    return self._select(
+      [i for i in self.train if shown(i)],
+      [i for i in held_out if shown(i)],
+      [i for i in held_out if not shown(i)],
+    )
+
+  def with_fewer(self, train: int) -> 'DemonstrationSet':
+    """Returns the set with the first `train` training demonstrations alone.
+
+    Those that are left out are in no split and have no id.
+
+    Raises:
+      ValueError: there are fewer.
+    """
+    if train > len(self.train):
+      raise ValueError(f'{len(self.train)} training demonstrations; expected {train}')
+    return self._select(self.train[:train], self.valid, self.novel)
+
+  def _select(
+    self, train: Sequence[int], valid: Sequence[int], novel: Sequence[int]
+  ) -> 'DemonstrationSet':
+    kept = sorted([*train, *valid, *novel])
+    ids = {old: new for new, old in enumerate(kept)}
+    return DemonstrationSet(
+      self.task,
+      tuple(self.demonstrations[i] for i in kept),
+      *(tuple(ids[i] for i in split) for split in (train, valid, novel)),
+    )
 
 
 def _check_array(
