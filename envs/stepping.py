@@ -105,6 +105,7 @@ class ManipulationEnvironment(dm_env.Environment):
     self._control = self._data.ctrl
     self._warnings = self._data.warning.number
     self._state_size = mujoco.mj_stateSize(self._model, _STATE)
+    self._held_steps = self._num_steps = 0
     self.pursue(next(iter(task.skills)))
     self.begin()
     self._reset_next_step = True

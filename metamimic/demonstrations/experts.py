@@ -130,7 +130,7 @@ def reach_duplo(hand: skills.Hand) -> skills.Actions:
 def stack_2_bricks(hand: skills.Hand) -> skills.Actions:
   """Puts the top brick on the base, parallel or crosswise, and lets go."""
   scene = hand.scene
-  yield from _pick_up_top(hand)
+  yield from _pick_up_top(hand, _grasp_turn(hand, 'top', ('base',)))
   yield from hand.place(
     'top',
     lambda: skills.above(scene.object_position('base'), _BRICK_ON_STUDS),
@@ -192,10 +192,20 @@ def _lift_one(hand: skills.Hand, name: str, other: str) -> skills.Actions:
 
 
 def beside(hand: skills.Hand) -> skills.Actions:
-  """Puts the top brick, wherever it is, on the table beside the base."""
+  """Puts the top brick on the table beside the base."""
+  yield from _put_beside(hand, _grasp_turn(hand, 'top', ('base',)))
+
+
+def unstack(hand: skills.Hand) -> skills.Actions:
+  """Takes the top brick off the base and puts it on the table beside."""
+  # By its ends: fingers along its sides take the base with them more often.
+  yield from _put_beside(hand, _grasp_turn(hand, 'top', (), by_the_ends=True))
+
+
+def _put_beside(hand: skills.Hand, turn: float) -> skills.Actions:
   spot = _spot_beside(hand)
   facing = skills.yaw_of(hand.scene.object_orientation('base'))
-  yield from _pick_up_top(hand)
+  yield from _pick_up_top(hand, turn)
   yield from hand.place('top', lambda: spot, lambda: facing, math.pi / 2, _RELEASE_LOW)
 
 
@@ -211,8 +221,8 @@ def _spot_beside(hand: skills.Hand) -> np.ndarray:
   return np.array([*spot, 0.0])
 
 
-def _pick_up_top(hand: skills.Hand) -> skills.Actions:
-  yield from hand.approach('top', _grasp_turn(hand, 'top', ('base',)))
+def _pick_up_top(hand: skills.Hand, turn: float) -> skills.Actions:
+  yield from hand.approach('top', turn)
   yield from hand.close('top')
   yield from hand.lift('top', _CARRY_HEIGHT)
   yield from hand.maybe_pause(skills.CLOSED)
@@ -253,7 +263,7 @@ EXPERTS: Mapping[str, Mapping[str, Expert]] = {
     'lift_top': Expert(lift_top),
     'lift_base': Expert(lift_base),
     'beside': Expert(beside),
-    'unstack': Expert(beside, rest_on_studs),
+    'unstack': Expert(unstack, rest_on_studs),
     'wave': Expert(wave),
     'stack': Expert(stack_2_bricks),
   },
@@ -266,11 +276,14 @@ _OUTLINE = np.stack(
 ).reshape(-1, 2)
 
 
-def _grasp_turn(hand: skills.Hand, name: str, others: Sequence[str]) -> float:
+def _grasp_turn(
+  hand: skills.Hand, name: str, others: Sequence[str], by_the_ends: bool = False
+) -> float:
   """Returns the rotation of the hand relative to an object at which to grasp it.
 
   Of the four along the object's sides: the one whose way for the fingers is clear of
-  the others, then the one across the narrow side, then the least turn of the wrist.
+  the others, then the one across the narrow side (or the other one, if it is to be
+  grasped by its ends), then the least turn of the wrist.
   """
   scene = hand.scene
   facing = skills.yaw_of(scene.object_orientation(name))
@@ -281,7 +294,8 @@ def _grasp_turn(hand: skills.Hand, name: str, others: Sequence[str]) -> float:
       _points_in_the_way(scene, name, other, hand.yaw + turn, hand.style.pre_shape)
       for other in others
     )
-    cost = 3.0 * (blocked > 0) + 0.06 * blocked + 0.5 * (quarter % 2) + 0.3 * abs(turn)
+    cost = 3.0 * (blocked > 0) + 0.06 * blocked + 0.3 * abs(turn)
+    cost += 0.5 * (quarter % 2 != by_the_ends)
     costs.append((cost, quarter * math.pi / 2))
   return min(costs)[1]
 

@@ -27,6 +27,7 @@ def _demonstration(number: int, steps: int, with_actions: bool) -> types.Demonst
   return types.Demonstration(
     name=f'demo_{number}',
     task='lift_brick',
+    skill='lift',
     observations={
       'body': rng.normal(size=(steps + 1, 33)).astype(np.float32),
       'objects': rng.normal(size=(steps + 1, 13)).astype(np.float32),

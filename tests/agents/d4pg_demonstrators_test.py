@@ -29,6 +29,7 @@ def _demonstration(
   return types.Demonstration(
     name=f'demo_{number}',
     task='lift_brick',
+    skill='lift',
     observations={
       group: rng.normal(size=(steps + 1, size)).astype(np.float32)
       for group, size in LAYOUT.sizes.items()

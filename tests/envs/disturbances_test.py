@@ -201,6 +201,7 @@ def test_mass_and_friction_are_changed_once_for_environments_that_share_a_model(
 class _Demonstration:
   observations: dict[str, np.ndarray]
   states: np.ndarray
+  skill: str = 'lift'
 
 
 def test_a_noisy_episode_is_rewarded_for_what_is_true(

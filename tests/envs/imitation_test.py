@@ -21,6 +21,7 @@ _UPRIGHT = np.array([1.0, 0.0, 0.0, 0.0])
 
 @dataclasses.dataclass(frozen=True)
 class _Demonstration:
+  skill: str
   observations: Mapping[str, np.ndarray]
   states: np.ndarray
   actions: np.ndarray
@@ -43,7 +44,8 @@ def _record(
     observations.append(env.advance(action))
     states.append(env.get_state())
   stacked = {k: np.stack([o[k] for o in observations]) for k in observations[0]}
-  return _Demonstration(stacked, np.stack(states), actions)
+  skill = next(iter(env.task.skills))
+  return _Demonstration(skill, stacked, np.stack(states), actions)
 
 
 def _demonstrations(env: stepping.ManipulationEnvironment) -> list[_Demonstration]:

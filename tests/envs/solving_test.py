@@ -36,6 +36,7 @@ class SolvingTest(test_utils.EnvironmentTestMixin, absltest.TestCase):
 class _Demonstration:
   states: np.ndarray
   observations: Any = None
+  skill: str = 'lift'
 
 
 @pytest.fixture(name='recorded', scope='module')

@@ -1,5 +1,6 @@
 """Tests of envs.stepping: the same physics as dm_control's, and the same again."""
 
+from collections.abc import Iterator
 import subprocess
 import sys
 
@@ -173,6 +174,74 @@ def test_set_state_begins_an_episode(lift: stepping.ManipulationEnvironment) -> 
     for _ in range(lift.task.max_steps - 1):
       assert lift.step(_ZERO).mid()
   assert lift.step(_ZERO).last()
+
+
+@pytest.fixture(name='two', scope='module')
+def two_fixture() -> Iterator[stepping.ManipulationEnvironment]:
+  env = tasks.load('two_bricks', seed=3)
+  yield env
+  env.close()
+
+
+def _rewarded(env: stepping.ManipulationEnvironment, state: np.ndarray) -> bool:
+  """Returns whether idling in a state is rewarded."""
+  env.set_state(state)
+  return any(env.step(_ZERO).reward for _ in range(env.task.hold_steps))
+
+
+def test_the_skill_pursued_is_what_is_rewarded(
+  two: stepping.ManipulationEnvironment, place: conftest.Place
+) -> None:
+  two.reset(seed=3)
+  place(two, 'top', np.array([0.3, -0.3, 0.5]), np.array([1.0, 0, 0, 0]))
+  falling = two.get_state()
+  rewarded = set()
+  for skill in two.task.skills:
+    two.pursue(skill)
+    if _rewarded(two, falling):
+      rewarded.add(skill)
+  assert rewarded == {'lift_top'}
+
+
+def test_an_episode_goes_on_with_the_skill_it_began_with(
+  two: stepping.ManipulationEnvironment, place: conftest.Place
+) -> None:
+  two.pursue('lift_top')
+  two.reset(seed=3)
+  place(two, 'top', np.array([0.3, -0.3, 0.5]), np.array([1.0, 0, 0, 0]))
+  falling = two.get_state()
+  two.pursue('lift_base')
+  for _ in range(two.task.hold_steps):
+    timestep = two.step(_ZERO)
+  assert timestep.reward == 1
+  assert not _rewarded(two, falling)
+
+
+def test_what_has_moved_is_judged_from_where_the_episode_began(
+  two: stepping.ManipulationEnvironment, place: conftest.Place
+) -> None:
+  two.pursue('push')
+  two.reset(seed=3)
+  aside = two.scene.object_position('top') + [0.0, 0.3, 0.0]
+  place(two, 'top', aside, two.scene.object_orientation('top'))
+  after = two.get_state()
+  assert any(two.step(_ZERO).reward for _ in range(two.task.hold_steps))
+  assert not _rewarded(two, after)
+
+
+@pytest.mark.parametrize('task', sorted(tasks.TASKS))
+def test_the_first_skill_is_pursued_unless_told_otherwise(task: str) -> None:
+  env = tasks.load(task, seed=0)
+  assert env._success is next(iter(env.task.skills.values()))
+  env.close()
+
+
+def test_a_skill_that_the_task_does_not_have_is_refused(
+  lift: stepping.ManipulationEnvironment,
+) -> None:
+  message = r"^lift_brick has no skill 'juggle'; there are \['lift'\]$"
+  with pytest.raises(ValueError, match=message):
+    lift.pursue('juggle')
 
 
 def test_divergence_is_an_error_until_the_next_start(

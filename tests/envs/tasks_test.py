@@ -43,18 +43,28 @@ class StackTwoBricksTest(_Contract, absltest.TestCase):
   task = 'stack_2_bricks'
 
 
+class TwoBricksTest(_Contract, absltest.TestCase):
+  task = 'two_bricks'
+
+
 def test_every_task_has_its_contract_checked() -> None:
   assert {test.task for test in _Contract.__subclasses__()} == set(tasks.TASKS)
 
 
 def test_names_are_those_of_the_registry() -> None:
-  assert set(tasks.TASKS) == {'lift_brick', 'reach_duplo', 'stack_2_bricks'}
+  assert list(tasks.TASKS) == [
+    'lift_brick',
+    'reach_duplo',
+    'stack_2_bricks',
+    'two_bricks',
+  ]
   assert all(task.name == name for name, task in tasks.TASKS.items())
 
 
 def test_unknown_task_is_refused() -> None:
   message = (
-    r"no task 'juggle'; there are \['lift_brick', 'reach_duplo', 'stack_2_bricks'\]"
+    r"no task 'juggle'; there are \['lift_brick', 'reach_duplo', 'stack_2_bricks', "
+    r"'two_bricks'\]"
   )
   with pytest.raises(ValueError, match=message):
     tasks.load('juggle', seed=0)
@@ -171,6 +181,8 @@ def _succeed(env: stepping.ManipulationEnvironment, place: conftest.Place) -> No
     place(env, 'brick', np.array([0.3, -0.3, 0.5]), _UPRIGHT)  # It falls for a while.
   elif env.task.name == 'reach_duplo':
     place(env, 'duplo', scene.pinch_position - [0, 0, 0.015], _UPRIGHT)
+  elif env.task.name == 'two_bricks':
+    place(env, 'base', np.array([0.3, -0.3, 0.5]), _UPRIGHT)
   else:
     studs = scene.object_position('base') + [0, 0, 0.0238]
     place(env, 'top', studs, scene.object_orientation('base'))
@@ -179,6 +191,8 @@ def _succeed(env: stepping.ManipulationEnvironment, place: conftest.Place) -> No
 def test_success_ends_with_reward_1_and_discount_0(
   env: stepping.ManipulationEnvironment, place: conftest.Place
 ) -> None:
+  if env.task.name == 'two_bricks':
+    env.pursue('lift_base')
   env.reset(seed=3)
   _succeed(env, place)
   for _ in range(env.task.hold_steps - 1):

@@ -71,7 +71,7 @@ def test_says_when_there_are_no_actions(
 ) -> None:
   path = str(tmp_path / 'watched.hdf5')
   watched = tuple(
-    types.Demonstration(d.name, d.task, d.observations, d.states)
+    types.Demonstration(d.name, d.task, d.skill, d.observations, d.states)
     for d in demonstrations.demonstrations
   )
   storage.save(path, types.DemonstrationSet('reach_duplo', watched, (), (0, 1, 2)))
@@ -82,6 +82,35 @@ def test_says_when_there_are_no_actions(
   assert rows['train'][:2] == ['0', '0']
   assert rows['valid'][:2] == ['3', '0']
   assert 'never solved' in output
+
+
+def test_counts_the_demonstrations_of_each_skill_where_there_are_several(
+  demonstrations: types.DemonstrationSet,
+  path: str,
+  tmp_path: pathlib.Path,
+  capsys: pytest.CaptureFixture[str],
+) -> None:
+  inspect.main(inspect.Arguments(path))
+  assert 'skill' not in capsys.readouterr().out
+  shown = ('wave', 'stack', 'wave', 'wave')
+  two = tuple(
+    types.Demonstration(
+      f'demo_{i}',
+      'two_bricks',
+      skill,
+      {'body': np.zeros((2, 33), np.float32), 'objects': np.zeros((2, 26), np.float32)},
+      np.zeros((2, 3)),
+    )
+    for i, skill in enumerate(shown)
+  )
+  path = str(tmp_path / 'two.hdf5')
+  storage.save(path, types.DemonstrationSet('two_bricks', two, (0, 1, 2), (3,)))
+  inspect.main(inspect.Arguments(path, demonstration='demo_1'))
+  output = capsys.readouterr().out
+  rows = _rows(output)
+  assert rows['wave'] == ['2', '1']
+  assert rows['stack'] == ['1', '0']
+  assert '  skill: stack' in output.splitlines()
 
 
 def test_tells_about_one_demonstration(

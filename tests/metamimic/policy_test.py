@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from envs import observations
+from envs import tasks
 import metamimic
 from metamimic import config as config_lib
 from metamimic import policy as policy_lib
@@ -31,6 +32,7 @@ def _demonstration(
   return types.Demonstration(
     name=f'demo_{number}',
     task=task,
+    skill=next(iter(tasks.get(task).skills)),
     observations={
       group: rng.normal(0, 0.1, (steps + 1, size)).astype(np.float32)
       for group, size in LAYOUT.sizes.items()

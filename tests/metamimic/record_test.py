@@ -37,6 +37,21 @@ def test_records_a_file(
   assert f'{path}: reach_duplo, 2 train + 1 valid, ' in output
 
 
+def test_records_the_skills_asked_for(
+  tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+  path = str(tmp_path / 'two.hdf5')
+  record.main(
+    _arguments(path, task='two_bricks', skills=('reach', 'lift_top'), train=3)
+  )
+  found = storage.load(path)
+  assert [d.skill for d in found.split('train')] == ['reach', 'lift_top', 'reach']
+  assert [d.skill for d in found.split('valid')] == ['reach']
+  output = capsys.readouterr().out
+  assert '  reach: kept 3, rejected ' in output
+  assert '  lift_top: kept 1, rejected ' in output
+
+
 def test_does_not_overwrite_unless_told(tmp_path: pathlib.Path) -> None:
   path = tmp_path / 'reach.hdf5'
   path.write_text('precious')
@@ -130,23 +145,31 @@ def test_workers_do_not_outlive_a_killed_recorder(tmp_path: pathlib.Path) -> Non
   assert not _session(process.pid)
 
 
-def test_command_line_names_what_is_wrong(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize(
+  'arguments, message',
+  [
+    (
+      ('--task', 'juggle'),
+      "error: no expert for task 'juggle'; there are those of ['lift_brick', "
+      "'reach_duplo', 'stack_2_bricks', 'two_bricks']",
+    ),
+    (
+      ('--task', 'two_bricks', '--skills', 'stack', 'juggle'),
+      "error: two_bricks has no skill 'juggle'; there are ['reach', 'push', "
+      "'lift_top', 'lift_base', 'beside', 'unstack', 'wave', 'stack']",
+    ),
+  ],
+)
+def test_command_line_names_what_is_wrong(
+  tmp_path: pathlib.Path, arguments: tuple[str, ...], message: str
+) -> None:
+  output = str(tmp_path / 'a.hdf5')
   done = subprocess.run(
-    [
-      sys.executable,
-      '-m',
-      'metamimic.record',
-      '--task',
-      'juggle',
-      '--output',
-      str(tmp_path / 'a.hdf5'),
-    ],
+    [sys.executable, '-m', 'metamimic.record', *arguments, '--output', output],
     capture_output=True,
     text=True,
     timeout=_PATIENCE,
   )
   assert done.returncode == 1
-  assert done.stderr.splitlines()[-1] == (
-    "error: no expert for task 'juggle'; there are those of ['lift_brick', "
-    "'reach_duplo', 'stack_2_bricks']"
-  )
+  assert done.stderr.splitlines()[-1] == message
+  assert os.listdir(tmp_path) == []

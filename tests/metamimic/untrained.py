@@ -29,6 +29,7 @@ def _demonstration(number: int) -> types.Demonstration:
   return types.Demonstration(
     f'demo_{number}',
     TASK,
+    'lift',
     {group: np.stack([o[group] for o in observations]) for group in observations[0]},
     np.stack(states),
     actions.astype(np.float32),

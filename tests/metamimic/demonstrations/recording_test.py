@@ -1,6 +1,7 @@
 """Tests of metamimic.demonstrations.recording."""
 
-from collections.abc import Iterator
+import collections
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -21,7 +22,8 @@ def env_fixture() -> Iterator[stepping.ManipulationEnvironment]:
 
 
 def _assert_equal(a: types.Demonstration, b: types.Demonstration) -> None:
-  assert (a.name, a.task, dict(a.expert)) == (b.name, b.task, dict(b.expert))
+  assert (a.name, a.task, a.skill) == (b.name, b.task, b.skill)
+  assert dict(a.expert) == dict(b.expert)
   np.testing.assert_array_equal(a.states, b.states)
   np.testing.assert_array_equal(a.actions, b.actions)
   np.testing.assert_array_equal(a.rewards, b.rewards)
@@ -51,7 +53,7 @@ def test_seed_split_and_number_make_a_difference(
     (0, 'valid', 0),
     (0, 'train', 1),
   ):
-    outcome = recording.record_one(env, 'demo_0', split, seed, number, 4)
+    outcome = recording.record_one(env, 'demo_0', split, 'reach', seed, number, 4)
     assert outcome.demonstration is not None
     starts.add(outcome.demonstration.states[0].tobytes())
   assert len(starts) == 4
@@ -61,7 +63,7 @@ def test_styles_come_from_the_range_of_the_split(
   env: stepping.ManipulationEnvironment,
 ) -> None:
   for split, (low, high) in (('train', (0.03, 0.07)), ('valid', (0.07, 0.10))):
-    outcome = recording.record_one(env, 'demo_0', split, 0, 0, 4)
+    outcome = recording.record_one(env, 'demo_0', split, 'reach', 0, 0, 4)
     assert outcome.demonstration is not None
     assert low <= outcome.demonstration.expert['detour'] <= high
 
@@ -69,7 +71,7 @@ def test_styles_come_from_the_range_of_the_split(
 def test_recorded_actions_lead_through_the_recorded_states(
   env: stepping.ManipulationEnvironment,
 ) -> None:
-  d = recording.record_one(env, 'demo_0', 'train', 0, 7, 4).demonstration
+  d = recording.record_one(env, 'demo_0', 'train', 'reach', 0, 7, 4).demonstration
   assert d is not None
   observation = env.set_state(d.states[0])
   for step in range(d.num_steps):
@@ -81,8 +83,11 @@ def test_recorded_actions_lead_through_the_recorded_states(
   np.testing.assert_array_equal(observation['body'], d.observations['body'][-1])
 
 
-def _use_expert(monkeypatch: pytest.MonkeyPatch, expert: experts.Expert) -> None:
-  monkeypatch.setattr(recording.experts, 'EXPERTS', {'reach_duplo': expert})
+def _use_expert(
+  monkeypatch: pytest.MonkeyPatch, act: Callable[[skills.Hand], skills.Actions]
+) -> None:
+  all_experts = {'reach_duplo': {'reach': experts.Expert(act)}}
+  monkeypatch.setattr(recording.experts, 'EXPERTS', all_experts)
 
 
 def test_rejections_are_counted_by_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +107,10 @@ def test_rejections_are_counted_by_reason(monkeypatch: pytest.MonkeyPatch) -> No
   _, tally = recording.record(
     'reach_duplo', 2, 0, seed=0, progress=lambda t: seen.append((t.kept, t.attempts))
   )
-  assert tally.rejections == {'go down: time-out': 1, 'no success at the end': 1}
+  assert tally.skills['reach'].rejections == {
+    'go down: time-out': 1,
+    'no success at the end': 1,
+  }
   assert (tally.kept, tally.attempts) == (2, 4)
   assert seen == [(1, 3), (2, 4)]
   assert str(tally).splitlines()[1:] == [
@@ -120,8 +128,8 @@ def test_an_attempt_is_no_longer_than_an_episode(
       yield np.zeros(9)
 
   _use_expert(monkeypatch, dawdler)
-  outcome = recording.record_one(env, 'demo_0', 'train', 0, 0, max_attempts=2)
-  assert outcome == recording.Outcome(None, ('longer than an episode',) * 2)
+  outcome = recording.record_one(env, 'demo_0', 'train', 'reach', 0, 0, max_attempts=2)
+  assert outcome == recording.Outcome('reach', None, ('longer than an episode',) * 2)
 
 
 def test_a_diverging_simulation_is_a_rejection(
@@ -131,8 +139,8 @@ def test_a_diverging_simulation_is_a_rejection(
     raise RuntimeError('the simulation diverged')
 
   monkeypatch.setattr(env, 'advance', diverge)
-  outcome = recording.record_one(env, 'demo_0', 'train', 0, 0, max_attempts=1)
-  assert outcome == recording.Outcome(None, ('the simulation diverged',))
+  outcome = recording.record_one(env, 'demo_0', 'train', 'reach', 0, 0, max_attempts=1)
+  assert outcome == recording.Outcome('reach', None, ('the simulation diverged',))
 
 
 def test_attempts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,13 +162,72 @@ def test_attempts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
   assert str(e.value).endswith('  rejected 6 x approach: time-out')
 
 
+@pytest.mark.parametrize('split, count', [('train', 4), ('valid', 3)])
+def test_skills_take_turns_in_each_split(split: str, count: int) -> None:
+  wanted = ('wave', 'reach', 'push')
+  shown, tally = recording.record('two_bricks', 4, 3, 0, wanted_skills=wanted)
+  expected = ['wave', 'reach', 'push', 'wave'][:count]
+  assert [d.skill for d in shown.split(split)] == expected
+  assert all(d.success for d in shown.demonstrations)
+  assert {name: len(skill.steps) for name, skill in tally.skills.items()} == {
+    'wave': 3,
+    'reach': 2,
+    'push': 2,
+  }
+
+
+def test_unless_asked_for_a_few_all_skills_take_turns(
+  monkeypatch: pytest.MonkeyPatch,
+) -> None:
+  def stub(
+    env: stepping.ManipulationEnvironment, name: str, split: str, skill: str, *_: object
+  ) -> recording.Outcome:
+    asked.append((split, skill))
+    return recording.Outcome(skill, demonstration(name, skill), ())
+
+  def demonstration(name: str, skill: str) -> types.Demonstration:
+    nothing = {'body': np.zeros((2, 33), np.float32)}
+    return types.Demonstration(name, 'two_bricks', skill, nothing, np.zeros((2, 3)))
+
+  asked: list[tuple[str, str]] = []
+  monkeypatch.setattr(recording, 'record_one', stub)
+  recording.record('two_bricks', 9, 2, 0)
+  names = list(tasks.get('two_bricks').skills)
+  assert [skill for split, skill in asked if split == 'train'] == [*names, names[0]]
+  assert [skill for split, skill in asked if split == 'valid'] == names[:2]
+
+
+def test_a_tally_of_several_skills_tells_about_each() -> None:
+  tally = recording.Tally(
+    4,
+    {
+      'push': recording.SkillTally([10, 20]),
+      'stack': recording.SkillTally(rejections=collections.Counter({'slipped': 3})),
+    },
+  )
+  assert str(tally).splitlines() == [
+    'kept 2 of 5 attempts in 0.0 s; steps mean 15, p95 20, max 20',
+    '  push: kept 2, rejected 0; steps mean 15, p95 20, max 20',
+    '  stack: kept 0, rejected 3',
+    '  rejected 3 x slipped',
+  ]
+
+
 @pytest.mark.parametrize(
   'changes, message',
   [
     (
       {'task': 'juggle'},
       "no expert for task 'juggle'; there are those of ['lift_brick', 'reach_duplo', "
-      "'stack_2_bricks']",
+      "'stack_2_bricks', 'two_bricks']",
+    ),
+    (
+      {'wanted_skills': ('reach', 'juggle')},
+      "reach_duplo has no skill 'juggle'; there are ['reach']",
+    ),
+    (
+      {'wanted_skills': ('reach', 'reach')},
+      "skills has 'reach' 2 times; expected once",
     ),
     ({'train': -1}, 'train is -1; expected 0 or more'),
     ({'valid': -1}, 'valid is -1; expected 0 or more'),

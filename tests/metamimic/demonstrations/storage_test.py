@@ -27,6 +27,7 @@ def _demonstration(number: int, with_actions: bool = True) -> types.Demonstratio
   return types.Demonstration(
     name=f'demo_{number}',
     task='lift_brick',
+    skill='lift',
     observations={
       'body': rng.normal(size=(length + 1, 33)).astype(np.float32),
       'objects': rng.normal(size=(length + 1, 13)).astype(np.float32),
@@ -65,7 +66,8 @@ def _assert_equal(
     expected.valid,
   )
   for a, b in zip(found.demonstrations, expected.demonstrations, strict=True):
-    assert (a.name, a.task, dict(a.expert)) == (b.name, b.task, dict(b.expert))
+    assert (a.name, a.task, a.skill) == (b.name, b.task, b.skill)
+    assert dict(a.expert) == dict(b.expert)
     np.testing.assert_array_equal(a.states, b.states)
     np.testing.assert_array_equal(a.rewards, b.rewards)
     assert list(a.observations) == list(b.observations)
@@ -83,7 +85,9 @@ def test_load_gives_what_was_saved(path: str) -> None:
 def test_more_than_ten_demonstrations_keep_their_order(tmp_path: pathlib.Path) -> None:
   one = _demonstration(0)
   many = tuple(
-    types.Demonstration(f'demo_{i}', one.task, one.observations, one.states + i)
+    types.Demonstration(
+      f'demo_{i}', one.task, one.skill, one.observations, one.states + i
+    )
     for i in range(12)
   )
   path = str(tmp_path / 'many.hdf5')
@@ -93,6 +97,25 @@ def test_more_than_ten_demonstrations_keep_their_order(tmp_path: pathlib.Path) -
   assert [d.states[0, 0] - one.states[0, 0] for d in found.demonstrations] == (
     pytest.approx(list(range(12)))
   )
+
+
+def test_skills_of_one_file_may_differ(tmp_path: pathlib.Path) -> None:
+  shown = ('wave', 'stack', 'wave')
+  demonstrations = tuple(
+    types.Demonstration(
+      f'demo_{i}',
+      'two_bricks',
+      skill,
+      {'body': np.zeros((2, 33), np.float32), 'objects': np.zeros((2, 26), np.float32)},
+      np.zeros((2, _STATE_SIZE)),
+    )
+    for i, skill in enumerate(shown)
+  )
+  path = str(tmp_path / 'two.hdf5')
+  storage.save(path, types.DemonstrationSet('two_bricks', demonstrations, (0, 1), (2,)))
+  found = storage.load(path)
+  assert tuple(d.skill for d in found.demonstrations) == shown
+  assert found.skills == ('wave', 'stack')
 
 
 def test_actions_are_not_loaded_unless_asked_for(path: str) -> None:
@@ -131,6 +154,7 @@ def test_layout_is_robomimics(path: str) -> None:
     assert env == {'env_name': 'lift_brick', 'type': 2, 'env_kwargs': {}}
     demo = data['demo_1']
     assert demo.attrs['num_samples'] == 5
+    assert demo.attrs['skill'] == 'lift'
     assert demo['states'].shape == (5, _STATE_SIZE)
     assert demo['actions'].shape == (5, 9)
     np.testing.assert_array_equal(demo['rewards'], [0, 0, 0, 0, 1])
@@ -213,12 +237,12 @@ def _nan_in_both(file: h5py.File) -> None:
     # The file.
     (_removed('data'), ': no group data; expected demonstrations in it'),
     (
-      _attribute('data', 'metamimic_version', 2),
-      ': data has attribute metamimic_version = 2; expected 1',
+      _attribute('data', 'metamimic_version', 1),
+      ': data has attribute metamimic_version = 1; expected 2',
     ),
     (
       lambda file: file['data'].attrs.pop('metamimic_version'),
-      ': data has attribute metamimic_version = None; expected 1',
+      ': data has attribute metamimic_version = None; expected 2',
     ),
     (
       lambda file: file['data'].attrs.pop('env_args'),
@@ -231,7 +255,7 @@ def _nan_in_both(file: h5py.File) -> None:
     (
       _attribute('data', 'env_args', '{"env_name": "juggle"}'),
       ": the task is 'juggle'; expected one of ['lift_brick', 'reach_duplo', "
-      "'stack_2_bricks']",
+      "'stack_2_bricks', 'two_bricks']",
     ),
     (
       _attribute('data', 'total', 11),
@@ -273,6 +297,18 @@ def _nan_in_both(file: h5py.File) -> None:
     (
       _attribute('data/demo_1', 'expert', 'me'),
       ": demo_1: attribute expert is 'me'; expected a JSON object",
+    ),
+    (
+      lambda file: file['data/demo_1'].attrs.pop('skill'),
+      ': demo_1: attribute skill is None; expected a name',
+    ),
+    (
+      _attribute('data/demo_1', 'skill', 7),
+      ': demo_1: attribute skill is 7; expected a name',
+    ),
+    (
+      _attribute('data/demo_1', 'skill', 'juggle'),
+      ": demo_1: skill is 'juggle'; expected one of ['lift']",
     ),
     (
       _removed('data/demo_1/obs/objects'),

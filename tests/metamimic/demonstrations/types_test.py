@@ -16,6 +16,7 @@ def _arguments(**changes: Any) -> dict[str, Any]:
   arguments: dict[str, Any] = dict(
     name='demo_0',
     task='lift_brick',
+    skill='lift',
     observations={
       'body': np.arange(8, dtype=np.float32).reshape(4, 2),
       'objects': np.ones((4, 1), np.float32),
@@ -39,7 +40,8 @@ def _demonstration(**changes: Any) -> types.Demonstration:
 
 def test_holds_what_it_was_given() -> None:
   d = _demonstration(rewards=np.array([0, 0, 1], np.float32))
-  assert (d.name, d.task, d.num_steps) == ('demo_0', 'lift_brick', 3)
+  assert (d.name, d.task, d.skill) == ('demo_0', 'lift_brick', 'lift')
+  assert d.num_steps == 3
   np.testing.assert_array_equal(d.observations['body'][3], [6, 7])
   np.testing.assert_array_equal(d.states[1], [3, 4, 5])
   np.testing.assert_array_equal(d.actions[:, 0], [-1, 0, 1])
@@ -60,6 +62,10 @@ def test_reading_actions_that_were_not_loaded_is_an_error() -> None:
     _ = d.actions
   assert str(e.value).startswith("demo_0: the demonstrator's actions were not loaded")
   assert 'with_actions=True' in str(e.value)
+
+
+def test_a_task_that_is_not_registered_has_any_skill() -> None:
+  assert _demonstration(task='juggle', skill='three_balls').skill == 'three_balls'
 
 
 def test_fields_cannot_be_replaced() -> None:
@@ -95,9 +101,16 @@ def test_copies_are_equal_and_as_protected(
 ) -> None:
   d = _demonstration(actions=actions, rewards=np.array([0, 1, 1], np.float32))
   other = duplicate(d)
-  assert (other.name, other.task, other.has_actions, dict(other.expert)) == (
+  assert (
+    other.name,
+    other.task,
+    other.skill,
+    other.has_actions,
+    dict(other.expert),
+  ) == (
     d.name,
     d.task,
+    d.skill,
     d.has_actions,
     dict(d.expert),
   )
@@ -115,6 +128,12 @@ _ACTIONS = _arguments()['actions']
 @pytest.mark.parametrize(
   'changes, message',
   [
+    (dict(skill='reach'), "demo_0: skill is 'reach'; expected one of ['lift']"),
+    (
+      dict(task='two_bricks', skill='juggle'),
+      "demo_0: skill is 'juggle'; expected one of ['reach', 'push', 'lift_top', "
+      "'lift_base', 'beside', 'unstack', 'wave', 'stack']",
+    ),
     (
       dict(observations={}),
       'demo_0: observations has no groups; expected at least one',
@@ -224,7 +243,7 @@ def test_set_has_actions_only_if_all_have() -> None:
       'demo_0: the name is used 2 times; expected once',
     ),
     (
-      dict(changes=({}, {'task': 'reach_duplo'})),
+      dict(changes=({}, {'task': 'reach_duplo', 'skill': 'reach'})),
       "demo_1: task is 'reach_duplo'; expected 'lift_brick'",
     ),
     (
