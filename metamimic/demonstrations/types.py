@@ -264,15 +264,14 @@ class DemonstrationSet:
     for skill in skills:
       if skill not in self.skills:
         raise ValueError(f'no demonstration of {skill!r}; there are {self.skills}')
-    held_out = self.valid + self.novel
 
     def shown(i: int) -> bool:
       return self.demonstrations[i].skill not in skills
 
     return self._select(
       [i for i in self.train if shown(i)],
-      [i for i in held_out if shown(i)],
-      [i for i in held_out if not shown(i)],
+      [i for i in self.valid if shown(i)],
+      [*self.novel, *(i for i in self.valid if not shown(i))],
     )
 
   def with_fewer(self, train: int) -> 'DemonstrationSet':

@@ -45,18 +45,21 @@ class _Setting:
     stop_after: int | None = None,
     final_episodes: int = 4,
     task_said: list[Progress] | None = None,
+    novel: int = 0,
   ) -> None:
     self.path, self.stop = path, threading.Event()
     self.rows: list[dict[str, Any]] = []
     self.finished = 0
     self._measured = 0
     self._stop_after = stop_after
-    monkeypatch.setattr(evaluator.logs.Clock, 'due', lambda self: 1.0)
+    monkeypatch.setattr(evaluator.logs.Clock, 'due', lambda self, period: 1.0)
     monkeypatch.setattr(self.stop, 'wait', lambda seconds: None)
+    ids = {'train': range(5), 'valid': range(5, 10), 'novel': range(10, 10 + novel)}
     demonstrations: Any = types.SimpleNamespace(
-      demonstrations=[types.SimpleNamespace(name=f'demo_{i}') for i in range(10)],
-      train=tuple(range(5)),
-      valid=tuple(range(5, 10)),
+      demonstrations=[
+        types.SimpleNamespace(name=f'demo_{i}', skill='lift') for i in range(10 + novel)
+      ],
+      ids=lambda split: tuple(ids[split]),
     )
     reader: Any = _Reader(said)
     learned = [
@@ -198,6 +201,40 @@ def test_a_policy_that_follows_nothing_has_no_reward_but_the_steps_it_took(
   for row in rows:
     assert (row['reward/arm'], row['total'], row['completed']) == ('nan',) * 3
     assert (row['success'], row['solved'], row['steps']) == ('1', '8', '8')
+
+
+def test_novel_skills_are_measured_apart(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  said = [Progress(0, False)] * 2 + [Progress(20, True)]
+  setting = _Setting(tmp_path, monkeypatch, said, novel=3)
+  setting.evaluator.run()
+  splits = ('valid', 'novel', 'train')
+  assert setting.groups() == [
+    *[(0, 'zero', s, n) for s, n in zip(splits, (4, 3, 2), strict=True)],
+    *[(0, 'metamimic', s, 2) for s in splits],
+    *[(20, 'metamimic', s, n) for s, n in zip(splits, (4, 3, 4), strict=True)],
+    (20, 'wrong_demonstration', 'valid', 4),
+  ]
+  assert {row['skill'] for row in setting.csv()} == {'lift'}
+
+
+def test_measuring_takes_a_tenth_of_the_time_at_most(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  said = [Progress(step, False) for step in (0, 0, 5, 7)] + [Progress(20, True)]
+  setting = _Setting(tmp_path, monkeypatch, said)
+  now, asked = iter(range(0, 10_000, 3)), []
+
+  def due(self: object, period: float) -> float:
+    asked.append(period)
+    return 1.0
+
+  monkeypatch.setattr(evaluator.logs.Clock, 'due', due)
+  monkeypatch.setattr(evaluator.time, 'monotonic', lambda: next(now))
+  setting.evaluator.run()
+  # Of three seconds between looks at the clock, an evaluation of two splits has five.
+  assert asked == [0, 150, 150]
 
 
 def test_resumed_run_measures_only_the_controls_that_are_missing(

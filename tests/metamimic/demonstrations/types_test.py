@@ -210,6 +210,7 @@ def _set(
   train: tuple[int, ...] = (0,),
   valid: tuple[int, ...] = (1,),
   task: str = 'lift_brick',
+  novel: tuple[int, ...] = (),
 ) -> types.DemonstrationSet:
   return types.DemonstrationSet(
     task=task,
@@ -219,6 +220,7 @@ def _set(
     ),
     train=train,
     valid=valid,
+    novel=novel,
   )
 
 
@@ -228,6 +230,54 @@ def test_set_splits() -> None:
   assert [d.name for d in s.split('valid')] == ['demo_1']
   assert s.widths == {'body': 2, 'objects': 1}
   assert s.has_actions
+
+
+def _skills() -> types.DemonstrationSet:
+  """Returns two of each skill to learn from, and one held out."""
+  skills = ('push', 'wave', 'stack') * 3
+  return _set(
+    [{'task': 'two_bricks', 'skill': skill} for skill in skills],
+    train=(0, 1, 2, 3, 4, 5),
+    valid=(6, 7, 8),
+    task='two_bricks',
+  )
+
+
+def _named(s: types.DemonstrationSet) -> dict[str, list[str]]:
+  return {split: [d.name[5:] for d in s.split(split)] for split in types.SPLITS}
+
+
+def test_skills_are_kept_from_training_and_held_out_apart() -> None:
+  apart = _skills().without(['push', 'stack'])
+  assert _named(apart) == {
+    'train': ['1', '4'],
+    'valid': ['7'],
+    'novel': ['6', '8'],
+  }
+  assert {d.skill for d in apart.split('train')} == {'wave'}
+  assert len(apart.demonstrations) == 5
+  # Once set aside, they do not come back.
+  assert _named(apart.without(['push'])) == _named(apart)
+
+
+def test_fewer_training_demonstrations_are_the_first() -> None:
+  fewer = _skills().without(['push']).with_fewer(3)
+  assert _named(fewer) == {
+    'train': ['1', '2', '4'],
+    'valid': ['7', '8'],
+    'novel': ['6'],
+  }
+
+
+def test_what_a_set_cannot_do_without_is_refused() -> None:
+  with pytest.raises(ValueError) as e:
+    _skills().without(['juggle'])
+  assert str(e.value) == (
+    "no demonstration of 'juggle'; there are ('push', 'wave', 'stack')"
+  )
+  with pytest.raises(ValueError) as e:
+    _skills().with_fewer(7)
+  assert str(e.value) == '6 training demonstrations; expected 7'
 
 
 def test_set_has_actions_only_if_all_have() -> None:
@@ -264,6 +314,7 @@ def test_set_has_actions_only_if_all_have() -> None:
       dict(valid=(0, 1)),
       'demo_0: it is 2 times in train and valid; expected exactly once',
     ),
+    (dict(novel=(3,)), 'novel holds id 3; expected ids from 0 to 1'),
     (dict(valid=()), 'demo_1: it is in neither train nor valid; expected exactly once'),
   ],
 )
