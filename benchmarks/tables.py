@@ -358,7 +358,7 @@ ROBUSTNESS: dict[str, tuple[str, float]] = {
   'action noise .4': ('action_noise', 0.4),
   'objects displaced 2 cm': ('displacement', 0.02),
   'actions 2 steps late': ('action_delay', 2.0),
-  'pushes .2': ('push', 0.2),
+  'pushes of .2 m/s': ('push', 0.2),
 }
 """Columns of the table: disturbance and strength, as in `robustness.SWEEPS`."""
 
