@@ -328,6 +328,40 @@ def robustness(rows: pd.DataFrame) -> figure_lib.Figure:
   return figure
 
 
+@mpl.rc_context(_STYLE)
+def demonstrations(summary: pd.DataFrame) -> figure_lib.Figure:
+  """Draws held-out reward over how many demonstrations were trained on.
+
+  Args:
+    summary: columns task, demonstrations, and ratio, ratio_low and ratio_high, which
+      are of open-loop replay's reward.
+  """
+  figure, (axes,) = _panels(1, 1, (6, 3.6))
+  _share_axis(axes, 'Held-out demonstrations', "reward, of open-loop replay's")
+  for i, (task, rows) in enumerate(summary.groupby('task', sort=False)):
+    rows = rows.sort_values('demonstrations')
+    ratio = rows['ratio'].to_numpy(float)
+    ends = [rows[f'ratio_{end}'].to_numpy(float) for end in ('low', 'high')]
+    axes.errorbar(
+      rows['demonstrations'].to_numpy(float),
+      ratio,
+      np.abs([ratio - ends[0], ends[1] - ratio]),
+      color=(_POLICY_COLOUR, _SECOND_COLOUR)[i % 2],
+      marker='os'[i % 2],
+      elinewidth=0.9,
+      capsize=3,
+      label=label(str(task)),
+    )
+  axes.set_xscale('log')
+  counts = sorted(summary['demonstrations'].unique())
+  axes.set_xticks(counts, [str(count) for count in counts])
+  axes.xaxis.set_minor_locator(ticker.NullLocator())
+  axes.set_xlabel('training demonstrations')
+  if summary['task'].nunique() > 1:
+    axes.legend(loc='lower right')
+  return figure
+
+
 def _distribution(
   evaluation: pd.DataFrame, column: str
 ) -> tuple[figure_lib.Figure, axes_lib.Axes]:

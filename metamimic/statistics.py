@@ -392,10 +392,11 @@ def _ordered(summary: pd.DataFrame) -> pd.DataFrame:
 
 def _row(arm: str, split: str, episodes: pd.DataFrame) -> dict[str, object]:
   n, successes = len(episodes), int(episodes['success'].sum())
-  # An arm that follows no demonstration has no reward.
-  reward_low, reward_high = (
-    seeds_interval(by_seed(episodes).to_numpy(float)) if n else (math.nan, math.nan)
-  )
+  reward_low = reward_high = math.nan
+  if n:
+    # Widened for few seeds, it can reach beyond what a reward can be.
+    interval = np.clip(seeds_interval(by_seed(episodes).to_numpy(float)), 0, 1)
+    reward_low, reward_high = map(float, interval)
   success_low, success_high = proportion_interval(successes, n)
   return {
     'arm': arm,

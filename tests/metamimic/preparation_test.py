@@ -118,7 +118,7 @@ def test_rewards_are_calibrated_on_the_runs_own_demonstrations(
   kept = (whole.demonstrations[0], whole.demonstrations[2])
   assert (whole.train, whole.valid) == ((0, 1), (2,))
   storage.save(alone, types.DemonstrationSet(whole.task, kept, (0,), (1,)))
-  found = []
+  found: list[dict[str, float]] = []
   for file, count in ((path, 0), (path, 1), (alone, 0)):
     run = tmp_path / str(len(found))
     run.mkdir()

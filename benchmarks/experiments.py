@@ -1,0 +1,148 @@
+"""The experiments that the README shows, as data."""
+
+import dataclasses
+from typing import Any
+
+RECORDED = 500
+"""Training demonstrations in the file of a task."""
+HELD_OUT = 50
+"""Held-out demonstrations in it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+  """Runs that differ in nothing but their seed."""
+
+  task: str
+  """Its demonstrations are data/<task>.hdf5, `RECORDED` and `HELD_OUT` of them."""
+  arguments: tuple[str, ...] = ()
+  """Of the launcher, beside the laptop preset."""
+  seeds: tuple[int, ...] = (0, 1, 2)
+  """A run each."""
+  controls: bool = True
+  """Whether the table shows its arms without a learned policy; another experiment's on
+  the same demonstrations say the same."""
+  learns_from: str = ''
+  """Where the experience of a policy comes from that is to solve the task; empty: there
+  is no such policy."""
+  plain: str = ''
+  """Name of the experiment that this one changes one thing of; empty: it is plain."""
+  change: str = ''
+  """What it changes, for a table; of an ablation."""
+  demonstrations: int = RECORDED
+  """How many of the training demonstrations its runs have."""
+
+  @property
+  def all_arguments(self) -> tuple[str, ...]:
+    """What the launcher is given, but for the seed and the places of files."""
+    few = ('--train-demonstrations', str(self.demonstrations))
+    fewer = few if self.demonstrations < RECORDED else ()
+    return ('--preset', 'laptop', *self.arguments, *fewer)
+
+
+def _beside(task: str, *arguments: str, **values: Any) -> Experiment:
+  """Returns an experiment whose controls another one shows."""
+  return Experiment(task, arguments, controls=False, **values)
+
+
+_LIFT, _STACK = 'lift_brick', 'stack_2_bricks'
+EXPERIMENTS = {
+  _LIFT: Experiment(_LIFT),
+  f'{_LIFT}_long': _beside(_LIFT, '--learner-steps', '120000'),
+  f'{_LIFT}_bc': _beside(_LIFT, '--algorithm', 'bc', '--learner-steps', '20000'),
+  'reach_duplo': Experiment('reach_duplo', ('--learner-steps', '20000'), seeds=(0,)),
+  _STACK: Experiment(_STACK, ('--learner-steps', '120000')),
+  f'{_STACK}_bc': _beside(_STACK, '--algorithm', 'bc', '--learner-steps', '40000'),
+}
+"""By name; the README shows them in this order."""
+
+# About as many environment steps each, of all actors together.
+_TASK, _ALONE = ('--task.learn',), ('--task.learner-steps', '100000')
+for _task in (_LIFT, _STACK):
+  EXPERIMENTS |= {
+    f'{_task}_task': Experiment(_task, _TASK, learns_from='imitation and task actors'),
+    f'{_task}_task_from_imitation': _beside(
+      _task,
+      *(*_TASK, '--task.imitation-share', '1', '--learner-steps', '100000'),
+      learns_from='imitation actors',
+    ),
+    f'{_task}_d4pg': _beside(
+      _task, '--algorithm', 'd4pg', *_ALONE, learns_from='task actors'
+    ),
+    f'{_task}_d4pgfd': _beside(
+      _task,
+      *('--algorithm', 'd4pgfd', *_ALONE),
+      learns_from='task actors, demonstrations',
+    ),
+    f'{_task}_bc_no_goal': _beside(
+      _task,
+      *('--algorithm', 'bc_no_goal', '--learner-steps', '40000'),
+      learns_from='demonstrations',
+    ),
+  }
+
+for _count in (10, 50, 100):
+  EXPERIMENTS[f'{_LIFT}_demonstrations_{_count}'] = _beside(
+    _LIFT, plain=_LIFT, demonstrations=_count
+  )
+
+
+def _widths(units: int) -> tuple[str, ...]:
+  return tuple(
+    word
+    for network in ('policy', 'critic')
+    for word in (f'--network.{network}-width', str(units))
+  )
+
+
+_IMITATION_ABLATIONS = {
+  'no_starts_within': (
+    "episodes start at the demonstration's start",
+    ('--imitation.start-within', '0'),
+  ),
+  'no_early_end': ('episodes never end early', ('--imitation.early-end', '0')),
+  'discount_99': (
+    'discount .99, atoms to 100',
+    ('--d4pg.discount', '.99', '--d4pg.v-max', '100'),
+  ),
+  'n_step_1': ('n = 1', ('--d4pg.n-step', '1')),
+  'n_step_5': ('n = 5', ('--d4pg.n-step', '5')),
+  'look_ahead_1': ('only the next frame as the goal', ('--imitation.look-ahead', '1')),
+  'temperature_half': (
+    'calibrated temperatures × ½',
+    ('--imitation.temperature-factor', '.5'),
+  ),
+  'temperature_double': (
+    'calibrated temperatures × 2',
+    ('--imitation.temperature-factor', '2'),
+  ),
+  'no_normalisation': ('no layer normalisation', ('--network.no-normalise',)),
+  'width_64': ('64 units a layer', _widths(64)),
+  'width_512': ('512 units a layer', _widths(512)),
+}
+_TASK_ABLATIONS = {
+  'task_no_cloning': (
+    'no pull to replayed actions',
+    ('--task.d4pg.cloning-weight', '0'),
+  ),
+  'task_no_starts_within': (
+    "episodes start as the task's own do",
+    ('--task.start-within', '0'),
+  ),
+  'task_no_target_noise': (
+    "no noise on the target's action",
+    ('--task.d4pg.target-noise', '0'),
+  ),
+}
+for _name, (_change, _arguments) in _IMITATION_ABLATIONS.items():
+  EXPERIMENTS[f'{_LIFT}_ablation_{_name}'] = _beside(
+    _LIFT, *_arguments, plain=_LIFT, change=_change
+  )
+for _name, (_change, _arguments) in _TASK_ABLATIONS.items():
+  EXPERIMENTS[f'{_LIFT}_ablation_{_name}'] = _beside(
+    _LIFT,
+    *(*_TASK, *_arguments),
+    learns_from='imitation and task actors',
+    plain=f'{_LIFT}_task',
+    change=_change,
+  )

@@ -1,0 +1,196 @@
+"""What the README shows between its markers: written, and checked against the files."""
+
+from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+import itertools
+import pathlib
+import re
+
+from benchmarks import tables
+from metamimic import plotting
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+README = ROOT / 'README.md'
+RESULTS = ROOT / 'results'
+"""Folder of the files."""
+
+_FIGURE = 'demonstrations.svg'
+_ABLATIONS = """\
+What our own choices are worth: the plain run, then the same with one thing changed.
+*Difference* is to the plain run on the same demonstrations or starts."""
+_DEMONSTRATIONS = """\
+How many demonstrations it takes: the first of the file's are trained on, the held-out
+ones are the same. Rewards are calibrated on those that a run has."""
+_ROBUSTNESS = """\
+Where something goes wrong on {task}: the share of episodes from held-out starts in
+which the task is solved at any time, of all seeds together
+(`python -m benchmarks.robustness {task}`). An arm that follows has until the
+demonstration's end, the others until the time limit."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+  """What stands between a pair of markers."""
+
+  name: str
+  """Of the markers."""
+  blocks: Callable[[pathlib.Path], Sequence['str | tables.Table']]
+  """Folder of the files -> paragraphs and tables; none: nothing is shown."""
+
+  @property
+  def markers(self) -> tuple[str, str]:
+    """The lines before and after."""
+    return f'<!-- {self.name} -->', f'<!-- end of {self.name} -->'
+
+
+def _ablations(folder: pathlib.Path) -> list['str | tables.Table']:
+  found = tables.ablations(folder)
+  return [_ABLATIONS, *found] if found else []
+
+
+def _demonstrations(folder: pathlib.Path) -> list['str | tables.Table']:
+  found = tables.demonstrations(folder)
+  if not found:
+    return []
+  alt = "Held-out reward, of replay's, over the number of training demonstrations"
+  return [_DEMONSTRATIONS, *found, f'![{alt}](results/{_FIGURE})']
+
+
+def _robustness(folder: pathlib.Path) -> list['str | tables.Table']:
+  blocks: list[str | tables.Table] = []
+  for path in sorted(folder.glob('robustness_*.csv')):
+    task = path.stem.partition('_')[2]
+    blocks += [_ROBUSTNESS.format(task=task), *tables.robustness(path)]
+    if path.with_suffix('.svg').exists():
+      blocks.append(
+        f'![Share solved over the strength of each disturbance, with 95 % intervals, '
+        f'on {task}](results/{path.stem}.svg)'
+      )
+  return blocks
+
+
+SECTIONS = (
+  Section('results', tables.results),
+  Section('solving', tables.solving),
+  Section('ablations', _ablations),
+  Section('demonstrations', _demonstrations),
+  Section('robustness', _robustness),
+  Section('speed', tables.speed),
+)
+
+
+def _split(text: str, section: Section) -> tuple[str, str, str]:
+  """Returns what is before, between and after the markers, without these."""
+  begin, end = section.markers
+  before, found, rest = text.partition(begin)
+  between, found_too, after = rest.partition(end)
+  if not (found and found_too):
+    raise ValueError(f'README.md: expected the markers {begin} and {end}')
+  return before, between, after
+
+
+def render(section: Section, folder: pathlib.Path) -> str:
+  """Returns what is to stand between a section's markers.
+
+  Args:
+    section: in `SECTIONS`.
+    folder: of the files.
+  """
+  blocks = section.blocks(folder)
+  texts = ['\n'.join(_lines(block)) for block in blocks]
+  return '\n\n'.join(texts)
+
+
+def _lines(block: 'str | tables.Table') -> list[str]:
+  return block.splitlines() if isinstance(block, str) else block.lines()
+
+
+def write(readme: pathlib.Path = README, folder: pathlib.Path = RESULTS) -> None:
+  """Writes the README's sections, and the figure, from the files.
+
+  Args:
+    readme: the README.
+    folder: of the files.
+
+  Raises:
+    ValueError: a marker is missing.
+  """
+  text = readme.read_text()
+  for section in SECTIONS:
+    before, _, after = _split(text, section)
+    begin, end = section.markers
+    content = render(section, folder)
+    text = f'{before}{begin}\n{content}\n{end}{after}'.replace(
+      f'{begin}\n\n{end}', f'{begin}\n{end}'
+    )
+  summary = tables.demonstrations_summary(folder)
+  if len(summary):
+    (folder / _FIGURE).write_text(plotting.svg(plotting.demonstrations(summary)))
+  readme.write_text(text)
+
+
+def check(
+  readme: pathlib.Path = README, folder: pathlib.Path = RESULTS
+) -> tuple[list[str], list[str]]:
+  """Compares the README's sections with the files.
+
+  Args:
+    readme: the README.
+    folder: of the files.
+
+  Returns:
+    A line for each number that the README shows, with the file and rows that it comes
+    from; and a line for each difference.
+
+  Raises:
+    ValueError: a marker is missing.
+  """
+  text = readme.read_text()
+  numbers, differences = [], []
+  for section in SECTIONS:
+    shown = [line for line in _split(text, section)[1].splitlines() if line]
+    expected = list(_expected(section, folder))
+    for line, (words, columns, cells) in itertools.zip_longest(
+      shown, expected, fillvalue=('', (), ())
+    ):
+      row = line if isinstance(line, str) else ''
+      found, wrong = _compare(row, words, columns, cells)
+      numbers += [f'{section.name}: {number}' for number in found]
+      differences += [f'{section.name}: {difference}' for difference in wrong]
+  return numbers, differences
+
+
+_Line = tuple[str, tuple[str, ...], tuple[tables.Cell, ...]]
+"""A line of the README; of a table's row its columns and cells, too."""
+
+
+def _expected(section: Section, folder: pathlib.Path) -> Iterator[_Line]:
+  for block in section.blocks(folder):
+    lines = _lines(block)
+    if isinstance(block, str):
+      yield from ((line, (), ()) for line in lines)
+      continue
+    yield from ((line, (), ()) for line in lines[:2])
+    for line, row in zip(lines[2:], block.rows, strict=True):
+      yield line, block.header, row
+
+
+def _compare(
+  shown: str, expected: str, columns: Sequence[str], cells: Sequence[tables.Cell]
+) -> tuple[list[str], list[str]]:
+  """Returns the numbers of a line with their sources, and its differences."""
+  texts = [text.strip() for text in shown.strip().strip('|').split('|')]
+  if not cells or len(texts) != len(cells):
+    differs = shown != expected
+    return [], [f'the README says {shown!r}, the files {expected!r}'] if differs else []
+  label = ', '.join(cell.text for cell in cells if cell.text and not cell.source)
+  numbers, differences = [], []
+  for text, column, cell in zip(texts, columns, cells, strict=True):
+    if cell.source and re.search(r'\d', text):
+      numbers.append(f'{label} | {column}: {text} <- {cell.source}')
+    if text != cell.text:
+      differences.append(
+        f'{label} | {column}: the README says {text!r}, the files {cell.text!r} '
+        f'({cell.source or "no measurement"})'
+      )
+  return numbers, differences

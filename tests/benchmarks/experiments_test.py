@@ -1,0 +1,76 @@
+"""Tests of benchmarks.experiments."""
+
+import dataclasses
+
+import pytest
+
+from benchmarks import experiments
+from launch_configs import local
+from metamimic import config as config_lib
+from metamimic import validation
+
+EXPERIMENTS = experiments.EXPERIMENTS
+
+
+def _config(name: str) -> config_lib.Config:
+  _, config = local.parse([*EXPERIMENTS[name].all_arguments])
+  return dataclasses.replace(config, demonstrations='x')
+
+
+@pytest.mark.parametrize('name', list(EXPERIMENTS))
+def test_arguments_are_those_of_the_launcher(name: str) -> None:
+  experiment, config = EXPERIMENTS[name], _config(name)
+  validation.validate(config)
+  assert experiment.seeds
+  assert config.train_demonstrations in (0, experiment.demonstrations)
+  assert bool(experiment.learns_from) == (config_lib.TASK in config.learners) or (
+    config.algorithm == 'bc_no_goal'
+  )
+  if not experiment.plain:
+    assert not experiment.change
+    return
+  plain = EXPERIMENTS[experiment.plain]
+  assert not plain.plain and plain.task == experiment.task
+  assert bool(plain.learns_from) == bool(experiment.learns_from)
+  changed = config_lib.differences(_config(experiment.plain), config)
+  assert 1 <= len(changed) <= 2
+  few = experiment.demonstrations < experiments.RECORDED
+  assert few == (changed == [f'train_demonstrations: 0 -> {experiment.demonstrations}'])
+  assert few != bool(experiment.change)
+
+
+@pytest.mark.parametrize(
+  ('ablation', 'expected'),
+  [
+    ('no_starts_within', ['imitation.start_within: 0.8 -> 0.0']),
+    ('no_early_end', ['imitation.early_end: 0.1 -> 0.0']),
+    ('discount_99', ['d4pg.discount: 0.9 -> 0.99', 'd4pg.v_max: 10.0 -> 100.0']),
+    ('n_step_1', ['d4pg.n_step: 3 -> 1']),
+    ('n_step_5', ['d4pg.n_step: 3 -> 5']),
+    ('look_ahead_1', ['imitation.look_ahead: [1, 2, 5] -> [1]']),
+    ('temperature_half', ['imitation.temperature_factor: 1.0 -> 0.5']),
+    ('temperature_double', ['imitation.temperature_factor: 1.0 -> 2.0']),
+    ('no_normalisation', ['network.normalise: True -> False']),
+    (
+      'width_64',
+      ['network.policy_width: 256 -> 64', 'network.critic_width: 256 -> 64'],
+    ),
+    (
+      'width_512',
+      ['network.policy_width: 256 -> 512', 'network.critic_width: 256 -> 512'],
+    ),
+    ('task_no_cloning', ['task.d4pg.cloning_weight: 1.0 -> 0.0']),
+    ('task_no_starts_within', ['task.start_within: 0.6 -> 0.0']),
+    ('task_no_target_noise', ['task.d4pg.target_noise: 0.2 -> 0.0']),
+  ],
+)
+def test_ablations_change_what_they_say(ablation: str, expected: list[str]) -> None:
+  name = f'lift_brick_ablation_{ablation}'
+  plain = _config(EXPERIMENTS[name].plain)
+  assert config_lib.differences(plain, _config(name)) == expected
+
+
+def test_every_ablation_is_one_of_the_above() -> None:
+  names = [name for name, e in EXPERIMENTS.items() if e.change]
+  assert len(names) == 14
+  assert all(EXPERIMENTS[name].seeds == (0, 1, 2) for name in names)
