@@ -28,7 +28,6 @@ from agents.d4pg import learning as d4pg_learning
 from envs import disturbances
 from envs import imitation
 from envs import observations
-from envs import rewards
 from envs import solving
 from envs import stepping
 from envs import tasks
@@ -70,11 +69,6 @@ class Builder:
 
   def _demonstrations(self, with_actions: bool = False) -> types.DemonstrationSet:
     return preparation.load_demonstrations(self._config, with_actions)
-
-  def _reward(self, temperatures: str = 'temperatures') -> rewards.RewardFunction:
-    return rewards.load(
-      self._description['reward'], self._layout, self._description[temperatures]
-    )
 
   def _seed(self, *stream: int) -> int:
     sequence = np.random.SeedSequence([self._config.seed, *stream])
@@ -248,7 +242,8 @@ class Builder:
   def _imitation_environments(
     self, demonstrations: types.DemonstrationSet, seeds: Sequence[int]
   ) -> Sequence[actors.Environment]:
-    settings, reward = self._config.imitation, self._reward('training_temperatures')
+    settings = self._config.imitation
+    reward = preparation.reward(self._run_dir, 'training_temperatures')
     return [
       imitation.ImitationEnvironment(
         environment,
@@ -301,7 +296,9 @@ class Builder:
     config = self._config
     with_actions = storage.has_actions(config.demonstrations)
     demonstrations = self._demonstrations(with_actions)
-    environments = evaluation.make_environments(demonstrations, self._reward())
+    environments = evaluation.make_environments(
+      demonstrations, preparation.reward(self._run_dir)
+    )
     learned: list[evaluator_lib.Learned] = []
     draw: list[Callable[[int], object]] = []
     videos = os.path.join(self._run_dir, 'videos')

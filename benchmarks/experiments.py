@@ -3,10 +3,9 @@
 import dataclasses
 from typing import Any
 
-RECORDED = 500
-"""Training demonstrations in the file of a task."""
-HELD_OUT = 50
-"""Held-out demonstrations in it."""
+RECORDED = {'two_bricks': (800, 160)}
+"""Task -> demonstrations in its file, to learn from and held out, if not `_USUAL`."""
+_USUAL = (500, 50)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,7 +13,7 @@ class Experiment:
   """Runs that differ in nothing but their seed."""
 
   task: str
-  """Its demonstrations are data/<task>.hdf5, `RECORDED` and `HELD_OUT` of them."""
+  """Its demonstrations are data/<task>.hdf5, as many as `recorded` says."""
   arguments: tuple[str, ...] = ()
   """Of the launcher, beside the laptop preset."""
   seeds: tuple[int, ...] = (0, 1, 2)
@@ -29,15 +28,27 @@ class Experiment:
   """Name of the experiment that this one changes one thing of; empty: it is plain."""
   change: str = ''
   """What it changes, for a table; of an ablation."""
-  demonstrations: int = RECORDED
-  """How many of the training demonstrations its runs have."""
+  fewer: int = 0
+  """How many of the training demonstrations its runs have; 0: all."""
+  novel: tuple[str, ...] = ()
+  """Skills that its runs are not trained on."""
+
+  @property
+  def recorded(self) -> tuple[int, int]:
+    """Demonstrations in its file, to learn from and held out."""
+    return RECORDED.get(self.task, _USUAL)
+
+  @property
+  def demonstrations(self) -> int:
+    """How many of the training demonstrations its runs have."""
+    return self.fewer or self.recorded[0]
 
   @property
   def all_arguments(self) -> tuple[str, ...]:
     """What the launcher is given, but for the seed and the places of files."""
-    few = ('--train-demonstrations', str(self.demonstrations))
-    fewer = few if self.demonstrations < RECORDED else ()
-    return ('--preset', 'laptop', *self.arguments, *fewer)
+    fewer = ('--train-demonstrations', str(self.fewer)) if self.fewer else ()
+    novel = ('--without-skills', *self.novel) if self.novel else ()
+    return ('--preset', 'laptop', *self.arguments, *fewer, *novel)
 
 
 def _beside(task: str, *arguments: str, **values: Any) -> Experiment:
@@ -83,7 +94,20 @@ for _task in (_LIFT, _STACK):
 
 for _count in (10, 50, 100):
   EXPERIMENTS[f'{_LIFT}_demonstrations_{_count}'] = _beside(
-    _LIFT, plain=_LIFT, demonstrations=_count
+    _LIFT, plain=_LIFT, fewer=_count
+  )
+
+# Of each pair one skill has something in common with those that are left, one has not.
+for _novel in (
+  ('reach', 'unstack'),
+  ('push', 'stack'),
+  ('lift_top', 'wave'),
+  ('lift_base', 'beside'),
+):
+  EXPERIMENTS[f'two_bricks_without_{"_".join(_novel)}'] = Experiment(
+    'two_bricks',
+    ('--learner-steps', '120000', '--evaluation.final-episodes', '160'),
+    novel=_novel,
   )
 
 

@@ -44,9 +44,9 @@ def run(name: str, seeds: Sequence[int]) -> None:
   experiment = experiments.EXPERIMENTS[name]
   data = readme.ROOT / 'data' / f'{experiment.task}.hdf5'
   if not data.exists():
-    sizes = ('--train', str(experiments.RECORDED), '--valid', str(experiments.HELD_OUT))
+    train, valid = map(str, experiment.recorded)
     arguments = ['--task', experiment.task, '--output', str(data), '--seed', '0']
-    _call('metamimic.record', *arguments, *sizes)
+    _call('metamimic.record', *arguments, '--train', train, '--valid', valid)
   for seed in seeds:
     arguments = ['--demonstrations', str(data), '--seed', str(seed)]
     directory = ['--run-dir', str(_directory(name, seed))]

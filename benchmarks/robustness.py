@@ -24,9 +24,6 @@ import tyro
 from benchmarks import common
 from benchmarks import results
 from envs import disturbances
-from envs import observations
-from envs import rewards
-from envs import tasks
 from metamimic import config as config_lib
 from metamimic import evaluate
 from metamimic import plotting
@@ -119,10 +116,9 @@ def measure(
   """Returns rows of a run's policies, and if asked for of the arms beside them."""
   about = preparation.description(str(run))
   config = config_lib.load(str(run / 'config.json'))
-  layout = observations.Layout(tasks.get(demonstrations.task).objects)
   measured = evaluate.Measure(
     demonstrations,
-    rewards.load(about['reward'], layout, about['temperatures']),
+    preparation.reward(str(run)),
     about['terms'],
     config.seed,
     {'valid': demonstrations.valid[:episodes]},

@@ -33,7 +33,9 @@ LABELS = {
 """How the README calls arms."""
 
 _HELD_OUT = statistics.SPLITS[0]
-_IMITATOR, _SOLVER = 'metamimic', 'task_policy'
+IMITATOR = 'metamimic'
+"""Arm that follows demonstrations."""
+_SOLVER = 'task_policy'
 _NOTHING = '–'
 
 
@@ -108,7 +110,7 @@ def _number(value: float, form: str) -> str:
   return format(value, form).replace('-', '−')
 
 
-def _interval(row: Any, column: str, form: str = '.2f', between: str = '–') -> str:
+def interval(row: Any, column: str, form: str = '.2f', between: str = '–') -> str:
   """Returns a value with its interval, if it has one."""
   value, low, high = (getattr(row, column + end) for end in ('', '_low', '_high'))
   if math.isnan(value):
@@ -127,7 +129,7 @@ def _imitating(results: _Results, row: Any) -> dict[str, Cell]:
   where = results.where(row.arm)
   nothing = math.isnan(row.reward)
   return {
-    'reward (95 %)': Cell(_interval(row, 'reward', '.3f'), f'{where}: mean of total'),
+    'reward (95 %)': Cell(interval(row, 'reward', '.3f'), f'{where}: mean of total'),
     'of replay': Cell(
       _NOTHING if nothing else _number(row.ratio, '.2f'),
       f"{where}: mean of total, over replay's",
@@ -136,7 +138,7 @@ def _imitating(results: _Results, row: Any) -> dict[str, Cell]:
       _NOTHING if nothing else _number(row.completed, '.2f'),
       f'{where}: mean of completed',
     ),
-    'success (95 %)': Cell(_interval(row, 'success'), f'{where}: mean of success'),
+    'success (95 %)': Cell(interval(row, 'success'), f'{where}: mean of success'),
     'seeds × episodes': Cell(_episodes(row), f'{where}: seeds × rows of each'),
   }
 
@@ -145,19 +147,19 @@ def _solving(results: _Results, row: Any) -> dict[str, Cell]:
   """Returns what there is to say of an arm that solves the task, by column."""
   where = results.where(row.arm)
   return {
-    'solved (95 %)': Cell(_interval(row, 'solved'), f'{where}: share with solved'),
+    'solved (95 %)': Cell(interval(row, 'solved'), f'{where}: share with solved'),
     'median steps': Cell(
       _NOTHING if math.isnan(row.ratio) else _number(row.steps, '.0f'),
       f'{where}: median of solved',
     ),
     "of the demonstrators' (95 %)": Cell(
-      _interval(row, 'ratio'), f"{where}: median of solved, over replay's"
+      interval(row, 'ratio'), f"{where}: median of solved, over replay's"
     ),
     'seeds × starts': Cell(_episodes(row), f'{where}: seeds × rows of each'),
   }
 
 
-def _table(rows: Sequence[dict[str, Cell]]) -> list[Table]:
+def table(rows: Sequence[dict[str, Cell]]) -> list[Table]:
   """Returns the table, or none without rows."""
   if not rows:
     return []
@@ -173,7 +175,7 @@ def results(folder: pathlib.Path) -> list[Table]:
   rows = []
   for found in _found(folder):
     experiment = found.experiment
-    if experiment.learns_from or experiment.plain:
+    if experiment.learns_from or experiment.plain or experiment.novel:
       continue
     for row in found.arms():
       learned = row.arm not in statistics.CONTROLS
@@ -190,7 +192,7 @@ def results(folder: pathlib.Path) -> list[Table]:
           'minutes': Cell(took, found.about('wall_seconds')) if learned else Cell(''),
         }
       )
-  return _table(rows)
+  return table(rows)
 
 
 def solving(folder: pathlib.Path) -> list[Table]:
@@ -205,7 +207,7 @@ def solving(folder: pathlib.Path) -> list[Table]:
     if not experiment.learns_from or experiment.plain:
       continue
     for row in found.solvers():
-      control = row.arm in statistics.CONTROLS or row.arm == _IMITATOR
+      control = row.arm in statistics.CONTROLS or row.arm == IMITATOR
       shown = row.arm not in statistics.MISGUIDED and row.arm != statistics.FLOOR
       if not shown or (control and not experiment.controls):
         continue
@@ -222,7 +224,7 @@ def solving(folder: pathlib.Path) -> list[Table]:
           **_solving(found, row),
         }
       )
-  return _table(rows)
+  return table(rows)
 
 
 def ablations(folder: pathlib.Path) -> list[Table]:
@@ -237,7 +239,7 @@ def ablations(folder: pathlib.Path) -> list[Table]:
   found = {f.name: f for f in _found(folder)}
   made = []
   for arm, column, describe in (
-    (_IMITATOR, 'total', _imitating),
+    (IMITATOR, 'total', _imitating),
     (_SOLVER, 'solved', _solving),
   ):
     changed = [
@@ -249,7 +251,7 @@ def ablations(folder: pathlib.Path) -> list[Table]:
     plain = [found[name] for name in names if name in found]
     rows = []
     for results_ in (*plain, *changed):
-      arms = results_.arms() if arm == _IMITATOR else results_.solvers()
+      arms = results_.arms() if arm == IMITATOR else results_.solvers()
       (row,) = (r for r in arms if r.arm == arm)
       cells = describe(results_, row)
       first, *rest = cells
@@ -262,7 +264,7 @@ def ablations(folder: pathlib.Path) -> list[Table]:
           **{name: cells[name] for name in rest},
         }
       )
-    made += _table(_without_ratio(rows))
+    made += table(_without_ratio(rows))
   return made
 
 
@@ -290,7 +292,7 @@ def _difference(
   value = float(first.stack().mean() - second.stack().mean())
   estimate = _Estimate(value, *statistics.difference_interval(a, b))
   return Cell(
-    _interval(estimate, 'value', '+.3f', ' to '),
+    interval(estimate, 'value', '+.3f', ' to '),
     f'{changed.where(arm)} less {plain.where(arm)}: mean of {column}',
   )
 
@@ -315,7 +317,7 @@ def demonstrations_summary(folder: pathlib.Path) -> pd.DataFrame:
     }
     for found in _numbers(folder)
     for row in found.arms()
-    if row.arm == _IMITATOR
+    if row.arm == IMITATOR
   ]
   return pd.DataFrame(rows)
 
@@ -323,7 +325,7 @@ def demonstrations_summary(folder: pathlib.Path) -> pd.DataFrame:
 def _numbers(folder: pathlib.Path) -> list[_Results]:
   """Returns the experiments with fewer demonstrations and the plain ones, ordered."""
   found = _found(folder)
-  fewer = [f for f in found if f.experiment.demonstrations < experiments.RECORDED]
+  fewer = [f for f in found if f.experiment.fewer]
   plain = {f.experiment.plain for f in fewer}
   shown = [*fewer, *(f for f in found if f.name in plain)]
   return sorted(shown, key=lambda f: (f.experiment.task, f.experiment.demonstrations))
@@ -335,7 +337,7 @@ def demonstrations(folder: pathlib.Path) -> list[Table]:
   Args:
     folder: of the files.
   """
-  return _table(
+  return table(
     [
       {
         'task': Cell(found.experiment.task),
@@ -347,7 +349,7 @@ def demonstrations(folder: pathlib.Path) -> list[Table]:
       }
       for found in _numbers(folder)
       for row in found.arms()
-      if row.arm == _IMITATOR
+      if row.arm == IMITATOR
     ]
   )
 
@@ -372,7 +374,7 @@ def robustness(path: pathlib.Path) -> list[Table]:
   rows = pd.read_csv(path)
   hidden = (statistics.FLOOR, *statistics.MISGUIDED)
   arms = [a for a in statistics.order(list(rows['arm'])) if a not in hidden]
-  return _table([_robust(path.name, rows[rows['arm'] == arm], arm) for arm in arms])
+  return table([_robust(path.name, rows[rows['arm'] == arm], arm) for arm in arms])
 
 
 def _robust(file: str, rows: pd.DataFrame, arm: str) -> dict[str, Cell]:
@@ -426,4 +428,4 @@ def speed(folder: pathlib.Path) -> list[Table]:
           'command': Cell(f'`python -m benchmarks.{name}`'),
         }
       )
-  return _table(rows)
+  return table(rows)

@@ -16,10 +16,8 @@ from rich import table as rich_table
 import tyro
 
 from envs import disturbances
-from envs import observations as observations_lib
 from envs import rendering
 from envs import rewards
-from envs import tasks
 from metamimic import config as config_lib
 from metamimic import controllers
 from metamimic import evaluation
@@ -86,8 +84,7 @@ def main(arguments: Arguments) -> pd.DataFrame:
   }
   if not chosen:
     raise ValueError(f'{path}: no demonstrations in the split {arguments.split!r}')
-  layout = observations_lib.Layout(tasks.get(demonstrations.task).objects)
-  reward = rewards.load(about['reward'], layout, about['temperatures'])
+  reward = preparation.reward(arguments.run_dir)
   measure = Measure(
     demonstrations, reward, about['terms'], config.seed, chosen, arguments.disturbance
   )

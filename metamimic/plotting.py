@@ -362,6 +362,31 @@ def demonstrations(summary: pd.DataFrame) -> figure_lib.Figure:
   return figure
 
 
+@mpl.rc_context(_STYLE)
+def film_strips(
+  names: Sequence[str], strips: Sequence[np.ndarray]
+) -> figure_lib.Figure:
+  """Draws a demonstration, and below it what a policy made of it, for each name.
+
+  Args:
+    names: of the strips.
+    strips: uint8 (2, frames, H, W, 3) each, the demonstration first.
+  """
+  height, width = strips[0].shape[2:4]
+  columns = strips[0].shape[1]
+  figure, panels = _panels(
+    len(names), 1, (1.4 * columns, 2.9 * len(names) * height / width + 0.2)
+  )
+  for axes, name, strip in zip(panels, names, strips, strict=True):
+    axes.imshow(np.concatenate([np.concatenate(row, 1) for row in strip]))
+    axes.set_ylabel(label(name), fontweight='bold')
+    axes.set(xticks=[], yticks=[height / 2, 1.5 * height])
+    axes.set_yticklabels(['shown', 'done'])
+    axes.spines[:].set_visible(False)
+    axes.grid(False)
+  return figure
+
+
 def _distribution(
   evaluation: pd.DataFrame, column: str
 ) -> tuple[figure_lib.Figure, axes_lib.Axes]:

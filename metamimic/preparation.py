@@ -48,7 +48,7 @@ def prepare(config: config_lib.Config, run_dir: str | None = None) -> None:
       f'{config.demonstrations}: {len(demonstrations.train)} training and '
       f'{len(demonstrations.valid)} held-out demonstrations; expected some of each'
     )
-  name = _reward(config, demonstrations.task)
+  name = _reward_name(config, demonstrations.task)
   layout = observations.Layout(tasks.get(demonstrations.task).objects)
   reward = rewards.load(name, layout)
   train = [demonstrations.demonstrations[i].observations for i in demonstrations.train]
@@ -71,7 +71,7 @@ def prepare(config: config_lib.Config, run_dir: str | None = None) -> None:
     )
 
 
-def _reward(config: config_lib.Config, task: str) -> str:
+def _reward_name(config: config_lib.Config, task: str) -> str:
   if config.imitation.reward:
     return config.imitation.reward
   if not config.imitation.relative:
@@ -175,3 +175,20 @@ def description(run_dir: str) -> dict[str, Any]:
     raise FileNotFoundError(f'{path} is missing: {run_dir} is not a run directory')
   with open(path) as f:
     return json.load(f)
+
+
+def reward(run_dir: str, temperatures: str = 'temperatures') -> rewards.RewardFunction:
+  """Returns the reward that a run was prepared with.
+
+  Args:
+    run_dir: a run directory.
+    temperatures: `temperatures` for the one of evaluations, `training_temperatures` for
+      the one that actors are given.
+
+  Raises:
+    FileNotFoundError: `run_dir` is no run.
+    ValueError: the reward cannot be imported any more.
+  """
+  about = description(run_dir)
+  layout = observations.Layout(tasks.get(about['task']).objects)
+  return rewards.load(about['reward'], layout, about[temperatures])

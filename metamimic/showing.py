@@ -74,14 +74,27 @@ def write_solution(
   return _write(path, environment, demonstration, begin, act, arm.replace('_', ' '))
 
 
-def _write(
-  path: str,
+def pictures(
   environment: Environment,
   demonstration: types.Demonstration,
   begin: Callable[[], dm_env.TimeStep],
   act: Act,
-  caption: str,
-) -> str:
+  size: tuple[int, int] = (240, 320),
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns what a demonstration and an episode of a policy look like.
+
+  Args:
+    environment: where to act.
+    demonstration: what to draw.
+    begin: begins the episode.
+    act: the policy: batched observations -> actions.
+    size: height and width.
+
+  Returns:
+    A picture of each state of the demonstration and one of each of the episode, uint8,
+    (T+1, height, width, 3) and (T'+1, height, width, 3).
+  """
+
   def demonstrated(renderer: rendering.Renderer) -> Iterator[np.ndarray]:
     for state in demonstration.states:
       environment.environment.set_state(state)
@@ -95,8 +108,19 @@ def _write(
       timestep = environment.step(act(batch)[0])
       yield renderer.render()
 
+  with rendering.Renderer(environment.environment, size) as renderer:
+    return np.stack([*demonstrated(renderer)]), np.stack([*acted(renderer)])
+
+
+def _write(
+  path: str,
+  environment: Environment,
+  demonstration: types.Demonstration,
+  begin: Callable[[], dm_env.TimeStep],
+  act: Act,
+  caption: str,
+) -> str:
   os.makedirs(os.path.dirname(path), exist_ok=True)
-  with rendering.Renderer(environment.environment) as renderer:
-    left, right = np.stack([*demonstrated(renderer)]), np.stack([*acted(renderer)])
+  left, right = pictures(environment, demonstration, begin, act)
   video.write(path, video.side_by_side(left, right, ('demonstration', caption)))
   return path

@@ -363,7 +363,7 @@ def test_actors_are_given_the_scaled_reward_and_the_evaluator_the_plain_one(
   assert rewards.temperatures(acting._reward) == {
     name: tau if name == 'duplo' else 2 * tau for name, tau in plain.items()
   }
-  assert rewards.temperatures(made._reward()) == plain
+  assert rewards.temperatures(preparation.reward(str(tmp_path))) == plain
 
 
 def test_evaluator_leaves_out_open_loop_replay_where_there_are_no_actions(

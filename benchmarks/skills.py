@@ -1,0 +1,196 @@
+"""Skills that training never shows: how well, and how, they are imitated.
+
+    python -m benchmarks.skills
+
+Draws results/skills.png from the finished runs that `benchmarks.results` made of the
+experiments without some skills: of each skill a held-out demonstration, and below it
+the policy that has never been trained on the skill and is shown it for the first time.
+The table of the README is made of the files under results/ alone.
+"""
+
+from collections.abc import Iterator
+import dataclasses
+import pathlib
+import sys
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import tyro
+
+from benchmarks import common
+from benchmarks import experiments
+from benchmarks import results
+from benchmarks import tables
+from envs import rendering
+from metamimic import config as config_lib
+from metamimic import evaluation
+from metamimic import plotting
+from metamimic import policy as policy_lib
+from metamimic import preparation
+from metamimic import showing
+from metamimic import statistics
+from metamimic.demonstrations import goals
+
+_FRAMES = 7
+_SIZE = (120, 160)  # height, width of a picture
+
+
+def summary(folder: pathlib.Path) -> pd.DataFrame:
+  """Returns how well each skill is imitated, trained on or not.
+
+  Args:
+    folder: of the files.
+
+  Returns:
+    Rows with skill; novel, novel_low, novel_high and seen, seen_low, seen_high (mean
+    reward on held-out demonstrations, over open-loop replay's); kept (novel / seen);
+    floor (no action's reward, over replay's); success_novel, success_seen and
+    success_replay; episodes (of novel and seen). A skill that no run was trained
+    without, or none with, is left out.
+  """
+  found = []
+  for name, experiment in experiments.EXPERIMENTS.items():
+    path = folder / f'{name}.csv'
+    if experiment.novel and path.exists():
+      rows = statistics.last(pd.read_csv(path))
+      found.append(rows.assign(seed=name + rows['seed'].astype(str)))
+  if not found:
+    return pd.DataFrame()
+  rows = pd.concat(found)
+  made = []
+  for skill in dict.fromkeys(rows['skill']):
+    of_skill = rows[(rows['skill'] == skill) & (rows['split'] != 'train')]
+    policy = of_skill[of_skill['arm'] == tables.IMITATOR]
+    novel, seen = (policy[policy['split'] == split] for split in ('novel', 'valid'))
+    replay, floor = (
+      of_skill[of_skill['arm'] == arm] for arm in (statistics.CEILING, statistics.FLOOR)
+    )
+    if len(novel) and len(seen):
+      made.append(_row(skill, novel, seen, replay, floor))
+  return pd.DataFrame(made)
+
+
+def _row(
+  skill: str,
+  novel: pd.DataFrame,
+  seen: pd.DataFrame,
+  replay: pd.DataFrame,
+  floor: pd.DataFrame,
+) -> dict[str, Any]:
+  row: dict[str, Any] = {'skill': skill}
+  most = replay['total'].mean()
+  for name, rows in (('novel', novel), ('seen', seen)):
+    low, high = statistics.seeds_interval(statistics.by_seed(rows).to_numpy(float))
+    row |= {
+      name: rows['total'].mean() / most,
+      f'{name}_low': low / most,
+      f'{name}_high': high / most,
+      f'success_{name}': rows['success'].mean(),
+    }
+  return row | {
+    'kept': row['novel'] / row['seen'],
+    'floor': floor['total'].mean() / most,
+    'success_replay': replay['success'].mean(),
+    'episodes': f'{len(novel)}, {len(seen)}',
+  }
+
+
+def table(folder: pathlib.Path) -> list[tables.Table]:
+  """Returns the README's table, or none without files.
+
+  Args:
+    folder: of the files.
+  """
+  rows = []
+  where = 'results/two_bricks_without_*.csv'
+  for row in summary(folder).itertuples():
+    of_skill = f'{where}, arm=metamimic skill={row.skill}'
+    rows.append(
+      {
+        'skill': tables.Cell(row.skill.replace('_', ' ')),
+        'never shown (95 %)': tables.Cell(
+          tables.interval(row, 'novel'),
+          f"{of_skill} split=novel: mean of total, over replay's",
+        ),
+        'trained on (95 %)': tables.Cell(
+          tables.interval(row, 'seen'),
+          f"{of_skill} split=valid: mean of total, over replay's",
+        ),
+        'never / trained': tables.Cell(f'{row.kept:.2f}', f'{of_skill}: the ratio'),
+        'no action': tables.Cell(
+          f'{row.floor:.2f}',
+          f"{where}, arm=zero skill={row.skill}: mean of total, over replay's",
+        ),
+        'succeeds: never shown': tables.Cell(
+          f'{row.success_novel:.2f}', f'{of_skill} split=novel: mean of success'
+        ),
+        'trained on': tables.Cell(
+          f'{row.success_seen:.2f}', f'{of_skill} split=valid: mean of success'
+        ),
+        'replay': tables.Cell(
+          f'{row.success_replay:.2f}',
+          f'{where}, arm=replay skill={row.skill}: mean of success',
+        ),
+        'episodes': tables.Cell(row.episodes, f'{of_skill}: rows of novel, valid'),
+      }
+    )
+  return tables.table(rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+  """Draws skills that training never showed, demonstrated and imitated."""
+
+  runs: str = str(results.RUNS)
+  """Folder of the runs."""
+  output: str = f'{common.RESULTS}/skills.png'
+  """Picture to write."""
+
+
+def _strips(run: pathlib.Path, skill: str) -> Iterator[np.ndarray]:
+  """Yields pictures of a held-out demonstration, and of the policy that follows it."""
+  config = config_lib.load(str(run / 'config.json'))
+  demonstrations = preparation.load_demonstrations(config)
+  index = next(
+    i for i in demonstrations.novel if demonstrations.demonstrations[i].skill == skill
+  )
+  bank = goals.GoalBank(demonstrations.demonstrations)
+  act = policy_lib.load(str(run)).policy.actor(bank)
+  reward = preparation.reward(str(run))
+  (environment, *_) = evaluation.make_environments(demonstrations, reward)
+  shown = demonstrations.demonstrations[index]
+  for pictures in showing.pictures(
+    environment, shown, lambda: environment.reset(index, step=0), act, _SIZE
+  ):
+    yield pictures[np.linspace(0, len(pictures) - 1, _FRAMES).astype(int)]
+
+
+def main(arguments: Arguments) -> list[str]:
+  """Draws and returns the skills that are in the picture.
+
+  Raises:
+    ValueError: there is no finished run without a skill.
+  """
+  rendering.choose_gl()
+  names, strips = [], []
+  for name, experiment in experiments.EXPERIMENTS.items():
+    run = pathlib.Path(arguments.runs) / f'{name}-seed{experiment.seeds[0]}'
+    if experiment.novel and (run / 'summary.json').exists():
+      for skill in experiment.novel:
+        names.append(skill)
+        strips.append(np.stack([*_strips(run, skill)]))
+  if not names:
+    raise ValueError(
+      f'{arguments.runs}: no finished run without a skill; expected some of '
+      '`python -m benchmarks.results`'
+    )
+  plotting.save(plotting.film_strips(names, strips), pathlib.Path(arguments.output))
+  return names
+
+
+if __name__ == '__main__':
+  try:
+    print(*main(tyro.cli(Arguments, description=__doc__)))
+  except (ValueError, OSError, RuntimeError) as e:
+    sys.exit(f'error: {e}')
