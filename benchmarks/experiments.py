@@ -30,6 +30,8 @@ class Experiment:
   """What it changes, for a table; of an ablation."""
   fewer: int = 0
   """How many of the training demonstrations its runs have; 0: all."""
+  variant: str = ''
+  """Which of `VARIANTS` it is; its reward may be another than the plain one's."""
   novel: tuple[str, ...] = ()
   """Skills that its runs are not trained on."""
 
@@ -66,6 +68,23 @@ EXPERIMENTS = {
   f'{_STACK}_bc': _beside(_STACK, '--algorithm', 'bc', '--learner-steps', '40000'),
 }
 """By name; the README shows them in this order."""
+
+# What goes wrong in training: bricks that are displaced and turned, with goals as they
+# are in the demonstration and relative to the bricks; noise on the actions.
+_DISPLACED = (
+  *('--imitation.disturbance.displacement', '.03'),
+  *('--imitation.disturbance.turn', '.3'),
+)
+VARIANTS = {
+  'relative': ('--imitation.relative', *_DISPLACED),
+  'displaced': _DISPLACED,
+  'noisy': ('--imitation.disturbance.action-noise', '.3'),
+}
+"""Ways to train MetaMimic for what goes wrong: arguments of the launcher."""
+for _name, _arguments in VARIANTS.items():
+  EXPERIMENTS[f'{_STACK}_{_name}'] = _beside(
+    _STACK, '--learner-steps', '120000', *_arguments, variant=_name
+  )
 
 # About as many environment steps each, of all actors together.
 _TASK, _ALONE = ('--task.learn',), ('--task.learner-steps', '100000')
@@ -106,7 +125,7 @@ for _novel in (
 ):
   EXPERIMENTS[f'two_bricks_without_{"_".join(_novel)}'] = Experiment(
     'two_bricks',
-    ('--learner-steps', '120000', '--evaluation.final-episodes', '160'),
+    ('--learner-steps', '80000', '--evaluation.final-episodes', '160'),
     novel=_novel,
   )
 

@@ -22,6 +22,7 @@ import pandas as pd
 import tyro
 
 from benchmarks import common
+from benchmarks import experiments
 from benchmarks import results
 from envs import disturbances
 from metamimic import config as config_lib
@@ -81,23 +82,44 @@ def settings(which: str) -> Iterator[tuple[str, float, disturbances.Disturbance]
   yield 'none', 0.0, disturbances.NONE
 
 
-ARMS = ('task', 'bc', 'bc_no_goal', 'd4pg', 'd4pgfd')
-"""Experiments, after the task's name, whose policies are measured: one for each arm."""
+ARMS = ('', *experiments.VARIANTS, 'bc', 'task', 'bc_no_goal', 'd4pg', 'd4pgfd')
+"""Experiments, after the task's name, whose policies are measured; an arm that several
+have is that of the first."""
 
 
-def find_runs(arguments: Arguments) -> list[pathlib.Path]:
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """A finished run, and whom of it to measure."""
+
+  path: pathlib.Path
+  variant: str
+  """Which of `experiments.VARIANTS`, or empty."""
+  learners: tuple[str, ...]
+  """Its learners' names."""
+
+  def arm(self, learner: str) -> str:
+    """Returns the name of a learner's policy in the results."""
+    arm = config_lib.load(str(self.path / 'config.json')).arm(learner)
+    return f'{arm}_{self.variant}' if self.variant else arm
+
+
+def find_runs(arguments: Arguments) -> list[Run]:
   """Returns the finished runs of `ARMS`.
 
   Raises:
     ValueError: there are none.
   """
-  found = [
-    path.parent
-    for arm in ARMS
-    for path in sorted(
-      pathlib.Path(arguments.runs).glob(f'{arguments.task}_{arm}-seed*/summary.json')
-    )
-  ]
+  found: list[Run] = []
+  for suffix in ARMS:
+    name = '_'.join(filter(None, (arguments.task, suffix)))
+    taken = {run.arm(learner) for run in found for learner in run.learners}
+    for path in sorted(pathlib.Path(arguments.runs).glob(f'{name}-seed*/summary.json')):
+      variant = suffix if suffix in experiments.VARIANTS else ''
+      learners = config_lib.load(str(path.parent / 'config.json')).learners
+      run = Run(path.parent, variant, learners)
+      new = tuple(name for name in learners if run.arm(name) not in taken)
+      if new:
+        found.append(dataclasses.replace(run, learners=new))
   if not found:
     raise ValueError(
       f'{arguments.runs}: no finished run on {arguments.task!r}; expected some of '
@@ -107,28 +129,28 @@ def find_runs(arguments: Arguments) -> list[pathlib.Path]:
 
 
 def measure(
-  run: pathlib.Path,
+  run: Run,
   demonstrations: types.DemonstrationSet,
   disturbance: disturbances.Disturbance,
   episodes: int,
   controls: bool,
 ) -> pd.DataFrame:
   """Returns rows of a run's policies, and if asked for of the arms beside them."""
-  about = preparation.description(str(run))
-  config = config_lib.load(str(run / 'config.json'))
+  path = str(run.path)
+  config = config_lib.load(str(run.path / 'config.json'))
   measured = evaluate.Measure(
     demonstrations,
-    preparation.reward(str(run)),
-    about['terms'],
+    preparation.reward(path),
+    preparation.description(path)['terms'],
     config.seed,
     {'valid': demonstrations.valid[:episodes]},
     disturbance,
   )
-  for learner in config.learners:
+  for learner in run.learners:
     if config.follows(learner):
-      measured.imitator(config.arm(learner), policy_lib.load(str(run)))
+      measured.imitator(run.arm(learner), policy_lib.load(path))
     else:
-      measured.solver(config.arm(learner), policy_lib.load_task(str(run)))
+      measured.solver(run.arm(learner), policy_lib.load_task(path))
   if controls:
     measured.controls()
   return pd.DataFrame(measured.rows)
@@ -141,7 +163,7 @@ def main(arguments: Arguments) -> pd.DataFrame:
     ValueError: there are no runs of the task.
   """
   runs = find_runs(arguments)
-  path = config_lib.load(str(runs[0] / 'config.json')).demonstrations
+  path = config_lib.load(str(runs[0].path / 'config.json')).demonstrations
   demonstrations = storage.load(path, with_actions=storage.has_actions(path))
   tables = []
   wanted = list(settings(arguments.disturbance))

@@ -19,6 +19,9 @@ from metamimic import statistics
 
 LABELS = {
   'metamimic': 'MetaMimic',
+  'metamimic_relative': 'MetaMimic, relative goals, trained with displaced objects',
+  'metamimic_displaced': 'MetaMimic, trained with displaced objects',
+  'metamimic_noisy': 'MetaMimic, trained with noise on actions',
   'task_policy': 'task policy',
   'bc': 'behavioural cloning (sees actions)',
   'replay': 'open-loop replay (sees actions)',
@@ -175,7 +178,9 @@ def results(folder: pathlib.Path) -> list[Table]:
   rows = []
   for found in _found(folder):
     experiment = found.experiment
-    if experiment.learns_from or experiment.plain or experiment.novel:
+    if experiment.learns_from or experiment.plain:
+      continue
+    if experiment.variant or experiment.novel:
       continue
     for row in found.arms():
       learned = row.arm not in statistics.CONTROLS

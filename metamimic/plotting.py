@@ -24,6 +24,9 @@ from metamimic import statistics
 
 LABELS = {
   'metamimic': 'MetaMimic',
+  'metamimic_relative': 'MetaMimic, relative goals',
+  'metamimic_displaced': 'MetaMimic, displaced in training',
+  'metamimic_noisy': 'MetaMimic, noise in training',
   'task_policy': 'task policy',
   'bc': 'behavioural cloning',
   'bc_no_goal': 'behavioural cloning without a goal',
@@ -48,6 +51,9 @@ _COLOURS = {
   'wrong_demonstration': '#D55E00',
   'no_demonstration': '#999999',
   'task_policy': '#56B4E9',
+  'metamimic_relative': '#6A3D9A',
+  'metamimic_displaced': '#B2A1D9',
+  'metamimic_noisy': '#1B4F72',
   'bc': '#CC79A7',
   'bc_no_goal': '#F0E442',
   'd4pg': '#000000',
