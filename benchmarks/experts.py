@@ -131,7 +131,8 @@ def main(arguments: Arguments) -> int:
   table = summary(pd.DataFrame(rows))
   print(table.to_string())
   misses = missed(table)
-  print('\n'.join(misses))
+  for miss in misses:
+    print(f'MISSED: {miss}')
   return int(bool(misses))
 
 

@@ -228,6 +228,19 @@ def test_a_noisy_episode_is_rewarded_for_what_is_true(
   assert following.step(action).reward['imitation'] == pytest.approx(1, abs=1e-6)
 
 
+def test_what_a_displacement_moves_does_not_count_as_pushed() -> None:
+  env = tasks.load('two_bricks', seed=0)
+  env.pursue('push')
+  env.reset(seed=1)
+  before = env.scene.object_position('top')
+  _disturber(env, displacement=0.07).begin(0, displace=True)
+  assert np.linalg.norm(env.scene.object_position('top') - before) > 0.05
+  for _ in range(env.task.hold_steps):
+    env.advance(np.zeros(9))
+  assert not env.succeeded
+  env.close()
+
+
 @pytest.mark.parametrize(
   ('field', 'value', 'message'),
   [

@@ -362,3 +362,21 @@ def test_a_fresh_environment_starts_whatever_the_action(
   following = imitation.ImitationEnvironment(lift, lifts, lift_reward)
   assert following.step(_ZERO).first()
   assert following.step(_ZERO).mid()
+
+
+def test_the_skill_that_is_shown_is_the_one_that_is_rewarded(
+  place: conftest.Place,
+) -> None:
+  env = tasks.load('two_bricks', seed=0)
+  env.reset()
+  place(env, 'top', np.array([0.3, -0.3, 0.5]), _UPRIGHT)  # It falls for a while.
+  recorded = _record(env, np.zeros((6, 9), np.float32))
+  shown = [
+    dataclasses.replace(recorded, skill=skill)
+    for skill in ('lift_base', 'lift_top', 'unstack')
+  ]
+  following = imitation.ImitationEnvironment(env, shown, _reward('two_bricks'))
+  for i, expected in ((1, 1), (0, 0), (1, 1), (2, 0)):
+    _, timestep = _replay(following, i, recorded.actions)
+    assert timestep.reward[imitation.TASK] == expected
+  env.close()

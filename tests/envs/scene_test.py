@@ -225,3 +225,17 @@ def test_objects_must_be_those_of_the_model(
     scene_lib.Scene(
       lift._composer.task, lift.physics, observations.Layout(('base', 'top'))
     )
+
+
+def test_place_object_puts_it_there_at_rest() -> None:
+  env = tasks.load('stack_2_bricks', seed=0)
+  env.reset()
+  other = env.scene.object_position('base')
+  env.scene.push_object('top', np.array([0.5, 0.5]))
+  position, orientation = np.array([0.1, -0.2, 0.3]), np.array([0.6, 0.0, 0.0, 0.8])
+  env.scene.place_object('top', position, orientation)
+  seen = env.scene.observe()
+  np.testing.assert_allclose(env.layout.get(seen, 'top/position'), position)
+  np.testing.assert_allclose(env.layout.get(seen, 'top/orientation'), orientation)
+  assert not env.layout.get(seen, 'top/velocity').any()
+  np.testing.assert_array_equal(env.scene.object_position('base'), other)

@@ -140,6 +140,7 @@ _CHECKS: Mapping[tuple[str, str], Callable[[types.Demonstration], None]] = {
   ('two_bricks', 'stack'): _check_stack,
 }
 _LEAST = {'unstack': 7}  # Of ten; the others nine.
+_SEED = 20_000  # benchmarks.experts begins with the same starts.
 
 
 @functools.cache
@@ -151,7 +152,7 @@ def _attempts(task: str, skill: str) -> Iterator[types.Demonstration]:
   """Yields what comes of five attempts in either split, where anything does."""
   for split in recording.SPLITS:
     for number in range(5):
-      seeds = np.random.SeedSequence([number, recording.SPLITS.index(split)])
+      seeds = np.random.SeedSequence([_SEED + number, recording.SPLITS.index(split)])
       with contextlib.suppress(skills.SkillFailed):
         yield recording.attempt(_environment(task), 'demo_0', split, skill, seeds)
 
