@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from benchmarks import experiments
+from envs import tasks
 from launch_configs import local
 from metamimic import config as config_lib
 from metamimic import validation
@@ -34,7 +35,7 @@ def test_arguments_are_those_of_the_launcher(name: str) -> None:
   assert bool(plain.learns_from) == bool(experiment.learns_from)
   changed = config_lib.differences(_config(experiment.plain), config)
   assert 1 <= len(changed) <= 2
-  few = experiment.demonstrations < experiments.RECORDED
+  few = bool(experiment.fewer)
   assert few == (changed == [f'train_demonstrations: 0 -> {experiment.demonstrations}'])
   assert few != bool(experiment.change)
 
@@ -68,6 +69,34 @@ def test_ablations_change_what_they_say(ablation: str, expected: list[str]) -> N
   name = f'lift_brick_ablation_{ablation}'
   plain = _config(EXPERIMENTS[name].plain)
   assert config_lib.differences(plain, _config(name)) == expected
+
+
+@pytest.mark.parametrize('name', [n for n, e in EXPERIMENTS.items() if e.novel])
+def test_skills_that_are_left_out_are_the_tasks(name: str) -> None:
+  experiment = EXPERIMENTS[name]
+  assert _config(name).without_skills == experiment.novel
+  assert set(experiment.novel) < set(tasks.get(experiment.task).skills)
+  # All that is held out is measured in the end.
+  assert _config(name).evaluation.final_episodes >= experiment.recorded[1]
+
+
+def test_every_skill_is_left_out_once() -> None:
+  left_out = [skill for e in EXPERIMENTS.values() for skill in e.novel]
+  assert sorted(left_out) == sorted(tasks.get('two_bricks').skills)
+
+
+def test_variants_differ_from_the_plain_run_in_what_goes_wrong() -> None:
+  plain = _config('stack_2_bricks')
+  displaced = [
+    'imitation.disturbance.displacement: 0.0 -> 0.03',
+    'imitation.disturbance.turn: 0.0 -> 0.3',
+  ]
+  for name, expected in {
+    'relative': ['imitation.relative: False -> True', *displaced],
+    'displaced': displaced,
+    'noisy': ['imitation.disturbance.action_noise: 0.0 -> 0.3'],
+  }.items():
+    assert config_lib.differences(plain, _config(f'stack_2_bricks_{name}')) == expected
 
 
 def test_every_ablation_is_one_of_the_above() -> None:

@@ -101,12 +101,25 @@ def test_a_run_has_the_first_training_demonstrations_and_all_held_out_ones(
     assert (found.train, found.valid) == ((2, 0), (1,))
 
 
+def test_a_skill_that_the_file_does_not_show_is_refused(path: str) -> None:
+  config = dataclasses.replace(
+    CONFIG, demonstrations=path, without_skills=('reach', 'juggle')
+  )
+  with pytest.raises(ValueError) as e:
+    preparation.prepare(config)
+  assert str(e.value) == (
+    f"without_skills: {path}: no demonstration of 'juggle'; there are ('reach',)"
+  )
+  # Nothing would be left to learn from.
+  with pytest.raises(ValueError, match='0 training and 0 held-out demonstrations'):
+    preparation.prepare(dataclasses.replace(config, without_skills=('reach',)))
+
+
 def test_more_training_demonstrations_than_there_are_are_refused(path: str) -> None:
   with pytest.raises(ValueError) as e:
     preparation.prepare(_few(path, 3))
   assert str(e.value) == (
-    'train_demonstrations is 3; expected at most 2, the number of training '
-    f'demonstrations in {path}'
+    f'train_demonstrations: {path}: 2 training demonstrations; expected 3'
   )
 
 
