@@ -128,7 +128,8 @@ class Features(_Present):
     Args:
       layout: of the observations.
       look_ahead: how far ahead, in control steps, each goal frame is.
-      relative: whether to add where hand and objects shall be to each other.
+      relative: whether a goal says how hand and objects shall be to each other, instead
+        of where.
       mean: of the present's features; see `statistics`.
       deviation: likewise.
     """
@@ -153,6 +154,20 @@ class Features(_Present):
     layout = self._layout
     now = {group: observation[group][:, None] for group in layout.sizes}
 
+    parts = (self._relations if self._relative else self._places)(now, goal)
+    # A frame k steps ahead lies about k times as far away; sqrt(k) keeps the near
+    # differences fine without losing the far ones to the clip.
+    ahead = tf.sqrt(tf.constant(self._look_ahead, tf.float32))[None, :, None]
+    difference = tf.concat(parts, -1) / ahead
+    coarse = tf.clip_by_value(difference, -_CLIP, _CLIP)
+    fine = tf.clip_by_value(_FINE * difference, -_FINE_CLIP, _FINE_CLIP)
+    difference = tf.concat([coarse, fine], -1)
+    return tf.reshape(difference, [tf.shape(difference)[0], -1])
+
+  def _places(self, now: Tensors, goal: Tensors) -> list[tf.Tensor]:
+    """Where arm and objects shall be, from where they are; (B, K, ...) each."""
+    layout = self._layout
+
     def both(name: str) -> tuple[tf.Tensor, tf.Tensor]:
       return layout.get(now, name), layout.get(goal, name)
 
@@ -171,25 +186,26 @@ class Features(_Present):
       position, goal_position = both(f'{name}/position')
       parts.append((goal_position - position) / _POSITION_SCALE)
       parts.append(_rotation(*both(f'{name}/orientation')) / _ROTATION_SCALE)
-    if self._relative:
-      here, there = self._relations(now), self._relations(goal)
-      for offset, goal_offset in zip(here[0], there[0], strict=True):
-        parts.append((goal_offset - offset) / _POSITION_SCALE)
-      for angle, goal_angle in zip(here[1], there[1], strict=True):
-        turn = tf.math.floormod(goal_angle - angle + np.pi, 2 * np.pi) - np.pi
-        parts.append(turn[..., None] / _ROTATION_SCALE)
-    # A frame k steps ahead lies about k times as far away; sqrt(k) keeps the near
-    # differences fine without losing the far ones to the clip.
-    ahead = tf.sqrt(tf.constant(self._look_ahead, tf.float32))[None, :, None]
-    difference = tf.concat(parts, -1) / ahead
-    coarse = tf.clip_by_value(difference, -_CLIP, _CLIP)
-    fine = tf.clip_by_value(_FINE * difference, -_FINE_CLIP, _FINE_CLIP)
-    difference = tf.concat([coarse, fine], -1)
-    return tf.reshape(difference, [tf.shape(difference)[0], -1])
+    return parts
 
-  def _relations(self, frame: Tensors) -> tuple[list, list]:
-    """Returns offsets, and angles about the vertical, between hand and objects."""
-    return _offsets(self._layout, frame), _between(_headings(self._layout, frame))
+  def _relations(self, now: Tensors, goal: Tensors) -> list[tf.Tensor]:
+    """How hand and objects shall be to each other, from how they are.
+
+    Fingers, offsets, turns about the vertical, and how the hand's axes stand to it;
+    (B, K, ...) each. Nothing says where all of it is.
+    """
+    layout = self._layout
+    fingers, goal_fingers = (layout.get(frame, 'fingers') for frame in (now, goal))
+    parts = [(goal_fingers - fingers) / _FINGER_SCALE]
+    pairs = (_offsets(layout, frame) for frame in (now, goal))
+    for offset, goal_offset in zip(*pairs, strict=True):
+      parts.append((goal_offset - offset) / _POSITION_SCALE)
+    turns = (_between(_headings(layout, frame)) for frame in (now, goal))
+    for angle, goal_angle in zip(*turns, strict=True):
+      turn = tf.math.floormod(goal_angle - angle + np.pi, 2 * np.pi) - np.pi
+      parts.append(turn[..., None] / _ROTATION_SCALE)
+    tilt, goal_tilt = (_third_row(layout, frame) for frame in (now, goal))
+    return [*parts, (goal_tilt - tilt) / _ROTATION_SCALE]
 
 
 class TaskFeatures(_Present):
@@ -204,8 +220,7 @@ class TaskFeatures(_Present):
     layout = self._layout
     pinch = layout.get(observation, 'pinch_position')
     x, y = tf.split(layout.get(observation, 'pinch_rotation'), 2, -1)
-    # The first two rows of the hand's rotation matrix; the third follows from them.
-    rows = tf.stack([x, y, tf.linalg.cross(x, y)], -2)
+    rows = tf.stack([x, y, _third_row(layout, observation)], -2)
     parts, positions = [self.present(observation)], []
     for name in layout.objects:
       position = layout.get(observation, f'{name}/position')
@@ -222,6 +237,12 @@ class TaskFeatures(_Present):
       twice = 2 * angle[:, None]
       parts += [tf.cos(twice), tf.sin(twice)]
     return tf.concat(parts, -1)
+
+
+def _third_row(layout: observations_lib.Layout, frame: Tensors) -> tf.Tensor:
+  """Of the hand's rotation matrix, (..., 3): it follows from the first two."""
+  x, y = tf.split(layout.get(frame, 'pinch_rotation'), 2, -1)
+  return tf.linalg.cross(x, y)
 
 
 def _headings(layout: observations_lib.Layout, frame: Tensors) -> list[tf.Tensor]:
