@@ -1,8 +1,11 @@
 """The experiments that the README shows, as data."""
 
 import dataclasses
+import pathlib
 from typing import Any
 
+RUNS = pathlib.Path(__file__).resolve().parents[1] / 'runs' / 'results'
+"""Folder of the runs."""
 RECORDED = {'two_bricks': (800, 160)}
 """Task -> demonstrations in its file, to learn from and held out, if not `_USUAL`."""
 _USUAL = (500, 50)

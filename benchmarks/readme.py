@@ -6,6 +6,7 @@ import itertools
 import pathlib
 import re
 
+from benchmarks import skills
 from benchmarks import tables
 from metamimic import plotting
 
@@ -21,6 +22,12 @@ What our own choices are worth: the plain run, then the same with one thing chan
 _DEMONSTRATIONS = """\
 How many demonstrations it takes: the first of the file's are trained on, the held-out
 ones are the same. Rewards are calibrated on those that a run has."""
+_SKILLS = """\
+Skills that training never shows. One scene with two bricks; each run is trained on
+demonstrations of six of eight skills, and measured on held-out demonstrations of all
+eight: reward over replay's, and how often the skill succeeds. Below the table, of each
+skill a demonstration, and what a policy makes of it that was never trained on the skill
+(`python -m benchmarks.film_strips`)."""
 _ROBUSTNESS = """\
 Where something goes wrong on {task}: the share of episodes from held-out starts in
 which the task is solved at any time, of all seeds together
@@ -69,9 +76,18 @@ def _robustness(folder: pathlib.Path) -> list['str | tables.Table']:
   return blocks
 
 
+def _skills(folder: pathlib.Path) -> list['str | tables.Table']:
+  found = skills.table(folder)
+  if not found:
+    return []
+  alt = 'Of each skill a demonstration, and the policy that was never trained on it'
+  return [_SKILLS, *found, f'![{alt}](results/skills.png)']
+
+
 SECTIONS = (
   Section('results', tables.results),
   Section('solving', tables.solving),
+  Section('skills', _skills),
   Section('ablations', _ablations),
   Section('demonstrations', _demonstrations),
   Section('robustness', _robustness),

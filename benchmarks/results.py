@@ -27,9 +27,6 @@ from benchmarks import experiments
 from benchmarks import readme
 from metamimic import statistics
 
-RUNS = readme.ROOT / 'runs' / 'results'
-"""Folder of the runs."""
-
 
 def run(name: str, seeds: Sequence[int]) -> None:
   """Runs an experiment and writes its files.
@@ -55,7 +52,7 @@ def run(name: str, seeds: Sequence[int]) -> None:
 
 
 def _directory(name: str, seed: int) -> pathlib.Path:
-  return RUNS / f'{name}-seed{seed}'
+  return experiments.RUNS / f'{name}-seed{seed}'
 
 
 def _call(module: str, *arguments: str) -> None:
@@ -79,7 +76,7 @@ def collect(name: str) -> None:
       raise SystemExit(f'{directory}: its configuration is not that of earlier seeds')
     config = found
   if not evaluations:
-    raise SystemExit(f'{name}: no finished run under {RUNS}')
+    raise SystemExit(f'{name}: no finished run under {experiments.RUNS}')
   about = {
     'command': f'python -m benchmarks.results {name}',
     'runs': runs,

@@ -23,7 +23,6 @@ import tyro
 
 from benchmarks import common
 from benchmarks import experiments
-from benchmarks import results
 from envs import disturbances
 from metamimic import config as config_lib
 from metamimic import evaluate
@@ -66,7 +65,7 @@ class Arguments:
   """Which to measure; rows of the others are kept."""
   episodes: int = 50
   """Held-out demonstrations."""
-  runs: str = str(results.RUNS)
+  runs: str = str(experiments.RUNS)
   """Folder of the runs."""
   output_dir: str = common.RESULTS
   """Folder of the CSV and the figure."""

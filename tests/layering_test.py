@@ -88,6 +88,8 @@ def _hyperparameters() -> set[str]:
     for section in sections
     if isinstance(section, type) and dataclasses.is_dataclass(section)
     for field in dataclasses.fields(section)
+    # What has fields of its own holds values, but is none.
+    if not dataclasses.is_dataclass(field.type)
   }
 
 

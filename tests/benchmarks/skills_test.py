@@ -1,4 +1,4 @@
-"""Tests of benchmarks.skills, on made-up results."""
+"""Tests of benchmarks.skills and benchmarks.film_strips, on made-up results."""
 
 import pathlib
 
@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import experiments
+from benchmarks import film_strips
 from benchmarks import skills
 from metamimic import plotting
 
@@ -75,7 +76,7 @@ def test_without_files_there_is_no_table(tmp_path: pathlib.Path) -> None:
 
 def test_without_runs_it_says_what_makes_them(tmp_path: pathlib.Path) -> None:
   with pytest.raises(ValueError, match=r'no finished run without a skill.*results'):
-    skills.main(skills.Arguments(str(tmp_path), str(tmp_path / 'skills.png')))
+    film_strips.main(film_strips.Arguments(str(tmp_path), str(tmp_path / 'skills.png')))
   assert not (tmp_path / 'skills.png').exists()
 
 
@@ -87,10 +88,10 @@ def test_film_strips_of_finished_runs_are_drawn(
   (run / 'summary.json').write_text('{}')
   (tmp_path / 'two_bricks_without_lift_top_wave-seed0').mkdir()  # is not finished
   strip = np.zeros((7, 12, 16, 3), np.uint8)
-  monkeypatch.setattr(skills, '_strips', lambda run, skill: [strip, strip + 99])
+  monkeypatch.setattr(film_strips, '_strips', lambda run, skill: [strip, strip + 99])
   output = tmp_path / 'skills.png'
-  arguments = skills.Arguments(str(tmp_path), str(output))
-  assert skills.main(arguments) == ['push', 'stack']
+  arguments = film_strips.Arguments(str(tmp_path), str(output))
+  assert film_strips.main(arguments) == ['push', 'stack']
   assert output.stat().st_size > 1000
 
 

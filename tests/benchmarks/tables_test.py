@@ -95,7 +95,9 @@ def test_what_was_not_run_is_not_shown(
   assert tables.demonstrations(tmp_path) == []
   assert tables.demonstrations_summary(tmp_path).empty
   empty = {s.name for s in readme.SECTIONS if not readme.render(s, tmp_path)}
-  assert empty == {'solving', 'ablations', 'demonstrations', 'robustness', 'speed'}
+  assert empty == {
+    *('solving', 'skills', 'ablations', 'demonstrations', 'robustness', 'speed')
+  }
 
 
 def test_ablations_stand_below_the_plain_run(
