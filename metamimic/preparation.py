@@ -48,6 +48,13 @@ def prepare(config: config_lib.Config, run_dir: str | None = None) -> None:
       f'{config.demonstrations}: {len(demonstrations.train)} training and '
       f'{len(demonstrations.valid)} held-out demonstrations; expected some of each'
     )
+  skills = tuple(tasks.get(demonstrations.task).skills)
+  if len(skills) > 1 and not all(config.follows(name) for name in config.learners):
+    raise ValueError(
+      f'{config.demonstrations}: {demonstrations.task} has the skills {skills}, and a '
+      'policy that is shown nothing could not know which; expected a task with one, or '
+      'no such policy (task.learn, or the algorithms d4pg, d4pgfd, bc_no_goal)'
+    )
   name = _reward_name(config, demonstrations.task)
   layout = observations.Layout(tasks.get(demonstrations.task).objects)
   reward = rewards.load(name, layout)

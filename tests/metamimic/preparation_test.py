@@ -213,6 +213,26 @@ def test_demonstrations_without_actions_are_no_use_to_who_needs_them(
   )
 
 
+@pytest.mark.parametrize(
+  'changes',
+  [
+    {'task': dataclasses.replace(CONFIG.task, learn=True)},
+    {'algorithm': 'd4pg'},
+    {'algorithm': 'bc_no_goal'},
+  ],
+)
+def test_who_is_shown_nothing_needs_a_task_with_one_skill(
+  changes: dict[str, Any], tmp_path: pathlib.Path
+) -> None:
+  path = str(tmp_path / 'two.hdf5')
+  demonstrations, _ = recording.record('two_bricks', train=1, valid=1, seed=0)
+  storage.save(path, demonstrations)
+  config = dataclasses.replace(CONFIG, demonstrations=path)
+  with pytest.raises(ValueError, match=r'two_bricks has the skills \(.reach., .push.'):
+    preparation.prepare(dataclasses.replace(config, **changes))
+  preparation.prepare(dataclasses.replace(config, algorithm='bc'))
+
+
 def test_another_reward_than_the_run_began_with_is_refused(
   path: str, tmp_path: pathlib.Path
 ) -> None:
