@@ -99,7 +99,7 @@ def _check_push(d: types.Demonstration) -> None:
   moved = {name: _moved(_objects(d, name)) for name in ('base', 'top')}
   pushed, other = sorted(moved, key=moved.__getitem__, reverse=True)
   assert 0.05 < moved[pushed] < 0.13
-  assert moved[other] < 0.02
+  assert moved[other] < 0.05  # it may be shoved aside
   assert _objects(d, pushed)[:, 2].max() < 0.02  # it was not carried
 
 
@@ -120,7 +120,7 @@ def _check_unstack(d: types.Demonstration) -> None:
 
 def _check_wave(d: types.Demonstration) -> None:
   x = _pinch(d)[:, 0]
-  x = x - x[-1]  # it ends in the middle
+  x = x - (x[-60:].min() + x[-60:].max()) / 2  # of the last swings
   sides = np.sign(x[abs(x) > 0.05])
   assert (np.diff(sides) != 0).sum() >= 5
   assert max(_moved(_objects(d, 'base')), _moved(_objects(d, 'top'))) < 0.01
