@@ -29,8 +29,8 @@ class ImitationConfig:
   envs.reward_library. (Kernels on body and objects, time-aligned: paper; terms,
   weights and temperatures: ours.)"""
   relative: bool = False
-  """Whether the policy is shown how hand and objects shall be to each other, and is
-  rewarded for that (see envs.reward_library.RELATIVE), instead of for where they are.
+  """Whether the policy is also shown how hand and objects shall be to each other, and
+  is rewarded for that alone (see envs.reward_library.RELATIVE), not for where they are.
   (Ours, for objects that are not where the demonstration had them.)"""
   disturbance: disturbances.Disturbance = disturbances.NONE
   """What goes wrong in training episodes, at most; mass and friction stay 1. (Ours.)"""

@@ -128,8 +128,7 @@ class Features(_Present):
     Args:
       layout: of the observations.
       look_ahead: how far ahead, in control steps, each goal frame is.
-      relative: whether a goal says how hand and objects shall be to each other, instead
-        of where.
+      relative: whether to add how hand and objects shall be to each other.
       mean: of the present's features; see `statistics`.
       deviation: likewise.
     """
@@ -154,7 +153,9 @@ class Features(_Present):
     layout = self._layout
     now = {group: observation[group][:, None] for group in layout.sizes}
 
-    parts = (self._relations if self._relative else self._places)(now, goal)
+    parts = self._places(now, goal)
+    if self._relative:
+      parts += self._relations(now, goal)
     # A frame k steps ahead lies about k times as far away; sqrt(k) keeps the near
     # differences fine without losing the far ones to the clip.
     ahead = tf.sqrt(tf.constant(self._look_ahead, tf.float32))[None, :, None]
@@ -191,12 +192,10 @@ class Features(_Present):
   def _relations(self, now: Tensors, goal: Tensors) -> list[tf.Tensor]:
     """How hand and objects shall be to each other, from how they are.
 
-    Fingers, offsets, turns about the vertical, and how the hand's axes stand to it;
-    (B, K, ...) each. Nothing says where all of it is.
+    Offsets, turns about the vertical, and how the hand's axes stand to it; (B, K, ...)
+    each.
     """
-    layout = self._layout
-    fingers, goal_fingers = (layout.get(frame, 'fingers') for frame in (now, goal))
-    parts = [(goal_fingers - fingers) / _FINGER_SCALE]
+    layout, parts = self._layout, []
     pairs = (_offsets(layout, frame) for frame in (now, goal))
     for offset, goal_offset in zip(*pairs, strict=True):
       parts.append((goal_offset - offset) / _POSITION_SCALE)

@@ -139,9 +139,10 @@ def test_relative_goals_say_how_things_shall_be_to_each_other() -> None:
     pinch_rotation=[np.cos(0.4), -np.sin(0.4), 0, np.sin(0.4), np.cos(0.4), 0],
     top__orientation=turned(-3.2),
   )
-  found = _features(STACK, now, [goal], (1,), relative=True)[77:]
+  plain = _features(STACK, now, [goal], (1,))
+  found = _features(STACK, now, [goal], (1,), relative=True)
+  np.testing.assert_array_equal(found[: 77 + 24], plain[: 77 + 24])
   expected = [
-    *(0, 0, 0),  # Fingers.
     *(2, 0, -1),  # Base from hand, .01 m.
     *(0, 0, 0),  # Top from hand: both .01 higher.
     *(-2, 0, 1),  # Top from base.
@@ -150,9 +151,9 @@ def test_relative_goals_say_how_things_shall_be_to_each_other() -> None:
     10 * (2 * np.pi - 6.2),  # Top's from the base's.
     *(0, 0, 0),  # The hand points down in both.
   ]
-  np.testing.assert_allclose(found[:18], expected, atol=1e-4)
+  np.testing.assert_allclose(found[77 + 24 : 77 + 39], expected, atol=1e-4)
   fine = np.clip(4 * np.array(expected), -2, 2)
-  np.testing.assert_allclose(found[18:], fine, atol=1e-3)
+  np.testing.assert_allclose(found[77 + 39 + 24 :], fine, atol=1e-3)
 
 
 def test_relative_goals_say_how_the_hand_stands() -> None:
@@ -161,7 +162,7 @@ def test_relative_goals_say_how_the_hand_stands() -> None:
   tilted = _frame(LIFT, pinch_rotation=[1, 0, 0, 0, np.cos(0.1), -np.sin(0.1)])
   found = _features(LIFT, upright, [tilted], (1,), relative=True)[52:]
   expected = [0, np.sin(0.1) / 0.1, (np.cos(0.1) - 1) / 0.1]
-  np.testing.assert_allclose(found[7:10], expected, atol=1e-4)
+  np.testing.assert_allclose(found[22:25], expected, atol=1e-4)
 
 
 def test_relative_goals_do_not_change_where_all_is_moved() -> None:
@@ -172,7 +173,8 @@ def test_relative_goals_do_not_change_where_all_is_moved() -> None:
   for name in ('pinch_position', 'base/position', 'top/position'):
     STACK.get(moved, name)[:] += offset
   found, other = (
-    _features(STACK, now, [g], (1,), relative=True) for g in (goal, moved)
+    _features(STACK, now, [g], (1,), relative=True)[77:].reshape(2, 39)[:, 24:]
+    for g in (goal, moved)
   )
   np.testing.assert_allclose(found, other, atol=1e-4)
 
