@@ -94,6 +94,15 @@ _TASK, _ALONE = ('--task.learn',), ('--task.learner-steps', '100000')
 for _task in (_LIFT, _STACK):
   EXPERIMENTS |= {
     f'{_task}_task': Experiment(_task, _TASK, learns_from='imitation and task actors'),
+    f'{_task}_task_displaced': Experiment(
+      _task,
+      (
+        *(*_TASK, '--task.d4pg.discount', '.99'),
+        *('--task.disturbance.displacement', '.03', '--task.disturbance.turn', '.5'),
+      ),
+      learns_from='imitation and task actors, objects displaced, discount .99',
+      controls=False,
+    ),
     f'{_task}_task_from_imitation': _beside(
       _task,
       *(*_TASK, '--task.imitation-share', '1', '--learner-steps', '100000'),

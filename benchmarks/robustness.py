@@ -81,7 +81,10 @@ def settings(which: str) -> Iterator[tuple[str, float, disturbances.Disturbance]
   yield 'none', 0.0, disturbances.NONE
 
 
-ARMS = ('', *experiments.VARIANTS, 'bc', 'task', 'bc_no_goal', 'd4pg', 'd4pgfd')
+ARMS = (
+  *('', *experiments.VARIANTS, 'bc'),
+  *('task', 'task_displaced', 'bc_no_goal', 'd4pg', 'd4pgfd'),
+)
 """Experiments, after the task's name, whose policies are measured; an arm that several
 have is that of the first."""
 
@@ -91,15 +94,21 @@ class Run:
   """A finished run, and whom of it to measure."""
 
   path: pathlib.Path
-  variant: str
-  """Which of `experiments.VARIANTS`, or empty."""
-  learners: tuple[str, ...]
-  """Its learners' names."""
+  config: config_lib.Config
+  arms: dict[str, str]
+  """Learner -> name of its policy in the results."""
 
-  def arm(self, learner: str) -> str:
-    """Returns the name of a learner's policy in the results."""
-    arm = config_lib.load(str(self.path / 'config.json')).arm(learner)
-    return f'{arm}_{self.variant}' if self.variant else arm
+
+def name_arm(config: config_lib.Config, learner: str) -> str:
+  """Returns the arm's name, which tells what it was trained for."""
+  following = learner == config_lib.IMITATION
+  disturbance = (config.imitation if following else config.task).disturbance
+  arm = config.arm(learner)
+  if following and config.imitation.relative:
+    return f'{arm}_relative'
+  if disturbance == disturbances.NONE or learner == config_lib.CLONING:
+    return arm
+  return f'{arm}_displaced' if disturbance.displacement else f'{arm}_noisy'
 
 
 def find_runs(arguments: Arguments) -> list[Run]:
@@ -111,14 +120,13 @@ def find_runs(arguments: Arguments) -> list[Run]:
   found: list[Run] = []
   for suffix in ARMS:
     name = '_'.join(filter(None, (arguments.task, suffix)))
-    taken = {run.arm(learner) for run in found for learner in run.learners}
+    taken = {arm for run in found for arm in run.arms.values()}
     for path in sorted(pathlib.Path(arguments.runs).glob(f'{name}-seed*/summary.json')):
-      variant = suffix if suffix in experiments.VARIANTS else ''
-      learners = config_lib.load(str(path.parent / 'config.json')).learners
-      run = Run(path.parent, variant, learners)
-      new = tuple(name for name in learners if run.arm(name) not in taken)
+      config = config_lib.load(str(path.parent / 'config.json'))
+      arms = {learner: name_arm(config, learner) for learner in config.learners}
+      new = {learner: arm for learner, arm in arms.items() if arm not in taken}
       if new:
-        found.append(dataclasses.replace(run, learners=new))
+        found.append(Run(path.parent, config, new))
   if not found:
     raise ValueError(
       f'{arguments.runs}: no finished run on {arguments.task!r}; expected some of '
@@ -136,20 +144,19 @@ def measure(
 ) -> pd.DataFrame:
   """Returns rows of a run's policies, and if asked for of the arms beside them."""
   path = str(run.path)
-  config = config_lib.load(str(run.path / 'config.json'))
   measured = evaluate.Measure(
     demonstrations,
     preparation.reward(path),
     preparation.description(path)['terms'],
-    config.seed,
+    run.config.seed,
     {'valid': demonstrations.valid[:episodes]},
     disturbance,
   )
-  for learner in run.learners:
-    if config.follows(learner):
-      measured.imitator(run.arm(learner), policy_lib.load(path))
+  for learner, arm in run.arms.items():
+    if run.config.follows(learner):
+      measured.imitator(arm, policy_lib.load(path))
     else:
-      measured.solver(run.arm(learner), policy_lib.load_task(path))
+      measured.solver(arm, policy_lib.load_task(path))
   if controls:
     measured.controls()
   return pd.DataFrame(measured.rows)
@@ -162,7 +169,7 @@ def main(arguments: Arguments) -> pd.DataFrame:
     ValueError: there are no runs of the task.
   """
   runs = find_runs(arguments)
-  path = config_lib.load(str(runs[0].path / 'config.json')).demonstrations
+  path = runs[0].config.demonstrations
   demonstrations = storage.load(path, with_actions=storage.has_actions(path))
   tables = []
   wanted = list(settings(arguments.disturbance))

@@ -23,6 +23,7 @@ LABELS = {
   'metamimic_displaced': 'MetaMimic, trained with displaced objects',
   'metamimic_noisy': 'MetaMimic, trained with noise on actions',
   'task_policy': 'task policy',
+  'task_policy_displaced': 'task policy, trained with displaced objects',
   'bc': 'behavioural cloning (sees actions)',
   'replay': 'open-loop replay (sees actions)',
   'tracker': 'proportional tracker',

@@ -1,5 +1,6 @@
 """Tests of benchmarks.robustness, on policies that were never trained."""
 
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from benchmarks import robustness
 from envs import disturbances
+from metamimic import config as config_lib
 from metamimic import plotting
 from tests.metamimic import untrained
 
@@ -55,6 +57,52 @@ def test_every_policy_is_measured_and_other_rows_are_kept(
   replay = noisy[noisy['arm'] == 'replay']
   assert undisturbed['total'].item() > 0.99 > replay['total'].item()
   assert (tmp_path / 'robustness_lift_brick.svg').read_text().count('Action noise')
+
+
+def test_an_arm_is_called_by_what_it_was_trained_for(tmp_path: pathlib.Path) -> None:
+  displaced = disturbances.Disturbance(displacement=0.03, action_noise=0.1)
+  noisy = disturbances.Disturbance(action_noise=0.1)
+  config = config_lib.Config(task=config_lib.TaskConfig(learn=True))
+  imitation, task = config.imitation, config.task
+  for changes, expected in (
+    ({}, ['metamimic', 'task_policy']),
+    (
+      {'imitation': dataclasses.replace(imitation, disturbance=noisy)},
+      ['metamimic_noisy', 'task_policy'],
+    ),
+    (
+      {'imitation': dataclasses.replace(imitation, relative=True)},
+      ['metamimic_relative', 'task_policy'],
+    ),
+    (
+      {'task': dataclasses.replace(task, disturbance=displaced)},
+      ['metamimic', 'task_policy_displaced'],
+    ),
+  ):
+    run = dataclasses.replace(config, **changes)  # type: ignore[arg-type]
+    assert [robustness.name_arm(run, learner) for learner in run.learners] == expected
+
+
+def test_an_arm_that_several_experiments_have_is_that_of_the_first(
+  tmp_path: pathlib.Path,
+) -> None:
+  learns = config_lib.Config(task=config_lib.TaskConfig(learn=True))
+  for name, config in (
+    ('lift_brick-seed0', config_lib.Config()),
+    ('lift_brick-seed1', config_lib.Config()),
+    ('lift_brick_task-seed0', learns),
+    ('lift_brick_task_displaced-seed0', learns),
+    ('lift_brick_long-seed0', config_lib.Config()),
+  ):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / 'summary.json').write_text('{}')
+    config_lib.save(config, str(tmp_path / name / 'config.json'))
+  found = robustness.find_runs(robustness.Arguments('lift_brick', runs=str(tmp_path)))
+  assert [(run.path.name, list(run.arms)) for run in found] == [
+    ('lift_brick-seed0', ['imitation']),
+    ('lift_brick-seed1', ['imitation']),
+    ('lift_brick_task-seed0', ['task']),
+  ]
 
 
 def test_without_runs_it_says_what_makes_them(tmp_path: pathlib.Path) -> None:
