@@ -20,9 +20,7 @@ from metamimic.demonstrations import types
 
 TRAIN, VALID = 'train', 'valid'
 
-_MOST_MEASURING = (
-  0.1  # Share of the time; it takes the processor from learner and actors.
-)
+_MOST_MEASURING = 0.1  # Share of the time, which learner and actors want, too.
 
 Run = Callable[[Sequence[int], Callable[[], bool]], list[evaluation.Episode]]
 """Indices of demonstrations, and what says when to stop -> an episode for each."""
