@@ -256,38 +256,38 @@ class Builder:
         disturber,
       )
       for seed, environment, disturber in self._disturbed(
-        demonstrations.task, seeds, settings.disturbance
+        demonstrations.task, seeds, config_lib.IMITATION
       )
     ]
 
   def _disturbed(
-    self, task: str, seeds: Sequence[int], disturbance: disturbances.Disturbance
+    self, task: str, seeds: Sequence[int], actor: str
   ) -> list[
     tuple[int, stepping.ManipulationEnvironment, disturbances.Disturber | None]
   ]:
     environments = tasks.load_many(task, seeds)
-    share = self._config.disturbed_share
+    disturbance = self._config.disturbance_of(actor)
     disturbers: Sequence[disturbances.Disturber | None] = [None] * len(environments)
     if disturbance != disturbances.NONE:
+      share = self._config.disturbed_share
       disturbers = disturbances.make(environments, disturbance, seeds, share)
     return list(zip(seeds, environments, disturbers, strict=True))
 
   def _task_environments(
     self, demonstrations: types.DemonstrationSet, seeds: Sequence[int]
   ) -> Sequence[actors.Environment]:
-    settings = self._config.task
     shown = self._config.algorithm != 'd4pg'
     return [
       solving.TaskEnvironment(
         environment,
         demonstrations.demonstrations,
         demonstrations.train,
-        settings.start_within if shown else 0.0,
+        self._config.task.start_within if shown else 0.0,
         seed,
         disturber,
       )
       for seed, environment, disturber in self._disturbed(
-        demonstrations.task, seeds, settings.disturbance
+        demonstrations.task, seeds, config_lib.TASK
       )
     ]
 

@@ -102,7 +102,7 @@ class Run:
 def name_arm(config: config_lib.Config, learner: str) -> str:
   """Returns the arm's name, which tells what it was trained for."""
   following = learner == config_lib.IMITATION
-  disturbance = (config.imitation if following else config.task).disturbance
+  disturbance = config.disturbance_of(learner)
   arm = config.arm(learner)
   if following and config.imitation.relative:
     return f'{arm}_relative'

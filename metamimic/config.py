@@ -303,6 +303,10 @@ class Config:
     """Returns the settings of a kind of actor."""
     return self.task.actor if actor == TASK else self.actor
 
+  def disturbance_of(self, actor: str) -> disturbances.Disturbance:
+    """Returns what goes wrong, at most, in the episodes of a kind of actor."""
+    return self.task.disturbance if actor == TASK else self.imitation.disturbance
+
   def last_step(self, learner: str) -> int:
     """Returns after how many steps a learner is done."""
     return self.task.learner_steps if learner == TASK else self.learner_steps

@@ -233,7 +233,7 @@ def test_what_a_displacement_moves_does_not_count_as_pushed() -> None:
   env.pursue('push')
   env.reset(seed=1)
   before = env.scene.object_position('top')
-  _disturber(env, displacement=0.07).begin(0, displace=True)
+  _disturber(env, displacement=0.07).begin(0)
   assert np.linalg.norm(env.scene.object_position('top') - before) > 0.05
   for _ in range(env.task.hold_steps):
     env.advance(np.zeros(9))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 import dataclasses
 import functools
+import inspect
 import json
 import operator
 import pathlib
@@ -74,7 +75,7 @@ def test_every_setting_has_a_meaning() -> None:
   source = [
     line
     for module in (config, disturbances)
-    for line in pathlib.Path(module.__file__).read_text().splitlines()
+    for line in inspect.getsource(module).splitlines()
   ]
   for name in config.flatten(config.to_dict(VALID)):
     field = name.rpartition('.')[2]
