@@ -54,7 +54,7 @@ STACK_2_BRICKS_RELATIVE = rewards.Reward(
       0.07,
       0.2,
     ),
-    rewards.Term('stack', rewards.Between('top/position', 'base/position'), 0.30, 0.02),
+    rewards.Term('stack', rewards.Between('top/position', 'base/position'), 0.30, 0.03),
     rewards.Term(
       'stack_turn',
       rewards.HeadingBetween('top/orientation', 'base/orientation'),

@@ -192,8 +192,7 @@ class Features(_Present):
   def _relations(self, now: Tensors, goal: Tensors) -> list[tf.Tensor]:
     """How hand and objects shall be to each other, from how they are.
 
-    Offsets, turns about the vertical, and how the hand's axes stand to it; (B, K, ...)
-    each.
+    Offsets, and turns about the vertical; (B, K, ...) each.
     """
     layout, parts = self._layout, []
     pairs = (_offsets(layout, frame) for frame in (now, goal))
@@ -203,8 +202,7 @@ class Features(_Present):
     for angle, goal_angle in zip(*turns, strict=True):
       turn = tf.math.floormod(goal_angle - angle + np.pi, 2 * np.pi) - np.pi
       parts.append(turn[..., None] / _ROTATION_SCALE)
-    tilt, goal_tilt = (_third_row(layout, frame) for frame in (now, goal))
-    return [*parts, (goal_tilt - tilt) / _ROTATION_SCALE]
+    return parts
 
 
 class TaskFeatures(_Present):
@@ -219,7 +217,8 @@ class TaskFeatures(_Present):
     layout = self._layout
     pinch = layout.get(observation, 'pinch_position')
     x, y = tf.split(layout.get(observation, 'pinch_rotation'), 2, -1)
-    rows = tf.stack([x, y, _third_row(layout, observation)], -2)
+    # The first two rows of the hand's rotation matrix; the third follows from them.
+    rows = tf.stack([x, y, tf.linalg.cross(x, y)], -2)
     parts, positions = [self.present(observation)], []
     for name in layout.objects:
       position = layout.get(observation, f'{name}/position')
@@ -236,12 +235,6 @@ class TaskFeatures(_Present):
       twice = 2 * angle[:, None]
       parts += [tf.cos(twice), tf.sin(twice)]
     return tf.concat(parts, -1)
-
-
-def _third_row(layout: observations_lib.Layout, frame: Tensors) -> tf.Tensor:
-  """Of the hand's rotation matrix, (..., 3): it follows from the first two."""
-  x, y = tf.split(layout.get(frame, 'pinch_rotation'), 2, -1)
-  return tf.linalg.cross(x, y)
 
 
 def _headings(layout: observations_lib.Layout, frame: Tensors) -> list[tf.Tensor]:

@@ -175,7 +175,7 @@ def test_relative_rewards_do_not_see_where_all_of_it_is() -> None:
     'tilt': 1,
     'reach': pytest.approx(math.exp(-1), abs=1e-4),
     'reach_turn': 1,
-    'stack': pytest.approx(math.exp(-0.75), abs=1e-4),
+    'stack': pytest.approx(math.exp(-0.5), abs=1e-4),
     'stack_turn': 1,
   }
 
