@@ -59,7 +59,7 @@ class Evaluator(acme.Worker):
     """Takes its parts.
 
     Args:
-      demonstrations: both splits.
+      demonstrations: of all splits.
       learned: the policies.
       controls: arms beside them that do not change as they learn, by name.
       terms: names of the reward's terms.

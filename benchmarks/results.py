@@ -26,6 +26,7 @@ import pandas as pd
 from benchmarks import experiments
 from benchmarks import readme
 from metamimic import statistics
+from metamimic.demonstrations import storage
 
 
 def run(name: str, seeds: Sequence[int]) -> None:
@@ -37,6 +38,7 @@ def run(name: str, seeds: Sequence[int]) -> None:
 
   Raises:
     subprocess.CalledProcessError: recording or a run failed.
+    ValueError: there is a file of another number of demonstrations.
   """
   experiment = experiments.EXPERIMENTS[name]
   data = readme.ROOT / 'data' / f'{experiment.task}.hdf5'
@@ -44,6 +46,12 @@ def run(name: str, seeds: Sequence[int]) -> None:
     train, valid = map(str, experiment.recorded)
     arguments = ['--task', experiment.task, '--output', str(data), '--seed', '0']
     _call('metamimic.record', *arguments, '--train', train, '--valid', valid)
+  held = storage.counts(str(data))
+  if held != experiment.recorded:
+    raise ValueError(
+      f'{data} holds {held} demonstrations to learn from and held out; this experiment '
+      f'wants {experiment.recorded}. Move the file away, and it is recorded anew.'
+    )
   for seed in seeds:
     arguments = ['--demonstrations', str(data), '--seed', str(seed)]
     directory = ['--run-dir', str(_directory(name, seed))]

@@ -20,8 +20,8 @@ def summary(folder: pathlib.Path) -> pd.DataFrame:
     Rows with skill; novel, novel_low, novel_high and seen, seen_low, seen_high (mean
     reward on held-out demonstrations, over open-loop replay's); kept (novel / seen);
     floor (no action's reward, over replay's); success_novel, success_seen and
-    success_replay; episodes (of novel and seen). A skill that no run was trained
-    without, or none with, is left out.
+    success_replay; episodes (runs × demonstrations of novel and of seen). A skill that
+    no run was trained without, or none with, is left out.
   """
   found = []
   for name, experiment in experiments.EXPERIMENTS.items():
@@ -55,7 +55,7 @@ def _row(
   row: dict[str, Any] = {'skill': skill}
   most = replay['total'].mean()
   for name, rows in (('novel', novel), ('seen', seen)):
-    low, high = statistics.seeds_interval(statistics.by_seed(rows).to_numpy(float))
+    low, high = statistics.reward_interval(rows)
     row |= {
       name: rows['total'].mean() / most,
       f'{name}_low': low / most,
@@ -66,7 +66,10 @@ def _row(
     'kept': row['novel'] / row['seen'],
     'floor': floor['total'].mean() / most,
     'success_replay': replay['success'].mean(),
-    'episodes': f'{len(novel)}, {len(seen)}',
+    'episodes': ', '.join(
+      f'{rows["seed"].nunique()} × {rows["demonstration"].nunique()}'
+      for rows in (novel, seen)
+    ),
   }
 
 
@@ -99,14 +102,16 @@ def table(folder: pathlib.Path) -> list[tables.Table]:
         'succeeds: never shown': tables.Cell(
           f'{row.success_novel:.2f}', f'{of_skill} split=novel: mean of success'
         ),
-        'trained on': tables.Cell(
+        'succeeds: trained on': tables.Cell(
           f'{row.success_seen:.2f}', f'{of_skill} split=valid: mean of success'
         ),
-        'replay': tables.Cell(
+        'succeeds: replay': tables.Cell(
           f'{row.success_replay:.2f}',
           f'{where}, arm=replay skill={row.skill}: mean of success',
         ),
-        'episodes': tables.Cell(row.episodes, f'{of_skill}: rows of novel, valid'),
+        'runs × episodes': tables.Cell(
+          row.episodes, f'{of_skill}: runs and demonstrations of novel, of valid'
+        ),
       }
     )
   return tables.table(rows)

@@ -23,7 +23,7 @@ LABELS = {
   'metamimic_displaced': 'MetaMimic, trained with displaced objects',
   'metamimic_noisy': 'MetaMimic, trained with noise on actions',
   'task_policy': 'task policy',
-  'task_policy_displaced': 'task policy, trained with displaced objects',
+  'task_policy_displaced': 'task policy, displaced objects and discount .99',
   'bc': 'behavioural cloning (sees actions)',
   'replay': 'open-loop replay (sees actions)',
   'tracker': 'proportional tracker',
@@ -223,7 +223,7 @@ def solving(folder: pathlib.Path) -> list[Table]:
         {
           'task': Cell(experiment.task),
           'arm': Cell(LABELS[row.arm]),
-          'learns from': Cell('' if control else experiment.learns_from),
+          'learns from': _learns_from(found, row, control),
           'environment steps': Cell('')
           if control
           else Cell(mean, found.about('environment_steps')),
@@ -231,6 +231,16 @@ def solving(folder: pathlib.Path) -> list[Table]:
         }
       )
   return table(rows)
+
+
+def _learns_from(found: _Results, row: Any, control: bool) -> Cell:
+  if row.arm == IMITATOR:
+    steps = found.rows.loc[found.rows['arm'] == IMITATOR, 'learner_steps'].max()
+    return Cell(
+      f'imitation actors, {steps:,} learner steps',
+      f'{found.where(IMITATOR)}: learner_steps',
+    )
+  return Cell('' if control else found.experiment.learns_from)
 
 
 def ablations(folder: pathlib.Path) -> list[Table]:

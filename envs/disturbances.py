@@ -136,12 +136,14 @@ class Disturber:
     scene = environment.scene
     movable = [name for name in environment.task.objects if scene.apart(name)]
     before = environment.get_state()
+    # What is held fast reaches deeper into the fingers than what only lies there.
+    deepest = max(_TOUCH, scene.penetration())
     for _ in range(_TRIES if movable else 0):
       for name in movable:
         offset = disturbance.displacement * _direction(self._rng)
         turn = self._rng.uniform(-1, 1) * disturbance.turn
         scene.move_object(name, offset, turn)
-      if scene.penetration() < _TOUCH:
+      if scene.penetration() <= deepest:
         # What counts as moved is judged from where objects are now.
         environment.begin()
         return

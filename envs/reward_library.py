@@ -63,7 +63,8 @@ STACK_2_BRICKS_RELATIVE = rewards.Reward(
     ),
   )
 )
-"""Where things are to each other, so that it does not matter where they are."""
+"""Where things are to each other, in the world's directions: it does not matter where
+all of it is, and hardly how a brick is turned once the hand is there."""
 
 TWO_BRICKS = rewards.Reward(
   (

@@ -37,7 +37,7 @@ class Arguments:
   run_dir: Annotated[str, tyro.conf.Positional]
   """A run directory with a checkpoint."""
   demonstrations: str
-  """HDF5 file of demonstrations of the run's task; none of them is trained on."""
+  """HDF5 file of demonstrations of the run's task: its own, or any other."""
   split: Literal['valid', 'novel', 'train', 'all'] = 'valid'
   """Which of the file's demonstrations to follow; novel: held-out ones of skills that
   the run was trained without."""
@@ -68,15 +68,13 @@ def main(arguments: Arguments) -> pd.DataFrame:
     rendering.choose_gl()
   about = preparation.description(arguments.run_dir)
   path = arguments.demonstrations
-  demonstrations = storage.load(path, with_actions=storage.has_actions(path))
+  config = config_lib.load(os.path.join(arguments.run_dir, 'config.json'))
+  demonstrations = _load(path, config)
   if demonstrations.task != about['task']:
     raise ValueError(
       f'{path}: its task is {demonstrations.task!r}; expected {about["task"]!r}, which '
       f'{arguments.run_dir} was trained on'
     )
-  config = config_lib.load(os.path.join(arguments.run_dir, 'config.json'))
-  unseen = set(config.without_skills) & set(demonstrations.skills)
-  demonstrations = demonstrations.without(unseen)
   chosen = {
     split: demonstrations.ids(split)[: arguments.max_demonstrations]
     for split in statistics.SPLITS
@@ -104,6 +102,16 @@ def main(arguments: Arguments) -> pd.DataFrame:
     measure.draw(arguments.video_folder)
   _print(table)
   return table
+
+
+def _load(path: str, config: config_lib.Config) -> types.DemonstrationSet:
+  """Returns a file's demonstrations; of the run's own, those that the run has."""
+  with_actions = storage.has_actions(path)
+  own = config.demonstrations
+  if os.path.exists(own) and os.path.samefile(path, own):
+    return preparation.load_demonstrations(config, with_actions)
+  found = storage.load(path, with_actions=with_actions)
+  return found.without(set(config.without_skills) & set(found.skills))
 
 
 class Measure:
@@ -219,7 +227,7 @@ def _print(table: pd.DataFrame) -> None:
       _interval(row, 'success', '.2f'),
     )
   rich_console.Console(width=None if sys.stdout.isatty() else 100).print(shown)
-  print('In brackets: 95 % intervals over episodes.')
+  print('In brackets: 95 % intervals over the episodes of this one run.')
 
 
 def _number(value: float, form: str = '.2f') -> str:

@@ -269,7 +269,7 @@ def rows(
     seed: of the run.
     learner_steps: how far the policy was trained.
     arm: what acted.
-    split: train or valid.
+    split: one of `types.SPLITS`.
     demonstrations: to name those that were followed.
     terms: names of the reward's terms.
   """

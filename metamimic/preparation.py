@@ -48,6 +48,11 @@ def prepare(config: config_lib.Config, run_dir: str | None = None) -> None:
       f'{config.demonstrations}: {len(demonstrations.train)} training and '
       f'{len(demonstrations.valid)} held-out demonstrations; expected some of each'
     )
+  if config.without_skills and not demonstrations.novel:
+    raise ValueError(
+      f'without_skills: {config.demonstrations}: no held-out demonstration of '
+      f'{config.without_skills}; expected some to measure'
+    )
   skills = tuple(tasks.get(demonstrations.task).skills)
   if len(skills) > 1 and not all(config.follows(name) for name in config.learners):
     raise ValueError(

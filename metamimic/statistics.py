@@ -269,6 +269,17 @@ def by_seed(episodes: pd.DataFrame, column: str = 'total') -> pd.DataFrame:
   return episodes.groupby(['seed', 'demonstration'])[column].mean().unstack()
 
 
+def reward_interval(episodes: pd.DataFrame) -> tuple[float, float]:
+  """Returns `seeds_interval` of an arm's rewards, within [0, 1].
+
+  Args:
+    episodes: as for `by_seed`.
+  """
+  # Widened for few seeds, it can reach beyond what a reward can be.
+  interval = np.clip(seeds_interval(by_seed(episodes).to_numpy(float)), 0, 1)
+  return float(interval[0]), float(interval[1])
+
+
 def summarise(evaluation: pd.DataFrame) -> pd.DataFrame:
   """Condenses each arm's last evaluation to one row for each split.
 
@@ -392,11 +403,7 @@ def _ordered(summary: pd.DataFrame) -> pd.DataFrame:
 
 def _row(arm: str, split: str, episodes: pd.DataFrame) -> dict[str, object]:
   n, successes = len(episodes), int(episodes['success'].sum())
-  reward_low = reward_high = math.nan
-  if n:
-    # Widened for few seeds, it can reach beyond what a reward can be.
-    interval = np.clip(seeds_interval(by_seed(episodes).to_numpy(float)), 0, 1)
-    reward_low, reward_high = map(float, interval)
+  reward_low, reward_high = reward_interval(episodes) if n else (math.nan, math.nan)
   success_low, success_high = proportion_interval(successes, n)
   return {
     'arm': arm,

@@ -45,7 +45,12 @@ def validate(config: config_lib.Config) -> None:
   for prefix in ('', 'task.'):
     _validate_learning(values, prefix)
   _share(values, 'disturbed_share')
-  for kind in ('imitation', 'task'):
+  for kind in (config_lib.IMITATION, config_lib.TASK):
+    undisturbed = config.disturbance_of(kind) == disturbances.NONE
+    if not undisturbed and kind not in config.actors:
+      raise ValueError(
+        f'{kind}.disturbance is set, but the run has no {kind} actors; expected none'
+      )
     for factor in disturbances.FACTORS:
       name = f'{kind}.disturbance.{factor}'
       if values[name] != 1:

@@ -45,7 +45,13 @@ def save(path: str, demonstrations: types.DemonstrationSet) -> None:
 
   Raises:
     OSError: the file cannot be written.
+    ValueError: some are `novel`; that is for a run to say, and not for a file.
   """
+  if demonstrations.novel:
+    raise ValueError(
+      f'{path}: {len(demonstrations.novel)} demonstrations are novel; expected each in '
+      'train or valid'
+    )
   folder = os.path.dirname(os.path.abspath(path))
   os.makedirs(folder, exist_ok=True)
   temporary = os.path.join(folder, f'.{os.path.basename(path)}.{os.getpid()}.tmp')
@@ -135,6 +141,21 @@ def has_actions(path: str) -> bool:
   with _open(path) as file:
     _task(path, file)
     return all('actions' in demonstration for demonstration in file['data'].values())
+
+
+def counts(path: str) -> tuple[int, int]:
+  """Returns how many demonstrations a file has to learn from, and held out.
+
+  Raises:
+    OSError: there is no such file, or it cannot be read.
+    ValueError: it is no HDF5 file with demonstrations.
+  """
+  with _open(path) as file:
+    _task(path, file)
+    names = _names(path, file['data'])
+    ids = {name: i for i, name in enumerate(names)}
+    train, valid = (_mask(path, file, split, ids) for split in ('train', 'valid'))
+    return len(train), len(valid)
 
 
 @contextlib.contextmanager

@@ -57,8 +57,8 @@ def test_a_skill_is_compared_between_who_was_trained_on_it_and_who_was_not(
   assert push['floor'] == pytest.approx(0.25)
   assert (push['success_novel'], push['success_replay']) == (0.5, 1.0)
   # Two of each of two seeds; two of the one run that was trained on it.
-  assert push['episodes'] == '4, 2'
-  assert summary.loc['reach', 'episodes'] == '2, 4'
+  assert push['episodes'] == '2 × 2, 1 × 2'
+  assert summary.loc['reach', 'episodes'] == '1 × 2, 2 × 2'
   assert push['novel_low'] == pytest.approx(0.72)
   (table,) = skills.table(tmp_path)
   cells = dict(zip(table.header, table.rows[0], strict=True))

@@ -178,10 +178,15 @@ def test_broken_file_is_refused_by_name(tmp_path: pathlib.Path) -> None:
     ),
     ('disturbed_share', 1.5, 'disturbed_share is 1.5; expected a number in [0, 1]'),
     (
-      'task.disturbance.mass',
+      'imitation.disturbance.mass',
       2.0,
-      'task.disturbance.mass is 2.0; expected 1: all training episodes of an actor '
-      'share one model',
+      'imitation.disturbance.mass is 2.0; expected 1: all training episodes of an '
+      'actor share one model',
+    ),
+    (
+      'task.disturbance.push',
+      0.1,
+      'task.disturbance is set, but the run has no task actors; expected none',
     ),
     (
       'train_demonstrations',

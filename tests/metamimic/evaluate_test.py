@@ -2,13 +2,16 @@
 
 import dataclasses
 import pathlib
+import shutil
 
 import pandas as pd
 import pytest
 
 from envs import tasks
+from metamimic import config as config_lib
 from metamimic import evaluate
 from metamimic import video
+from metamimic.demonstrations import storage
 from tests.metamimic import untrained
 
 TASK, STEPS, TERMS = untrained.TASK, untrained.STEPS, untrained.TERMS
@@ -49,6 +52,22 @@ def test_rows_of_every_arm_and_split(
   assert 'wrong_demonstration' in capsys.readouterr().out
 
 
+def test_of_a_runs_own_file_only_what_it_was_trained_on_is_train(
+  tmp_path: pathlib.Path,
+) -> None:
+  run_dir = untrained.make_run(tmp_path)
+  path = str(tmp_path / 'demonstrations.hdf5')
+  whole = storage.load(path, with_actions=True)
+  storage.save(path, dataclasses.replace(whole, train=(0, 1), valid=(2,)))
+  config = config_lib.load(str(tmp_path / 'config.json'))
+  config = dataclasses.replace(config, train_demonstrations=1)
+  config_lib.save(config, str(tmp_path / 'config.json'))
+  table = evaluate.main(_arguments(run_dir, split='all'))
+  train = table[table['split'] == 'train']
+  assert set(train['demonstration']) == {'demo_0'}
+  assert set(table['demonstration']) == {'demo_0', 'demo_2'}
+
+
 def test_the_task_policy_has_until_the_time_limit(run_dir: pathlib.Path) -> None:
   table = evaluate.main(_arguments(run_dir))
   rows = table[table['arm'] == 'task_policy']
@@ -71,8 +90,8 @@ def test_videos(run_dir: pathlib.Path, tmp_path: pathlib.Path) -> None:
 def test_a_file_of_another_task_is_refused(
   run_dir: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-  config = tmp_path / 'run.json'
-  config.write_text('{"task": "reach_duplo"}')
+  (tmp_path / 'run.json').write_text('{"task": "reach_duplo"}')
+  shutil.copy(run_dir / 'config.json', tmp_path)
   arguments = dataclasses.replace(_arguments(run_dir), run_dir=str(tmp_path))
   with pytest.raises(
     ValueError, match="its task is 'lift_brick'; expected 'reach_duplo'"

@@ -101,7 +101,9 @@ def test_a_run_has_the_first_training_demonstrations_and_all_held_out_ones(
     assert (found.train, found.valid) == ((2, 0), (1,))
 
 
-def test_a_skill_that_the_file_does_not_show_is_refused(path: str) -> None:
+def test_a_skill_that_the_file_does_not_show_is_refused(
+  path: str, tmp_path: pathlib.Path
+) -> None:
   config = dataclasses.replace(
     CONFIG, demonstrations=path, without_skills=('reach', 'juggle')
   )
@@ -109,6 +111,22 @@ def test_a_skill_that_the_file_does_not_show_is_refused(path: str) -> None:
     preparation.prepare(config)
   assert str(e.value) == (
     f"without_skills: {path}: no demonstration of 'juggle'; there are ('reach',)"
+  )
+  # A skill that is never held out could not be measured.
+  unmeasured = str(tmp_path / 'unmeasured.hdf5')
+  two, _ = recording.record(
+    'two_bricks', train=2, valid=1, seed=0, wanted_skills=['reach', 'lift_top']
+  )
+  storage.save(unmeasured, two)
+  with pytest.raises(ValueError) as e:
+    preparation.prepare(
+      dataclasses.replace(
+        config, demonstrations=unmeasured, without_skills=('lift_top',)
+      )
+    )
+  assert str(e.value) == (
+    f"without_skills: {unmeasured}: no held-out demonstration of ('lift_top',); "
+    'expected some to measure'
   )
   # Nothing would be left to learn from.
   with pytest.raises(ValueError, match='0 training and 0 held-out demonstrations'):

@@ -140,6 +140,17 @@ def test_a_file_without_actions_is_as_good(tmp_path: pathlib.Path) -> None:
   _assert_equal(storage.load(path), _set())
 
 
+def test_counts(path: str) -> None:
+  assert storage.counts(path) == (2, 1)
+
+
+def test_what_is_novel_is_for_a_run_to_say(tmp_path: pathlib.Path) -> None:
+  path = tmp_path / 'novel.hdf5'
+  with pytest.raises(ValueError, match='1 demonstrations are novel; expected each in'):
+    storage.save(str(path), _set().without(['lift']))
+  assert not path.exists()
+
+
 def test_has_actions(path: str) -> None:
   assert storage.has_actions(path)
 
