@@ -3,7 +3,7 @@
 Every cell knows the rows of the file that it comes from.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import json
 import math
@@ -388,15 +388,21 @@ def robustness(path: pathlib.Path) -> list[Table]:
     path: of results/robustness_<task>.csv.
   """
   rows = pd.read_csv(path)
+  measured = set(rows['disturbance'])
+  columns = {name: at for name, at in ROBUSTNESS.items() if at[0] in measured}
   hidden = (statistics.FLOOR, *statistics.MISGUIDED)
   arms = [a for a in statistics.order(list(rows['arm'])) if a not in hidden]
-  return table([_robust(path.name, rows[rows['arm'] == arm], arm) for arm in arms])
+  return table(
+    [_robust(path.name, rows[rows['arm'] == arm], arm, columns) for arm in arms]
+  )
 
 
-def _robust(file: str, rows: pd.DataFrame, arm: str) -> dict[str, Cell]:
+def _robust(
+  file: str, rows: pd.DataFrame, arm: str, columns: Mapping[str, tuple[str, float]]
+) -> dict[str, Cell]:
   cells = {'arm': Cell(LABELS[arm])}
   counts: list[tuple[int, int]] = []
-  for name, (disturbance, strength) in ROBUSTNESS.items():
+  for name, (disturbance, strength) in columns.items():
     found = rows[
       (rows['disturbance'] == disturbance)
       & ((rows['strength'] - strength).abs() < 1e-9)

@@ -331,7 +331,7 @@ def robustness(rows: pd.DataFrame) -> figure_lib.Figure:
     axes.remove()
   if kinds:
     figure.legend(
-      *panels[0].get_legend_handles_labels(), loc='outside lower center', ncols=5
+      *panels[0].get_legend_handles_labels(), loc='outside lower center', ncols=columns
     )
   return figure
 
