@@ -413,6 +413,10 @@ def _robust(
     if len(found):
       seeds = found['seed'].nunique()
       counts.append((seeds, len(found) // seeds))
+  steps = rows['learner_steps'].max()
+  cells['learner steps'] = Cell(
+    f'{steps:,}' if steps else '', f'results/{file}, arm={arm}: learner_steps'
+  )
   ends = dict.fromkeys([min(counts), max(counts)]) if counts else ()
   text = ' to '.join(f'{a} × {b}' for a, b in ends) or _NOTHING
   cells['N (seeds × starts)'] = Cell(

@@ -383,7 +383,7 @@ def film_strips(
   height, width = strips[0].shape[2:4]
   columns = strips[0].shape[1]
   figure, panels = _panels(
-    len(names), 1, (1.4 * columns, 2.9 * len(names) * height / width + 0.2)
+    len(names), 1, (columns, 2.05 * len(names) * height / width + 0.2)
   )
   for axes, name, strip in zip(panels, names, strips, strict=True):
     axes.imshow(np.concatenate([np.concatenate(row, 1) for row in strip]))
