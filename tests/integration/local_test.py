@@ -301,8 +301,8 @@ def test_policy_moved_and_can_act_without_a_server(runs: Runs) -> None:
 def test_evaluation_has_a_row_an_episode_for_every_arm(runs: Runs) -> None:
   table = pd.read_csv(runs.dir / 'evaluation.csv')
   assert list(table) == [
-    *('seed', 'learner_steps', 'arm', 'demonstration', 'split', 'steps', 'completed'),
-    *('success', 'solved'),
+    *('seed', 'learner_steps', 'arm', 'demonstration', 'skill', 'split', 'steps'),
+    *('completed', 'success', 'solved'),
     *(f'reward/{term}' for term in TERMS),
     'total',
   ]
