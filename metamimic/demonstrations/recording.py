@@ -328,19 +328,44 @@ def _outcomes(
   # A signal may go to the whole process group. It is this process's to deal with, so
   # the workers are started with both blocked, from their first instruction on. (Not
   # sooner: what the line above starts unblocks one.) Nor may a handler's exception
-  # break into `submit` or into the loops over all futures of `as_completed`, which
-  # would leave locks taken, and the executor's threads waiting for ever.
+  # break into `submit`, which would leave locks taken, and workers half started.
   signals = {signal.SIGINT, signal.SIGTERM}
-  signal.pthread_sigmask(signal.SIG_BLOCK, signals)
   done: queue.SimpleQueue[concurrent.futures.Future[Outcome]] = queue.SimpleQueue()
   try:
-    for job in jobs:
-      executor.submit(_run_in_worker, job).add_done_callback(done.put)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+    with _held_back(signals):
+      signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+      try:
+        for job in jobs:
+          executor.submit(_run_in_worker, job).add_done_callback(done.put)
+      finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
     yield (done.get().result() for _ in jobs)
   finally:
     executor.shutdown(cancel_futures=True)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+
+
+@contextlib.contextmanager
+def _held_back(signals: Iterable[signal.Signals]) -> Iterator[None]:
+  """Lets the handlers of signals that come meanwhile run on leaving.
+
+  To block them is not enough: any other thread, as NumPy's, may be given a signal, and
+  Python then runs its handler in this one.
+  """
+  if threading.current_thread() is not threading.main_thread():
+    yield
+    return
+  came: list[int] = []
+  handlers = {
+    number: signal.signal(number, lambda number, frame: came.append(number))
+    for number in signals
+  }
+  try:
+    yield
+  finally:
+    for number, handler in handlers.items():
+      signal.signal(number, handler)
+    for held in dict.fromkeys(came):
+      signal.raise_signal(held)
 
 
 _env: stepping.ManipulationEnvironment  # of a worker

@@ -262,7 +262,9 @@ def test_rows(tmp_path: pathlib.Path) -> None:
     evaluation.Episode(1, 120, 2 / 3, True, 90, {'arm': 0.123456, 'brick': 1.0}, 0.5),
     evaluation.Episode(0, 80, 1.0, False, None, {'arm': 0.0, 'brick': 0.25}, 0.125),
   ]
-  demonstrations: Any = [types.SimpleNamespace(name=f'demo_{i}') for i in range(2)]
+  demonstrations: Any = [
+    types.SimpleNamespace(name=f'demo_{i}', skill=f'skill_{i}') for i in range(2)
+  ]
 
   def append(episodes: list[evaluation.Episode], arm: str, split: str) -> None:
     rows = evaluation.rows(
@@ -284,12 +286,12 @@ def test_rows(tmp_path: pathlib.Path) -> None:
   alone = evaluation.Episode(1, 70, math.nan, True, 70, {}, math.nan)
   append([alone], 'd4pg', 'valid')
   assert path.read_text().split() == [
-    'seed,learner_steps,arm,demonstration,split,steps,completed,success,'
+    'seed,learner_steps,arm,demonstration,skill,split,steps,completed,success,'
     'solved,reward/arm,reward/brick,total',
-    '3,100,zero,demo_1,train,120,0.6667,1,90,0.12346,1.0,0.5',
-    '3,100,zero,demo_0,train,80,1.0,0,nan,0.0,0.25,0.125',
-    '3,100,bc,demo_1,valid,120,0.6667,1,90,0.12346,1.0,0.5',
-    '3,100,d4pg,demo_1,valid,70,nan,1,70,nan,nan,nan',
+    '3,100,zero,demo_1,skill_1,train,120,0.6667,1,90,0.12346,1.0,0.5',
+    '3,100,zero,demo_0,skill_0,train,80,1.0,0,nan,0.0,0.25,0.125',
+    '3,100,bc,demo_1,skill_1,valid,120,0.6667,1,90,0.12346,1.0,0.5',
+    '3,100,d4pg,demo_1,skill_1,valid,70,nan,1,70,nan,nan,nan',
   ]
   assert evaluation.measured(str(path)) == {
     ('zero', 'train', 'demo_1'),

@@ -2,6 +2,10 @@
 
 import collections
 from collections.abc import Callable, Iterator
+import os
+import signal
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -241,3 +245,21 @@ def test_refuses(changes: dict, message: str) -> None:
   with pytest.raises(ValueError) as e:
     recording.record(**(arguments | changes))
   assert str(e.value) == message
+
+
+def test_a_signal_is_held_back_whichever_thread_is_given_it() -> None:
+  finished = []
+  thread = threading.Thread(target=time.sleep, args=(1.0,))
+  thread.start()  # It does not block the signal.
+  signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+  try:
+    with pytest.raises(KeyboardInterrupt), recording._held_back({signal.SIGINT}):
+      os.kill(os.getpid(), signal.SIGINT)
+      for _ in range(1000):
+        time.sleep(1e-4)
+      finished.append(True)
+  finally:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    thread.join()
+  assert finished
+  assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
