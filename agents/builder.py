@@ -276,15 +276,17 @@ class Builder:
   def _task_environments(
     self, demonstrations: types.DemonstrationSet, seeds: Sequence[int]
   ) -> Sequence[actors.Environment]:
+    settings = self._config.task
     shown = self._config.algorithm != 'd4pg'
     return [
       solving.TaskEnvironment(
         environment,
         demonstrations.demonstrations,
-        demonstrations.train,
-        self._config.task.start_within if shown else 0.0,
+        demonstrations.train if shown else (),
+        settings.start_within,
         seed,
         disturber,
+        settings.patience,
       )
       for seed, environment, disturber in self._disturbed(
         demonstrations.task, seeds, config_lib.TASK

@@ -90,30 +90,35 @@ for _name, _arguments in VARIANTS.items():
   )
 
 # About as many environment steps each, of all actors together.
-_TASK, _ALONE = ('--task.learn',), ('--task.learner-steps', '100000')
-for _task in (_LIFT, _STACK):
+_TASK = ('--task.learn', '--task.learner-steps', '120000', '--learner-steps')
+_ALONE = ('--task.replay.samples-per-insert', '51', '--task.learner-steps')
+_PACE = {_LIFT: ('60000', '120000'), _STACK: ('120000', '180000')}
+"""By task: learner steps of imitation beside a task policy, and of one that is alone."""
+for _task, (_imitation, _alone) in _PACE.items():
   EXPERIMENTS |= {
-    f'{_task}_task': Experiment(_task, _TASK, learns_from='imitation and task actors'),
+    f'{_task}_task': Experiment(
+      _task, (*_TASK, _imitation), learns_from='imitation and task actors'
+    ),
     f'{_task}_task_displaced': Experiment(
       _task,
       (
-        *(*_TASK, '--task.d4pg.discount', '.99'),
-        *('--task.disturbance.displacement', '.03', '--task.disturbance.turn', '.5'),
+        *(*_TASK, _imitation, '--task.disturbance.displacement', '.03'),
+        *('--task.disturbance.turn', '.5'),
       ),
-      learns_from='imitation and task actors, objects displaced, discount .99',
+      learns_from='imitation and task actors, objects displaced',
       controls=False,
     ),
     f'{_task}_task_from_imitation': _beside(
       _task,
-      *(*_TASK, '--task.imitation-share', '1', '--learner-steps', '100000'),
+      *(*_TASK, _alone, '--task.imitation-share', '1'),
       learns_from='imitation actors',
     ),
     f'{_task}_d4pg': _beside(
-      _task, '--algorithm', 'd4pg', *_ALONE, learns_from='task actors'
+      _task, '--algorithm', 'd4pg', *_ALONE, _alone, learns_from='task actors'
     ),
     f'{_task}_d4pgfd': _beside(
       _task,
-      *('--algorithm', 'd4pgfd', *_ALONE),
+      *('--algorithm', 'd4pgfd', *_ALONE, _alone),
       learns_from='task actors, demonstrations',
     ),
     f'{_task}_bc_no_goal': _beside(
@@ -196,7 +201,7 @@ for _name, (_change, _arguments) in _IMITATION_ABLATIONS.items():
 for _name, (_change, _arguments) in _TASK_ABLATIONS.items():
   EXPERIMENTS[f'{_LIFT}_ablation_{_name}'] = _beside(
     _LIFT,
-    *(*_TASK, *_arguments),
+    *(*_TASK, _PACE[_LIFT][0], *_arguments),
     learns_from='imitation and task actors',
     plain=f'{_LIFT}_task',
     change=_change,

@@ -1,6 +1,7 @@
 """An environment that rewards solving the task, in the terms of `imitation`."""
 
 from collections.abc import Mapping, Sequence
+import math
 
 import dm_env
 from dm_env import specs
@@ -11,6 +12,8 @@ from envs import imitation
 from envs import observations
 from envs import stepping
 
+_SECOND = 25  # Control steps.
+
 
 class TaskEnvironment(dm_env.Environment):
   """A task with rewards, discounts and observations as `ImitationEnvironment` has them.
@@ -19,7 +22,7 @@ class TaskEnvironment(dm_env.Environment):
   discount 1; `goal` is (0, 0) and means nothing. An episode ends
 
   * once the task has succeeded: task's reward 1 and discount 0;
-  * at the time limit: discount 1.
+  * at the time limit, or when patience is over: discount 1.
   """
 
   def __init__(
@@ -30,6 +33,7 @@ class TaskEnvironment(dm_env.Environment):
     start_within: float = 0.0,
     seed: int = 0,
     disturber: disturbances.Disturber | None = None,
+    patience: float = 0.0,
   ):
     """Wraps a task.
 
@@ -41,14 +45,19 @@ class TaskEnvironment(dm_env.Environment):
         instead of the task's own start.
       seed: of these draws.
       disturber: of the same task.
+      patience: an episode that `reset` draws is over after this many times as long as a
+        demonstration goes on from there (a random one, from the task's own start), but
+        not in less than a second; 0: at the task's time limit alone.
     """
     self.environment = environment
     self._demonstrations = demonstrations
     self._train = tuple(train)
-    self._start_within = start_within if self._train else 0.0
+    self._start_within = start_within
     self._rng = np.random.RandomState(seed)
     self._disturber = disturber
+    self._patience = patience
     self._num_steps = 0
+    self._max_steps = environment.task.max_steps
     self._reset_next_step = True
 
   def reset(self, demonstration: int | None = None) -> dm_env.TimeStep:
@@ -61,22 +70,34 @@ class TaskEnvironment(dm_env.Environment):
     Returns:
       The first timestep.
     """
+    self._max_steps = self.environment.task.max_steps
     if demonstration is not None:
       state = self._demonstrations[demonstration].states[0]
-    elif self._rng.uniform() < self._start_within:
-      states = self._demonstrations[self._rng.choice(self._train)].states
-      state = states[self._rng.randint(len(states))]
-    else:
-      state = None
-    if state is None:
-      observation = self.environment.reset().observation
-    else:
       observation = self.environment.set_state(state)
+    elif self._train:
+      observation = self._draw(
+        self._demonstrations[self._rng.choice(self._train)].states
+      )
+    else:
+      observation = self.environment.reset().observation
     if self._disturber:
       observation = self._disturber.begin(demonstration)
     self._num_steps = 0
     self._reset_next_step = False
     return observations.restart(self._with_goal(observation))
+
+  def _draw(self, states: np.ndarray) -> dict[str, np.ndarray]:
+    """Starts in one of a demonstration's states, or as the task does."""
+    if self._rng.uniform() < self._start_within:
+      start = self._rng.randint(len(states))
+      observation = self.environment.set_state(states[start])
+    else:
+      start = 0
+      observation = self.environment.reset().observation
+    if self._patience:
+      patience = max(math.ceil(self._patience * (len(states) - 1 - start)), _SECOND)
+      self._max_steps = min(self._max_steps, patience)
+    return observation
 
   def step(self, action: np.ndarray) -> dm_env.TimeStep:
     """Advances one control step; see `ManipulationEnvironment.advance`."""
@@ -87,7 +108,7 @@ class TaskEnvironment(dm_env.Environment):
     observation = self.environment.advance(action)
     self._num_steps += 1
     success = self.environment.succeeded
-    timed_out = self._num_steps >= self.environment.task.max_steps
+    timed_out = self._num_steps >= self._max_steps
     self._reset_next_step = success or timed_out
     return dm_env.TimeStep(
       dm_env.StepType.LAST if self._reset_next_step else dm_env.StepType.MID,

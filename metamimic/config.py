@@ -167,7 +167,7 @@ class TaskConfig:
   experience of both kinds of actor and no action of a demonstrator."""
   learner_steps: int = 60_000
   """Learner steps of the task policy, whichever algorithm learns it. (Ours.)"""
-  imitation_share: float = 0.5
+  imitation_share: float = 0.75
   """metamimic: share of each batch that imitation actors wrote, the rest being the task
   actors'; 1: there are no task actors. (All in one memory: paper; a fixed share:
   ours.)"""
@@ -181,21 +181,25 @@ class TaskConfig:
   """Probability that a task actor's episode starts in a random state of a training
   demonstration instead of the task's own start; not with d4pg, which is shown no
   demonstrations at all. (Ours.)"""
+  patience: float = 1.5
+  """A task actor's episode is cut off after this many times as long as the demonstration
+  goes on from where it starts; 0, and with d4pg: at the task's time limit. (Ours: most
+  of what comes later is far from anything that leads to success.)"""
   disturbance: disturbances.Disturbance = disturbances.NONE
   """What goes wrong in task actors' episodes, at most; mass and friction stay 1.
   (Ours.)"""
   d4pg: D4PGConfig = D4PGConfig(
-    discount=0.98,
+    discount=0.99,
     n_step=10,
     v_max=1.0,
     policy_learning_rate=3e-4,
     target_noise=0.2,
-    cloning_weight=1.0,
+    cloning_weight=5.0,
   )
   """The learner of the task policy. (Ours.)"""
-  replay: ReplayConfig = ReplayConfig()
+  replay: ReplayConfig = ReplayConfig(samples_per_insert=102.0)
   """Of the task actors' experience; what a batch holds of other experience counts as
-  sampled, too. (Ours.)"""
+  sampled, too. (Ours: .8 learner steps of batch 128 per environment step.)"""
   actor: ActorConfig = ActorConfig(sigma=0.1)
   """The task actors. (Ours.)"""
 

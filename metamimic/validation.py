@@ -42,6 +42,8 @@ def validate(config: config_lib.Config) -> None:
     _share(values, f'imitation.{name}')
   for name in ('imitation_share', 'demonstration_share', 'start_within'):
     _share(values, f'task.{name}')
+  if config.task.patience < 0:
+    raise ValueError(f'task.patience is {config.task.patience}; expected 0 or more')
   for prefix in ('', 'task.'):
     _validate_learning(values, prefix)
   _share(values, 'disturbed_share')

@@ -137,6 +137,29 @@ def test_episodes_start_within_training_demonstrations(
   assert len(steps) > 25 and max(steps) <= _STEPS
 
 
+def _lengths(solving_: solving.TaskEnvironment, episodes: int) -> list[int]:
+  lengths = []
+  for _ in range(episodes):
+    solving_.reset()
+    while not solving_.step(_ZERO).last():
+      pass
+    lengths.append(int(solving_.episode_measures()['episode_steps']))
+  return lengths
+
+
+def test_patience_ends_an_episode(
+  lift: stepping.ManipulationEnvironment, recorded: list[_Demonstration]
+) -> None:
+  own = solving.TaskEnvironment(lift, recorded, (0, 2), patience=1.5)
+  assert set(_lengths(own, 3)) == {round(1.5 * _STEPS)}
+  within = solving.TaskEnvironment(lift, recorded, (0, 2), 1.0, patience=1.5)
+  lengths = _lengths(within, 20)
+  assert min(lengths) == 25 and max(lengths) > 30
+  # An evaluation waits as long as the task does.
+  within.reset(0)
+  assert [within.step(_ZERO).last() for _ in range(46)] == [False] * 46
+
+
 def test_the_tasks_own_starts_differ(
   lift: stepping.ManipulationEnvironment,
 ) -> None:

@@ -161,6 +161,7 @@ def test_broken_file_is_refused_by_name(tmp_path: pathlib.Path) -> None:
       2.0,
       'task.start_within is 2.0; expected a number in [0, 1]',
     ),
+    ('task.patience', -1.0, 'task.patience is -1.0; expected 0 or more'),
     (
       'task.d4pg.v_max',
       -1.0,
