@@ -93,7 +93,7 @@ for _name, _arguments in VARIANTS.items():
 _TASK = ('--task.learn', '--task.learner-steps', '120000', '--learner-steps')
 _ALONE = ('--task.replay.samples-per-insert', '51', '--task.learner-steps')
 _PACE = {_LIFT: ('60000', '120000'), _STACK: ('120000', '180000')}
-"""By task: learner steps of imitation beside a task policy, and of one that is alone."""
+"""By task: learner steps of imitation beside a task policy; of a policy alone."""
 for _task, (_imitation, _alone) in _PACE.items():
   EXPERIMENTS |= {
     f'{_task}_task': Experiment(

@@ -15,26 +15,8 @@ import pandas as pd
 from benchmarks import common
 from benchmarks import experiments
 from benchmarks import time_to_imitate
+from metamimic import arms
 from metamimic import statistics
-
-LABELS = {
-  'metamimic': 'MetaMimic',
-  'metamimic_relative': 'MetaMimic, relative goals, trained with displaced objects',
-  'metamimic_displaced': 'MetaMimic, trained with displaced objects',
-  'metamimic_noisy': 'MetaMimic, trained with noise on actions',
-  'task_policy': 'task policy',
-  'task_policy_displaced': 'task policy, displaced objects and discount .99',
-  'bc': 'behavioural cloning (sees actions)',
-  'replay': 'open-loop replay (sees actions)',
-  'tracker': 'proportional tracker',
-  'bc_no_goal': 'behavioural cloning without a goal (sees actions)',
-  'd4pg': 'D4PG',
-  'd4pgfd': 'D4PGfD (sees actions)',
-  'wrong_demonstration': 'MetaMimic, shown another demonstration',
-  'no_demonstration': 'MetaMimic, shown nothing',
-  'zero': 'no action',
-}
-"""How the README calls arms."""
 
 _HELD_OUT = statistics.SPLITS[0]
 IMITATOR = 'metamimic'
@@ -192,7 +174,7 @@ def results(folder: pathlib.Path) -> list[Table]:
       rows.append(
         {
           'task': Cell(experiment.task),
-          'arm': Cell(LABELS[row.arm]),
+          'arm': Cell(arms.ARMS[row.arm].full_label),
           **_imitating(found, row),
           'learner steps': Cell(steps, found.where(row.arm)) if learned else Cell(''),
           'minutes': Cell(took, found.about('wall_seconds')) if learned else Cell(''),
@@ -222,7 +204,7 @@ def solving(folder: pathlib.Path) -> list[Table]:
       rows.append(
         {
           'task': Cell(experiment.task),
-          'arm': Cell(LABELS[row.arm]),
+          'arm': Cell(arms.ARMS[row.arm].full_label),
           'learns from': _learns_from(found, row, control),
           'environment steps': Cell('')
           if control
@@ -267,8 +249,8 @@ def ablations(folder: pathlib.Path) -> list[Table]:
     plain = [found[name] for name in names if name in found]
     rows = []
     for results_ in (*plain, *changed):
-      arms = results_.arms() if arm == IMITATOR else results_.solvers()
-      (row,) = (r for r in arms if r.arm == arm)
+      measured = results_.arms() if arm == IMITATOR else results_.solvers()
+      (row,) = (r for r in measured if r.arm == arm)
       cells = describe(results_, row)
       first, *rest = cells
       rows.append(
@@ -391,16 +373,16 @@ def robustness(path: pathlib.Path) -> list[Table]:
   measured = set(rows['disturbance'])
   columns = {name: at for name, at in ROBUSTNESS.items() if at[0] in measured}
   hidden = (statistics.FLOOR, *statistics.MISGUIDED)
-  arms = [a for a in statistics.order(list(rows['arm'])) if a not in hidden]
+  shown = [a for a in statistics.order(list(rows['arm'])) if a not in hidden]
   return table(
-    [_robust(path.name, rows[rows['arm'] == arm], arm, columns) for arm in arms]
+    [_robust(path.name, rows[rows['arm'] == arm], arm, columns) for arm in shown]
   )
 
 
 def _robust(
   file: str, rows: pd.DataFrame, arm: str, columns: Mapping[str, tuple[str, float]]
 ) -> dict[str, Cell]:
-  cells = {'arm': Cell(LABELS[arm])}
+  cells = {'arm': Cell(arms.ARMS[arm].full_label)}
   counts: list[tuple[int, int]] = []
   for name, (disturbance, strength) in columns.items():
     found = rows[

@@ -322,7 +322,7 @@ class Display:
     for label, arm in (
       *((f'policy: {arm}', arm) for arm in arms),
       ('ceiling: open-loop replay', _CEILING),
-      ('floor: zero action', _FLOOR),
+      ('floor: no action', _FLOOR),
     ):
       valid = p.score(arm, 'valid')
       scores.add_row(

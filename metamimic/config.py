@@ -182,7 +182,7 @@ class TaskConfig:
   demonstration instead of the task's own start; not with d4pg, which is shown no
   demonstrations at all. (Ours.)"""
   patience: float = 1.5
-  """A task actor's episode is cut off after this many times as long as the demonstration
+  """A task actor's episode is cut off after this many times as long as a demonstration
   goes on from where it starts; 0, and with d4pg: at the task's time limit. (Ours: most
   of what comes later is far from anything that leads to success.)"""
   disturbance: disturbances.Disturbance = disturbances.NONE

@@ -1,8 +1,8 @@
 """Figures of a run, drawn from its CSV files and from nothing else.
 
 Every function takes tables as `read` returns them and gives a matplotlib figure, whose
-data may be partial: what is not there is not drawn. Colours are Okabe and Ito's, which
-colour-blind readers can tell apart; markers and dashes say the same in grey print.
+data may be partial: what is not there is not drawn. Markers and dashes say what colours
+do, in grey print.
 """
 
 from collections.abc import Sequence
@@ -20,47 +20,15 @@ from matplotlib import ticker
 import numpy as np
 import pandas as pd
 
+from metamimic import arms
 from metamimic import statistics
 
-LABELS = {
-  'metamimic': 'MetaMimic',
-  'metamimic_relative': 'MetaMimic, relative goals',
-  'metamimic_displaced': 'MetaMimic, displaced in training',
-  'metamimic_noisy': 'MetaMimic, noise in training',
-  'task_policy': 'task policy',
-  'task_policy_displaced': 'task policy, displaced in training',
-  'bc': 'behavioural cloning',
-  'bc_no_goal': 'behavioural cloning without a goal',
-  'd4pg': 'D4PG',
-  'd4pgfd': 'D4PGfD',
-  'replay': 'open-loop replay',
-  'tracker': 'joint tracker',
-  'zero': 'zero action',
-  'wrong_demonstration': 'wrong demonstration',
-  'no_demonstration': 'no demonstration',
+_SPLITS = {
   'valid': 'held-out',
   'novel': 'held-out, novel skills',
   'train': 'training',
 }
-"""How arms and splits are called in figures and tables."""
-
-_POLICY_COLOUR = '#0072B2'
-_COLOURS = {
-  'replay': '#009E73',
-  'tracker': '#E69F00',
-  'zero': '#7A7A7A',
-  'wrong_demonstration': '#D55E00',
-  'no_demonstration': '#999999',
-  'task_policy': '#56B4E9',
-  'task_policy_displaced': '#0B3954',
-  'metamimic_relative': '#6A3D9A',
-  'metamimic_displaced': '#B2A1D9',
-  'metamimic_noisy': '#1B4F72',
-  'bc': '#CC79A7',
-  'bc_no_goal': '#F0E442',
-  'd4pg': '#000000',
-  'd4pgfd': '#8C564B',
-}
+_POLICY_COLOUR = arms.ARMS['metamimic'].colour
 _SECOND_COLOUR = '#D55E00'
 _STYLE: dict[str, Any] = {
   'svg.fonttype': 'none',
@@ -99,7 +67,9 @@ def read(path: str | os.PathLike[str]) -> pd.DataFrame:
 
 def label(name: str) -> str:
   """Returns how an arm, split or column is called in figures and tables."""
-  return LABELS.get(name, name.replace('_', ' '))
+  if name in arms.ARMS:
+    return arms.ARMS[name].label
+  return _SPLITS.get(name, name.replace('_', ' '))
 
 
 def svg(figure: figure_lib.Figure) -> str:
@@ -133,7 +103,7 @@ def learning_curve(
 ) -> figure_lib.Figure:
   """Draws a policy's reward and success over learner steps, per split.
 
-  The ceiling and the floor are open-loop replay's and zero action's reward on the
+  The ceiling and the floor are open-loop replay's and no action's reward on the
   held-out demonstrations. A policy that follows none has no reward to draw.
 
   Args:
@@ -299,8 +269,8 @@ def robustness(rows: pd.DataFrame) -> figure_lib.Figure:
   """
   kinds = [kind for kind in rows['disturbance'].unique() if kind != 'none']
   rows = rows.assign(success=rows['solved'].notna())
-  arms = statistics.order(list(rows['arm']))
-  arms = [arm for arm in arms if arm not in (statistics.FLOOR, *statistics.MISGUIDED)]
+  shown = statistics.order(list(rows['arm']))
+  shown = [arm for arm in shown if arm not in (statistics.FLOOR, *statistics.MISGUIDED)]
   columns = min(4, max(len(kinds), 1))
   height = -(-max(len(kinds), 1) // columns)
   figure, panels = _panels(height, columns, (3.1 * columns, 0.5 + 2.7 * height))
@@ -310,7 +280,7 @@ def robustness(rows: pd.DataFrame) -> figure_lib.Figure:
     # A factor is undisturbed at 1.
     undisturbed = 1.0 if kind in ('mass', 'friction') else 0.0
     strength = shown['strength'].where(shown['disturbance'] == kind, undisturbed)
-    for arm in arms:
+    for arm in shown:
       of_arm = shown['arm'] == arm
       groups = shown[of_arm].groupby(strength[of_arm])['success']
       mean = groups.mean()
@@ -401,12 +371,12 @@ def _distribution(
   """Draws a column's held-out values, with quartiles, for each arm that has any."""
   rows = _held_out(statistics.last(evaluation)) if len(evaluation) else evaluation
   rows = rows.dropna(subset=column) if len(rows) else rows
-  arms = statistics.order(list(rows['arm'])) if len(rows) else []
-  figure, (axes,) = _panels(1, 1, (10, 1.2 + 0.5 * max(len(arms), 1)))
+  shown = statistics.order(list(rows['arm'])) if len(rows) else []
+  figure, (axes,) = _panels(1, 1, (10, 1.2 + 0.5 * max(len(shown), 1)))
   axes.grid(axis='y', visible=False)
   axes.grid(axis='x', visible=True)
   random = np.random.default_rng(0)
-  for i, arm in enumerate(arms):
+  for i, arm in enumerate(shown):
     values = rows.loc[rows['arm'] == arm, column].to_numpy(float)
     axes.boxplot(
       values,
@@ -422,8 +392,8 @@ def _distribution(
     )
     jitter = random.uniform(-0.2, 0.2, values.size)
     axes.scatter(values, i + jitter, s=11, color=_colour(arm), linewidths=0, zorder=3)
-  axes.set_yticks(range(len(arms)), [label(arm) for arm in arms])
-  axes.set_ylim(max(len(arms), 1) - 0.5, -0.5)
+  axes.set_yticks(range(len(shown)), [label(arm) for arm in shown])
+  axes.set_ylim(max(len(shown), 1) - 0.5, -0.5)
   return figure, axes
 
 
@@ -440,7 +410,7 @@ def _held_out(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _colour(arm: str) -> str:
-  return _COLOURS.get(arm, _POLICY_COLOUR)
+  return arms.ARMS[arm].colour if arm in arms.ARMS else _POLICY_COLOUR
 
 
 def _split_style(split: str) -> dict[str, Any]:

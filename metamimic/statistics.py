@@ -290,7 +290,7 @@ def summarise(evaluation: pd.DataFrame) -> pd.DataFrame:
     Rows ordered by arm (policies first) and split (held-out first), with the columns
     arm; split; learner_steps; n (episodes); seeds; reward, reward_low, reward_high
     (mean reward per step, of 1); ratio (reward over that of open-loop replay on the
-    same split); normalised (0: zero action, 1: replay); completed (mean share of the
+    same split); normalised (0: no action, 1: replay); completed (mean share of the
     demonstration); success, success_low, success_high; and reward/<term>, means. What
     needs an arm that was not measured is nan, as is what an arm has none of. Episodes
     of several seeds are pooled; the interval of their reward is over seeds, too.

@@ -58,7 +58,7 @@ def test_learning_curve_draws_both_splits_ceiling_and_floor() -> None:
   assert (_data(trained_on, 'x'), _data(trained_on, 'y')) == ([0, 100], [0.1, 0.5])
   assert [text.get_text() for text in reward.texts] == [
     'ceiling: open-loop replay (0.90)',
-    'floor: zero action (0.30)',
+    'floor: no action (0.30)',
   ]
   assert [_data(line, 'y')[0] for line in reward.lines[2:]] == [0.9, 0.3]
 

@@ -196,9 +196,9 @@ def test_has_a_row_for_each_arm_and_split(page: str) -> None:
       'MetaMimic',
       'open-loop replay',
       'joint tracker',
-      'zero action',
-      'wrong demonstration',
-      'no demonstration',
+      'no action',
+      'MetaMimic, shown another demonstration',
+      'MetaMimic, shown nothing',
     ]
   for table in tables[:2]:
     assert table.count('class="interval"') == 12
