@@ -77,7 +77,10 @@ def collect(name: str) -> None:
     if not (directory / 'summary.json').exists():
       continue
     evaluations.append(statistics.last(pd.read_csv(directory / 'evaluation.csv')))
-    runs[seed] = json.loads((directory / 'summary.json').read_text())
+    runs[seed] = {
+      **json.loads((directory / 'summary.json').read_text()),
+      'wall_seconds': round(seconds_running(directory / 'events.jsonl'), 1),
+    }
     found = json.loads((directory / 'config.json').read_text())
     del found['seed'], found['demonstrations']
     if config and found != config:
@@ -101,6 +104,23 @@ def collect(name: str) -> None:
   (readme.RESULTS / f'{name}.json').write_text(json.dumps(about, indent=2) + '\n')
   summary = statistics.summarise(rows)
   print(summary[['arm', 'split', 'seeds', 'n', 'reward', 'success']].to_string())
+
+
+def seconds_running(events: pathlib.Path) -> float:
+  """Returns for how long a run had a launcher, breaks between launches left out.
+
+  Args:
+    events: its events.jsonl. Of a launcher that was killed, its last event counts as
+      its end.
+  """
+  seconds = begun = last = 0.0
+  for line in events.read_text().splitlines():
+    event = json.loads(line)
+    if event['event'] == 'launch':
+      seconds += last - begun
+      begun = event['wall_time']
+    last = event['wall_time']
+  return seconds + last - begun
 
 
 def _processor() -> str:

@@ -60,7 +60,7 @@ def test_arguments_are_those_of_the_launcher(name: str) -> None:
       'width_512',
       ['network.policy_width: 256 -> 512', 'network.critic_width: 256 -> 512'],
     ),
-    ('task_no_cloning', ['task.d4pg.cloning_weight: 1.0 -> 0.0']),
+    ('task_no_cloning', ['task.d4pg.cloning_weight: 5.0 -> 0.0']),
     ('task_no_starts_within', ['task.start_within: 0.6 -> 0.0']),
     ('task_no_target_noise', ['task.d4pg.target_noise: 0.2 -> 0.0']),
   ],
