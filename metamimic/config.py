@@ -108,6 +108,10 @@ class D4PGConfig:
   """Weight of a second term of the policy's loss, which draws it to a replayed action
   where the critic prefers that one; the first is then divided by mean |Q|; 0: none.
   (Ours, after Nair et al. 2018, who do so with demonstrators' actions.)"""
+  averaged_steps: int = 0
+  """Learner steps over which the weights of the policy are averaged that is evaluated
+  and loaded; actors act with the newest; 0: so do all. (Ours, after Polyak & Juditsky
+  1992.)"""
   steps_per_call: int = 10
   """Learner steps done by one call into the graph. Changes speed only. (Ours.)"""
 
@@ -195,6 +199,7 @@ class TaskConfig:
     policy_learning_rate=3e-4,
     target_noise=0.2,
     cloning_weight=5.0,
+    averaged_steps=5_000,
   )
   """The learner of the task policy. (Ours.)"""
   replay: ReplayConfig = ReplayConfig(samples_per_insert=102.0)

@@ -94,7 +94,7 @@ def _validate_learning(values: Mapping[str, Any], prefix: str) -> None:
     _positive(values, name)
   for name in ('discount', 'target_update_rate'):
     _share(values, d4pg + name)
-  for name in ('target_noise', 'cloning_weight'):
+  for name in ('target_noise', 'cloning_weight', 'averaged_steps'):
     if not values[d4pg + name] >= 0:
       raise ValueError(f'{d4pg}{name} is {values[d4pg + name]}; expected 0 or more')
   v_min, v_max = values[f'{d4pg}v_min'], values[f'{d4pg}v_max']

@@ -36,6 +36,7 @@ class D4PGLearner(acme.Learner):
     config: config_lib.D4PGConfig,
     reward: str,
     seed: int = 0,
+    averaged_policy: snt.Module | None = None,
   ):
     """Takes networks whose variables exist.
 
@@ -51,10 +52,12 @@ class D4PGLearner(acme.Learner):
       config: hyperparameters.
       reward: which reward and discount of a transition to learn from.
       seed: of the target action's noise.
+      averaged_policy: one more policy, if the configuration asks for the average.
     """
     self._embed = embed
     self._policy, self._critic = policy, critic
     self._target_policy, self._target_critic = target_policy, target_critic
+    self._averaged_policy = averaged_policy
     self._atoms = atoms
     self._dataset = dataset
     self._unpack = unpack
@@ -102,7 +105,9 @@ class D4PGLearner(acme.Learner):
   @property
   def state(self) -> dict[str, Any]:
     """All that a checkpoint must hold, trackable by tf.train.Checkpoint."""
+    averaged = self._averaged_policy
     return {
+      **({'averaged_policy': averaged} if averaged is not None else {}),
       'policy': self._policy,
       'critic': self._critic,
       'target_policy': self._target_policy,
@@ -176,6 +181,10 @@ class D4PGLearner(acme.Learner):
     self._critic_optimizer.apply(critic_gradients, critic_variables)
     self._policy_optimizer.apply(policy_gradients, policy_variables)
     self._num_steps.assign_add(1)
+    if self._averaged_policy is not None:
+      # The mean of all so far, until there are as many as it is to span.
+      share = tf.cast(tf.minimum(self._num_steps, config.averaged_steps), tf.float32)
+      _mix(self._policy.variables, self._averaged_policy.variables, 1 / share)
     if config.target_update_period == 1:
       self._mix(config.target_update_rate)
     else:
@@ -189,7 +198,16 @@ class D4PGLearner(acme.Learner):
   def _mix(self, rate: float) -> None:
     online = (*self._policy.variables, *self._critic.variables)
     target = (*self._target_policy.variables, *self._target_critic.variables)
-    for source, destination in zip(online, target, strict=True):
+    if rate == 1:
       # The sum would be off by a rounding where a copy is asked for.
-      mixed = source if rate == 1 else destination + rate * (source - destination)
-      destination.assign(mixed)
+      for source, destination in zip(online, target, strict=True):
+        destination.assign(source)
+    else:
+      _mix(online, target, rate)
+
+
+def _mix(
+  online: Sequence[tf.Variable], slow: Sequence[tf.Variable], rate: float | tf.Tensor
+) -> None:
+  for source, destination in zip(online, slow, strict=True):
+    destination.assign(destination + rate * (source - destination))

@@ -120,6 +120,7 @@ def _learner(
   batches: Iterator[Any],
   config: config_lib.D4PGConfig,
   seed: int = 0,
+  averaged: snt.Module | None = None,
 ) -> learning.D4PGLearner:
   return learning.D4PGLearner(
     lambda observation: observation,
@@ -133,6 +134,7 @@ def _learner(
     config,
     reward='imitation',
     seed=seed,
+    averaged_policy=averaged,
   )
 
 
@@ -437,6 +439,26 @@ def test_targets_follow_at_their_rate_and_period(
     ]
     for x, y in zip(networks.weights(*target), expected, strict=True):
       np.testing.assert_allclose(x, y, rtol=0, atol=1e-7)
+
+
+@pytest.mark.usefixtures('eagerly')
+def test_policy_is_averaged_over_its_last_steps() -> None:
+  span, steps = 4, 9
+  config = dataclasses.replace(LIKE_ACME, averaged_steps=span)
+  networks, averaged = _networks(seed=0), _networks(seed=1).policy
+  learner = _learner(networks, iter(_batches(5, steps)), config, averaged=averaged)
+  expected: list[np.ndarray] = []
+  for step in range(1, steps + 1):
+    learner.step()
+    newest = networks.weights('policy')
+    share = 1 / min(step, span)
+    expected = [
+      share * new + (1 - share) * old
+      for new, old in zip(newest, expected or newest, strict=True)
+    ]
+    for variable, value in zip(averaged.variables, expected, strict=True):
+      np.testing.assert_allclose(variable.numpy(), value, atol=1e-6)
+  assert not np.allclose(expected[0], networks.weights('policy')[0], atol=1e-4)
 
 
 @pytest.mark.usefixtures('eagerly')
