@@ -13,6 +13,7 @@ import faulthandler
 import os
 import pathlib
 import signal
+import socket
 import sys
 import threading
 import time
@@ -28,7 +29,10 @@ from metamimic import config
 LAUNCHER_VARIABLE = 'METAMIMIC_LAUNCHER_PID'
 """Environment variable with the process id of the launcher that owns a node."""
 
-STOPPED = 128 + signal.SIGTERM
+SIGNALLED = 128
+"""Exit statuses from here on say by which signal a process was ended."""
+
+STOPPED = SIGNALLED + signal.SIGTERM
 """Exit status of a node that left because it was asked to."""
 
 _THREAD_LIMITS = (
@@ -164,7 +168,7 @@ def _run(run_dir: pathlib.Path, role: str, index: int, stop: threading.Event) ->
   settings = config.load(str(run_dir / 'config.json'))
   topology = make_program(run_dir, settings, stop)
   place = program.find(topology, role, index)
-  claim = loopback.claim_port() if place.serves else None
+  claim = _claim(run_dir, role) if place.serves else None
   threading.Thread(
     target=_watch_sockets, args=(run_dir, role, index, claim), daemon=True
   ).start()
@@ -178,6 +182,12 @@ def _run(run_dir: pathlib.Path, role: str, index: int, stop: threading.Event) ->
     )
 
   program.run_node(topology, place, address_of)
+
+
+def _claim(run_dir: pathlib.Path, role: str) -> socket.socket:
+  """Claims a server's port: that of the one before, whose clients look for it there."""
+  before = run_directory.published_address(run_dir, role)
+  return loopback.claim_port(int(before.rpartition(':')[2]) if before else 0)
 
 
 def _watch_sockets(

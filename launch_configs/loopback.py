@@ -91,6 +91,16 @@ def claim_port(port: int = 0) -> socket.socket:
   return claim
 
 
+def answers(address: str) -> bool:
+  """Returns whether something listens at an address, host:port."""
+  host, _, port = address.rpartition(':')
+  try:
+    socket.create_connection((host, int(port)), timeout=1).close()
+  except OSError:
+    return False
+  return True
+
+
 def listening_ports() -> set[int]:
   """Returns the ports on which this process listens.
 

@@ -39,9 +39,10 @@ def write(
 
   Raises:
     ActionsNotAvailable: the demonstrations have no actions.
-    replay.Stopped: `should_stop` said so.
+    waiting.Stopped: `should_stop` said so.
   """
-  size = client.server_info(timeout=60)[replay.DEMONSTRATIONS].current_size
+  info = replay.wait_for_info(client, should_stop)
+  size = info[replay.DEMONSTRATIONS].current_size
   if size == num_transitions(demonstrations):
     return
   writer = adders.Writer(client, codec, (replay.DEMONSTRATIONS,), should_stop)
