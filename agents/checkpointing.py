@@ -19,6 +19,7 @@ import reverb
 import tensorflow as tf
 
 from agents import logs
+from agents import replay
 from agents import waiting
 from metamimic import checkpoints
 from metamimic import notices
@@ -31,14 +32,8 @@ _PATIENCE = 30.0  # Seconds for the others to add their state.
 _PATIENCE_STOPPED = 1.5
 _MOST_STOPPED = 5.0
 
-# TensorFlow's, and what Reverb makes of a full disk and of a server that is gone.
-_ERRORS = (
-  OSError,
-  tf.errors.OpError,
-  RuntimeError,
-  IndexError,
-  reverb.errors.ReverbError,
-)
+# Python's, TensorFlow's, and what Reverb makes of a full disk.
+_DISK = (OSError, tf.errors.OpError, IndexError)
 
 
 class Checkpointer:
@@ -51,7 +46,7 @@ class Checkpointer:
     last_steps: Mapping[str, int],
     state: Mapping[str, Any],
     num_steps: Callable[[], int],
-    written: Callable[[], Mapping[str, int]],
+    written: Callable[[Mapping[str, Any]], Mapping[str, int]],
     client: reverb.Client,
     period: float,
     stop: threading.Event,
@@ -64,7 +59,7 @@ class Checkpointer:
       last_steps: of each learner of the run, by name.
       state: what is saved of this one, trackable by tf.train.Checkpoint.
       num_steps: returns how far it is.
-      written: returns how much was written to replay; see `replay.written`.
+      written: what the server tells of its tables -> transitions by kind of actor.
       client: of the replay server.
       period: seconds between two sets, at least.
       stop: set when the run shall stop.
@@ -78,11 +73,12 @@ class Checkpointer:
     self._num_steps = num_steps
     self._written = written
     self._checkpoint = tf.train.Checkpoint(**state)
+    self._client = client
     self._save_replay = waiting.Call(client.checkpoint)
     self._stop = stop
     self._next_look = 0.0
     self._draft: checkpoints.Draft | None = None
-    self._give_up = 0.0
+    self._patient_until = 0.0
     self._turn = contextlib.ExitStack()
     found = checkpoints.recover(run_dir)
     if found:
@@ -102,7 +98,7 @@ class Checkpointer:
     self._next_look = now + _POLL
     if self._draft is None and not self._join() and self._clock.due(period=self._pause):
       self._announce()
-    self._advance(late=now > self._give_up)
+    self._advance(late=now > self._patient_until)
 
   def finish(self) -> None:
     """Saves a last set: until it is there, or in seconds once the run is stopped."""
@@ -116,7 +112,9 @@ class Checkpointer:
       if self._draft is None and not self._join():
         if asked or self._clock.due(period=self._pause):
           asked = not self._announce()
-      self._advance(time.monotonic() > self._give_up or stopping > _PATIENCE_STOPPED)
+      self._advance(
+        time.monotonic() > self._patient_until or stopping > _PATIENCE_STOPPED
+      )
       if stopping and not asked and self._draft is None:
         return
       reminder.remind(lambda: 'a last checkpoint set to be complete')
@@ -152,7 +150,7 @@ class Checkpointer:
     self._pause = previous.seconds / _MOST_SAVING if previous else 0.0
     try:
       self._add(draft)
-    except _ERRORS as e:
+    except _DISK as e:
       logging.warning('not in checkpoint set %s: %s', draft.path, e)
     return True
 
@@ -167,7 +165,7 @@ class Checkpointer:
         self._warn(f'no checkpoint set can be begun: {e}')
         return False
       self._turn = stack.pop_all()
-    self._give_up = time.monotonic() + _PATIENCE
+    self._patient_until = time.monotonic() + _PATIENCE
     return True
 
   def _advance(self, late: bool) -> None:
@@ -186,22 +184,40 @@ class Checkpointer:
       if missing and not late:
         return
       if missing:
-        raise RuntimeError(f'{", ".join(missing)} did not answer')
-      self._add(draft)
-      replay_seconds = self._add_replay(draft, previous)
-      done = draft.complete(
-        self._environment_steps(previous),
-        lambda: time.monotonic() - begun,
-        replay_seconds,
-      )
-      logging.info('saved %s in %.1f s', done.path, done.seconds)
-    except _ERRORS as e:
-      draft.abandon()
-      shutil.rmtree(checkpoints.server_folder(self._run_dir), ignore_errors=True)
-      self._warn(f'checkpoint set {draft.path.stem} was given up: {e}')
+        self._give_up(draft, f'no answer of the learner {missing[0]}')
+      else:
+        self._complete(draft, previous, begun)
+    except replay.GONE as e:
+      # The launcher has told of its death.
+      self._give_up(draft, f'the replay server is gone ({e})', tell=False)
+    except _DISK as e:
+      self._give_up(draft, str(e))
     self._draft = None
     self._turn.close()
     self._pause = (time.monotonic() - begun) / _MOST_SAVING
+
+  def _complete(
+    self,
+    draft: checkpoints.Draft,
+    previous: checkpoints.CheckpointSet | None,
+    begun: float,
+  ) -> None:
+    self._add(draft)
+    info = replay.info(self._client)
+    replay_seconds = self._add_replay(draft, previous)
+    if info:
+      environment_steps = self._written(info)
+    else:
+      environment_steps = previous.environment_steps if previous else {}
+    done = draft.complete(
+      environment_steps, lambda: time.monotonic() - begun, replay_seconds
+    )
+    logging.info('saved %s in %.1f s', done.path, done.seconds)
+
+  def _give_up(self, draft: checkpoints.Draft, why: str, tell: bool = True) -> None:
+    draft.abandon()
+    shutil.rmtree(checkpoints.server_folder(self._run_dir), ignore_errors=True)
+    self._warn(f'checkpoint set {draft.path.stem} was given up: {why}', tell)
 
   def _missing(
     self,
@@ -256,7 +272,7 @@ class Checkpointer:
         if previous and self._stopping() > _MOST_STOPPED:
           return self._link_replay(draft, previous, 'takes too long to save')
         reminder.remind(lambda: 'the replay server to save its tables')
-      except (RuntimeError, reverb.errors.ReverbError) as e:
+      except replay.GONE as e:
         if previous and self._stop.is_set():
           return self._link_replay(draft, previous, f'cannot be saved ({e})')
         raise
@@ -281,18 +297,9 @@ class Checkpointer:
     notices.tell(self._run_dir, text)
     return previous.replay_seconds
 
-  def _environment_steps(
-    self, previous: checkpoints.CheckpointSet | None
-  ) -> Mapping[str, int]:
-    try:
-      return self._written()
-    except (RuntimeError, reverb.errors.ReverbError):
-      return previous.environment_steps if previous else {}
-
-  def _warn(self, text: str) -> None:
+  def _warn(self, text: str, tell: bool = True) -> None:
     free = shutil.disk_usage(self._run_dir).free
-    text = (
-      f'{text} ({free / 1e6:,.0f} MB are free there); earlier sets are as they were'
-    )
+    text = f'{text}; {free / 1e6:,.0f} MB are free, and earlier sets are as they were'
     logging.warning(text)
-    notices.tell(self._run_dir, text)
+    if tell:
+      notices.tell(self._run_dir, text)

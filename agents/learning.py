@@ -71,7 +71,7 @@ class LearnerProcess(acme.Worker):
       {other: config.last_step(other) for other in config.learners},
       {**learner.state, **extra_state},
       lambda: learner.num_steps,
-      lambda: replay.written(client.server_info(timeout=2), config),
+      lambda info: replay.written(info, config),
       client,
       config.checkpoint_period,
       stop,

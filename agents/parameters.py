@@ -94,7 +94,7 @@ class Publisher:
     """
     try:
       return self._insert(_PATIENCE)
-    except TimeoutError:
+    except (TimeoutError, *replay.GONE):
       return None
 
   def publish_surely(self, should_stop: Callable[[], bool]) -> None:
@@ -162,7 +162,7 @@ class Reader:
       return self.progress
     try:
       steps, *values = self._fetch(_PATIENCE)
-    except TimeoutError:
+    except (TimeoutError, *replay.GONE):
       return self.progress
     self._fetched = now
     for variable, value in zip(self._variables, values, strict=True):

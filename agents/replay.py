@@ -18,6 +18,7 @@ An unpacked batch is a dict of
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import contextlib
 import functools
 import queue
 import threading
@@ -47,7 +48,10 @@ DEMONSTRATIONS = 'demonstrations'
 """Transitions of the demonstrators, with their actions; for D4PGfD alone."""
 
 
-_ANSWER = 5  # Seconds for the server to tell of itself.
+GONE = (RuntimeError, reverb.errors.ReverbError)
+"""What Reverb's calls raise, if they do anything, when their server is gone."""
+
+_ANSWER = 2  # Seconds for the server to tell of itself; it takes milliseconds.
 
 
 class Starved(Exception):
@@ -325,21 +329,24 @@ class Sampler(Iterator[tf.Tensor]):
 def _batches(
   client: reverb.Client, table: str, k: int, steps_per_call: int
 ) -> Iterator[Any]:
-  dataset = reverb.TrajectoryDataset.from_table_signature(
-    client.server_address,
-    table,
-    max_in_flight_samples_per_worker=2 * k,
-    num_workers_per_iterator=1,
-  )
-  # Batched first: a call for each sample would cost as much as learning from it.
-  return iter(dataset.batch(k * steps_per_call, drop_remainder=True))
+  while True:
+    with contextlib.suppress(*GONE):
+      dataset = reverb.TrajectoryDataset.from_table_signature(
+        client.server_address,
+        table,
+        max_in_flight_samples_per_worker=2 * k,
+        num_workers_per_iterator=1,
+      )
+      # Batched first: a call for each sample would cost as much as learning from it.
+      return iter(dataset.batch(k * steps_per_call, drop_remainder=True))
+    time.sleep(1)
 
 
 def info(client: reverb.Client) -> Mapping[str, Any] | None:
   """Returns what the server tells of its tables; None: it does not answer now."""
   try:
     return client.server_info(timeout=_ANSWER)
-  except (RuntimeError, reverb.errors.ReverbError):
+  except GONE:
     return None
 
 
@@ -363,7 +370,7 @@ def wait_for_info(
 def written(info_: Mapping[str, Any], config: config_lib.Config) -> dict[str, int]:
   """Returns how many transitions each kind of actor has written.
 
-  Those of them are not counted that a server lost when it died.
+  What a server lost when it died is not among them.
 
   Args:
     info_: what the server tells of its tables.

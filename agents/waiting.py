@@ -14,7 +14,7 @@ later of a run that stands still, finds one in the node's log to quote."""
 _T = TypeVar('_T')
 
 
-class Stopped(Exception):
+class Stopped(InterruptedError):
   """The run was asked to stop while something waited."""
 
 

@@ -116,6 +116,7 @@ class Supervisor:
     self._due: dict[str, tuple[float, Node]] = {}
     self._histories: dict[str, _History] = {}
     self._notices = display.LineTail(run_dir / notices.FILE, new=True)
+    self._said: set[str] = set()
     self._signals: list[int] = []
     self._next_stall = 0.0
     self._last_exit = time.monotonic()
@@ -216,7 +217,7 @@ class Supervisor:
     why = ''
     if count > policy.restarts:
       why = f', {count} times in {policy.window:.0f} s'
-    elif 0 < status < entry.SIGNALLED:
+    elif 0 <= status < entry.SIGNALLED:
       words = last_words(run.log, run.log_start).splitlines()[-1]
       if now - run.begun < policy.settled:
         why = f' after {now - run.begun:.0f} s'
@@ -278,18 +279,27 @@ class Supervisor:
       what = f'the learner left; waiting {longest:.0f} s for others, see {logs}'
       self._display.say(what + running, 'yellow')
     for name, seconds in learning.items():
-      if seconds >= period:
+      if seconds >= period and not self._waits_as_it_should(name):
         who = (
           'the learner' if len(self._settings.learners) == 1 else f'the {name} learner'
         )
         what = f'no progress of {who} for {seconds:.0f} s: {self._waits_on(name)}'
         self._display.say(what + running, 'yellow')
 
+  def _waits_as_it_should(self, learner: str) -> bool:
+    """Returns whether it has not begun, as others have, and that was said before."""
+    progress = self._progress.learners
+    if progress[learner].steps or not any(p.steps for p in progress.values()):
+      return False
+    said = learner in self._said
+    self._said.add(learner)
+    return said
+
   def _learners(self) -> Iterator[tuple[tuple[str, display.LearnerProgress], Node]]:
     nodes = sorted(
       (n for n in self._nodes if n.role == 'learner'), key=lambda n: n.index
     )
-    return zip(self._progress.learners.items(), nodes, strict=True)
+    return zip(self._progress.learners.items(), nodes, strict=False)
 
   def _log(self, node: Node) -> pathlib.Path:
     return self._run_dir / f'{node.name}.log'
@@ -315,8 +325,10 @@ class Supervisor:
     if seen < needed:
       return f'replay holds {seen:,.0f} of the {needed:,} transitions it begins with'
     run = self._running[node.name]
-    waits = last_line(run.log, run.log_start, 'waiting ')
-    return f'{waits}, see {run.log}' if waits else f'see {run.log}'
+    # Nodes say now and then on what they wait; see `agents.waiting`.
+    _, waits, what = last_words(run.log, run.log_start).rpartition('waiting ')
+    what = f'{waits}{what}, ' if waits and '\n' not in what else ''
+    return f'{what}see {run.log}'
 
   def _stop(self) -> None:
     """Ends what still runs, those who use a server before the server."""
@@ -383,18 +395,6 @@ def last_words(log: pathlib.Path, start: int = 0) -> str:
   begins = [i for i, line in enumerate(lines) if line.startswith('Traceback ')]
   words = lines[begins[-1] :] if begins else lines[-_TAIL_LINES:]
   return '\n'.join(words) or '(the log is empty)'
-
-
-def last_line(log: pathlib.Path, start: int, part: str) -> str:
-  """Returns the last line near a log's end that contains `part`; else nothing.
-
-  Args:
-    log: the file.
-    start: bytes at its beginning to leave out: an earlier launch wrote them.
-    part: what to look for. What is before it, such as the time, is left out.
-  """
-  found = [line for line in _tail(log, start) if part in line]
-  return found[-1][found[-1].index(part) :].strip() if found else ''
 
 
 def _tail(log: pathlib.Path, start: int) -> list[str]:
