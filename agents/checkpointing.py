@@ -30,7 +30,7 @@ _POLL = 0.25  # Seconds between two looks for a set that another learner announc
 _PATIENCE = 30.0  # Seconds for the others to add their state.
 # Of a run that is stopped: it has ten seconds, of which a step may take one.
 _PATIENCE_STOPPED = 1.5
-_MOST_STOPPED = 5.0
+_MOST_STOPPED = 4.5
 
 # Python's, TensorFlow's, and what Reverb makes of a full disk.
 _DISK = (OSError, tf.errors.OpError, IndexError)
@@ -203,12 +203,7 @@ class Checkpointer:
     begun: float,
   ) -> None:
     self._add(draft)
-    info = replay.info(self._client)
-    replay_seconds = self._add_replay(draft, previous)
-    if info:
-      environment_steps = self._written(info)
-    else:
-      environment_steps = previous.environment_steps if previous else {}
+    replay_seconds, environment_steps = self._add_replay(draft, previous)
     done = draft.complete(
       environment_steps, lambda: time.monotonic() - begun, replay_seconds
     )
@@ -253,11 +248,11 @@ class Checkpointer:
 
   def _add_replay(
     self, draft: checkpoints.Draft, previous: checkpoints.CheckpointSet | None
-  ) -> float:
+  ) -> tuple[float, Mapping[str, int]]:
     """Saves the replay, or takes that of the last set where there is no time.
 
     Returns:
-      The seconds that saving it took, then or now.
+      The seconds that saving it took, then or now, and what had been written to it.
     """
     left = _MOST_STOPPED - self._stopping()
     if previous and self._stop.is_set() and previous.replay_seconds > left:
@@ -284,18 +279,21 @@ class Checkpointer:
 
     draft.add(checkpoints.REPLAY, move)
     saved.rmdir()
-    return seconds
+    info = replay.info(self._client)
+    if info is None:
+      raise RuntimeError('no answer')
+    return seconds, self._written(info)
 
   def _link_replay(
     self, draft: checkpoints.Draft, previous: checkpoints.CheckpointSet, why: str
-  ) -> float:
+  ) -> tuple[float, Mapping[str, int]]:
     draft.link(checkpoints.REPLAY, previous)
     text = (
       f'replay {why}: that of {previous.path} goes with the learners, which are new'
     )
     logging.warning(text)
     notices.tell(self._run_dir, text)
-    return previous.replay_seconds
+    return previous.replay_seconds, previous.environment_steps
 
   def _warn(self, text: str, tell: bool = True) -> None:
     free = shutil.disk_usage(self._run_dir).free

@@ -99,7 +99,9 @@ class LearnerProcess(acme.Worker):
         self._checkpointer.poll()
     except waiting.Stopped:
       pass
-    meter.log(self._logger, self._learner.num_steps, at_once=True)
+    # Without a server there is nothing new to tell, and a stopped run has little time.
+    if starving is None:
+      meter.log(self._logger, self._learner.num_steps, at_once=True)
     # Before replay is saved: from a server that is restored, too, all learn of the end.
     self._publisher.publish_surely(self._stop.is_set)
     self._checkpointer.finish()

@@ -94,7 +94,7 @@ def prepare(run_dir: pathlib.Path, settings: config.Config) -> supervisor.Superv
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   from launch_configs import program
 
-  topology = entry.make_program(run_dir, settings, threading.Event())
+  topology = entry.make_program(run_dir, settings, threading.Event(), threading.Event())
   nodes = [
     supervisor.Node(p.role, p.index, p.serves, entry.command(run_dir, p.role, p.index))
     for p in program.places(topology)

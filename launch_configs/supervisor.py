@@ -47,12 +47,12 @@ class Policy:
   settled: float = 30.0
   """Seconds that a node has to have run for an exception to be worth another try. One
   at the start, or the same again, would come each time. Signals are always worth it."""
-  grace: float = 7.0
+  grace: float = 6.5
   """Seconds a node has to leave after SIGTERM, before SIGKILL. A learner saves a last
   checkpoint in five; all of a run, servers last, is gone within ten."""
 
 
-POLICIES: Mapping[str, Policy] = {'replay': Policy(grace=2.0)}
+POLICIES: Mapping[str, Policy] = {'replay': Policy(grace=1.5)}
 """By role; the others have the defaults."""
 
 

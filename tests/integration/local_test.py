@@ -25,6 +25,8 @@ import pytest
 import tensorflow as tf
 
 import metamimic
+from metamimic import checkpoints
+from metamimic import policy
 from metamimic import statistics
 from metamimic import video
 from metamimic.demonstrations import storage
@@ -157,7 +159,9 @@ def _wait_for_steps(
 
 
 def _weights(run_dir: pathlib.Path) -> list[np.ndarray]:
-  checkpoint = tf.train.latest_checkpoint(str(run_dir / 'checkpoints' / 'imitation'))
+  found = checkpoints.newest(run_dir)
+  assert found is not None
+  checkpoint = policy.state_path(found.path / 'imitation')
   names = [name for name, _ in tf.train.list_variables(checkpoint)]
   return [
     tf.train.load_variable(checkpoint, name)

@@ -148,10 +148,14 @@ class FakeProgram:
   """As `lp.Program`, with nothing in it."""
 
   def __init__(
-    self, settings: config.Config, make_builder: Callable[[], FakeBuilder]
+    self,
+    settings: config.Config,
+    make_builder: Callable[[], FakeBuilder],
+    on_made: Callable[[], object] = lambda: None,
   ) -> None:
     self.settings = settings
     self.make_builder = make_builder
+    self.on_made = on_made
 
 
 def places(topology: FakeProgram) -> list[supervisor.Node]:
@@ -173,6 +177,7 @@ def run_node(
 ) -> None:
   """As `program.run_node`; the server only listens."""
   builder = topology.make_builder()
+  topology.on_made()
   if place.serves:
     server = socket.socket()
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
