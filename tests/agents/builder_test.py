@@ -208,7 +208,7 @@ def test_training_is_the_same_whatever_the_actions_in_the_file(
   for name, path in files.items():
     made = _make(path, tmp_path / name, learn=True)
     batches = _experience(made._codec)
-    monkeypatch.setattr(replay, 'sample', lambda *unused, b=batches: b)
+    monkeypatch.setattr(replay, 'Sampler', lambda *unused, b=batches: b)
     server = reverb.Server(made.replay_tables())
     weights = []
     try:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 import csv
 import dataclasses
+import logging
 import pathlib
 import threading
 import time
@@ -173,7 +174,10 @@ def test_what_stops_a_sampler_stops_the_learner_in_order(
 
 
 def test_a_learner_that_starves_says_so_saves_and_goes_on(
-  client: reverb.Client, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+  client: reverb.Client,
+  tmp_path: pathlib.Path,
+  caplog: pytest.LogCaptureFixture,
+  monkeypatch: pytest.MonkeyPatch,
 ) -> None:
   times = iter([True, True, False] * 9)
 
@@ -184,12 +188,9 @@ def test_a_learner_that_starves_says_so_saves_and_goes_on(
         raise replay.Starved(replay.IMITATION)
       return super().step()
 
-  waiting_period = waiting.PERIOD
-  try:
-    waiting.PERIOD = 0.1
-    _process(Starving(), client, tmp_path).run()
-  finally:
-    waiting.PERIOD = waiting_period
+  caplog.set_level(logging.INFO)
+  monkeypatch.setattr(waiting, 'PERIOD', 0.1)
+  _process(Starving(), client, tmp_path).run()
   assert _saved(tmp_path) == {'imitation': 6}
   assert 's for imitation, which holds 0 transitions; sampling starts' in caplog.text
   # One at once, before it had learnt anything, and one at the end.
