@@ -188,6 +188,7 @@ class Builder:
   ) -> bc_learning.BCLearner:
     config = self._config
     size = config.bc.batch_size * config.bc.steps_per_call
+    # A learner that goes on begins their order anew.
     dataset = bc_learning.frames(demonstrations, size, config.seed)
     embed = functools.partial(policy.embed, bank=_bank(demonstrations))
     return bc_learning.BCLearner(embed, policy.network, iter(dataset), config.bc)

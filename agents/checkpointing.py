@@ -27,7 +27,7 @@ from metamimic import policy
 
 _MOST_SAVING = 0.05  # Share of the time; a large replay takes many seconds to save.
 _POLL = 0.25  # Seconds between two looks for a set that another learner announced.
-_PATIENCE = 30.0  # Seconds for the others to add their state.
+_PATIENCE = 120.0  # Seconds for the others, who may be starting, to add their state.
 # Of a run that is stopped: it has ten seconds, of which a step may take one.
 _PATIENCE_STOPPED = 1.5
 _MOST_STOPPED = 4.5

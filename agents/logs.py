@@ -1,6 +1,7 @@
 """Logs of a role: CSV always, TensorBoard beside it."""
 
 import collections
+import contextlib
 import csv
 import os
 import time
@@ -68,7 +69,14 @@ class RoleLogger(loggers.Logger):
       self._summary = tf.summary.create_file_writer(directory)
 
   def write(self, data: dict[str, Any]) -> None:
-    """Writes a row, with the time in front, and flushes it."""
+    """Writes a row, with the time in front, and flushes it.
+
+    A full disk costs rows, and not the run.
+    """
+    with contextlib.suppress(OSError, tf.errors.OpError):
+      self._write(data)
+
+  def _write(self, data: dict[str, Any]) -> None:
     row = {'wall_time': f'{time.time():.2f}', **data}
     if self._writer is None:
       self._writer = csv.DictWriter(self._file, list(row))

@@ -17,7 +17,7 @@ import pathlib
 import signal
 import subprocess
 import time
-from typing import Any, IO
+from typing import Any
 
 from launch_configs import display
 from launch_configs import entry
@@ -126,23 +126,20 @@ class Supervisor:
 
     Has to be called on the main thread: nodes die with the thread that made them.
     """
-    with open(self._run_dir / 'events.jsonl', 'a', buffering=1) as self._events:
-      with self._signals_caught(), self._display.shown():
-        self._event('launch', pid=os.getpid())
-        try:
-          for node in sorted(self._nodes, key=lambda node: not node.serves):
-            self._start(node)
-          status = self._watch()
-        finally:
-          self._stop()
-          self._tell_notices()
-        if status == DONE:
-          self._display.update([], last=True)
-        elif status != FAILED:
-          self._display.say(
-            'stopped; the same command goes on from the last checkpoint'
-          )
-        self._event('end', status=status)
+    with self._signals_caught(), self._display.shown():
+      self._event('launch', pid=os.getpid())
+      try:
+        for node in sorted(self._nodes, key=lambda node: not node.serves):
+          self._start(node)
+        status = self._watch()
+      finally:
+        self._stop()
+        self._tell_notices()
+      if status == DONE:
+        self._display.update([], last=True)
+      elif status != FAILED:
+        self._display.say('stopped; the same command goes on from the last checkpoint')
+      self._event('end', status=status)
     return status
 
   @contextlib.contextmanager
@@ -368,10 +365,12 @@ class Supervisor:
       os.killpg(run.process.pid, signum)
 
   def _event(self, what: str, **values: Any) -> None:
-    events: IO[str] = self._events
     line = {'wall_time': round(time.time(), 3), 'event': what, **values}
     # A full disk does not end a run.
-    with contextlib.suppress(OSError):
+    with (
+      contextlib.suppress(OSError),
+      open(self._run_dir / 'events.jsonl', 'a') as events,
+    ):
       events.write(json.dumps(line) + '\n')
 
 

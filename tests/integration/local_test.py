@@ -9,6 +9,7 @@ import base64
 from collections.abc import Callable, Iterator
 import csv
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -283,8 +284,7 @@ def test_no_learner_step_of_a_set_was_lost(runs: Runs) -> None:
   assert begun[1] >= runs.saved_when_killed[KILLED.index('learner-0')] > begun[0] > 0
   steps = [int(row['learner_steps']) for row in runs.learnt_when_killed]
   assert all(
-    after >= min(before, begun[1])
-    for before, after in zip(steps, steps[1:], strict=False)
+    after >= min(before, begun[1]) for before, after in itertools.pairwise(steps)
   )
   # The newest set was damaged, and the one before was taken.
   assert 0 < begun[2] < steps[-1]
