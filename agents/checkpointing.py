@@ -155,7 +155,7 @@ class Checkpointer:
     return True
 
   def _announce(self) -> bool:
-    """Begins a set, if no other learner has."""
+    """Tries to begin a set; False: it is another learner's turn."""
     with contextlib.ExitStack() as stack:
       if not stack.enter_context(checkpoints.turn(self._run_dir)):
         return False
@@ -163,7 +163,7 @@ class Checkpointer:
         self._draft = checkpoints.begin(self._run_dir)
       except OSError as e:
         self._warn(f'no checkpoint set can be begun: {e}')
-        return False
+        return True
       self._turn = stack.pop_all()
     self._patient_until = time.monotonic() + _PATIENCE
     return True

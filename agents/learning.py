@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 import functools
 import threading
+import time
 from typing import Any
 
 import acme
@@ -114,6 +115,7 @@ class _Meter:
     self._client = client
     self._tables = tables
     self._clock = logs.Clock(_LOG_PERIOD)
+    self._written = time.monotonic()
     self._steps = steps
     self._inserted: int | None = None
     self._metrics: list[Mapping[str, float]] = []
@@ -122,9 +124,10 @@ class _Meter:
     self._metrics.append(metrics)
 
   def log(self, logger: loggers.Logger, steps: int, at_once: bool = False) -> None:
-    seconds = self._clock.due(at_once)
-    if not seconds or not self._metrics:
+    if not self._clock.due(at_once) or not self._metrics:
       return
+    now = time.monotonic()
+    seconds = now - self._written
     row: dict[str, Any] = {
       'learner_steps': steps,
       'learner_steps_per_second': (steps - self._steps) / seconds,
@@ -146,4 +149,4 @@ class _Meter:
     for name in self._metrics[0]:
       row[name] = sum(m[name] for m in self._metrics) / len(self._metrics)
     logger.write(row)
-    self._steps, self._metrics = steps, []
+    self._steps, self._metrics, self._written = steps, [], now

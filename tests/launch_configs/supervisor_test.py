@@ -254,6 +254,19 @@ def test_one_stalled_learner_of_two_is_named_with_what_it_says(launch: Any) -> N
   assert run.finish()[0] == 143
 
 
+def test_that_a_learner_waits_to_begin_is_said_once(tmp_path: pathlib.Path) -> None:
+  settings = config.Config(task=config.TaskConfig(learn=True))
+  run = supervisor.Supervisor(tmp_path, settings, [], os.environ)
+  assert [run._waits_as_it_should('task') for _ in range(2)] == [False, False]
+  (tmp_path / 'logs').mkdir()
+  for name, steps in (('imitation', 10), ('task', 0)):
+    log = tmp_path / 'logs' / f'learner-{name}.csv'
+    log.write_text(f'wall_time,learner_steps\n1,{steps}\n')
+  run._progress.update()
+  assert [run._waits_as_it_should('task') for _ in range(3)] == [False, True, True]
+  assert not run._waits_as_it_should('imitation')
+
+
 def test_what_nodes_have_to_tell_is_shown(launch: Any) -> None:
   run = launch(WAITING)
   run.wait_until_works(*NODES)
