@@ -79,11 +79,11 @@ class Run:
   """A run directory, and its launcher while there is one."""
 
   def __init__(self, run_dir: pathlib.Path, arguments: Arguments) -> None:
-    """Starts nothing yet."""
+    """Starts nothing yet; output goes to a file beside the directory's parent."""
     self.dir = run_dir
     """The run directory."""
     self._arguments = arguments
-    self._log = run_dir.with_suffix('.log')
+    self._log = run_dir.parent.with_suffix('.log')
     self._process: subprocess.Popen[bytes] | None = None
 
   def start(self) -> None:
@@ -310,7 +310,7 @@ def _small_disk(folder: pathlib.Path) -> Iterator[bool]:
 
 def fill_disk(arguments: Arguments) -> Iterator[Fault]:
   """Fills the disk under a run of its own, and makes room again."""
-  folder = pathlib.Path(arguments.output_dir) / 'small'
+  folder = pathlib.Path(arguments.output_dir) / 'small_disk'
   with _small_disk(folder) as mounted:
     if not mounted:
       print('full disk: left out, because a small one cannot be mounted (not root?)')
@@ -361,7 +361,8 @@ def table(faults: Sequence[Fault]) -> str:
 
 def _faults(arguments: Arguments) -> Iterator[Fault]:
   rng = random.Random(arguments.seed)
-  run = Run(pathlib.Path(arguments.output_dir) / 'run', arguments)
+  run = Run(pathlib.Path(arguments.output_dir) / 'disk' / 'run', arguments)
+  run.dir.parent.mkdir()
   run.start()
   try:
     for number in range(1, arguments.rounds + 1):

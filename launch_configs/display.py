@@ -240,11 +240,13 @@ class Display:
 
   def say(self, text: str, style: str = '') -> None:
     """Prints `text` as it is, above the display."""
-    if self._console.is_terminal:
-      self._console.print(rich.text.Text(text, style))
-    else:
-      # No wrapping: logs are searched by line.
-      print(text, file=self._console.file, flush=True)
+    # A run does not end because the disk is full to which its output is redirected.
+    with contextlib.suppress(OSError):
+      if self._console.is_terminal:
+        self._console.print(rich.text.Text(text, style))
+      else:
+        # No wrapping: logs are searched by line.
+        print(text, file=self._console.file, flush=True)
 
   def update(self, running: Sequence[str], last: bool = False) -> None:
     """Draws the present state, seldom enough to cost nothing.
