@@ -176,12 +176,13 @@ class Evaluator(acme.Worker):
 
   def _append(self, rows: Sequence[Mapping[str, str | int | float]]) -> None:
     """Appends rows to the results, once there is room for them on the disk."""
-    reminder = waiting.Reminder()
+    reminder: waiting.Reminder | None = None
     while not self._stop.is_set():
       try:
         return evaluation.append_rows(self._path, rows)
       except OSError as e:
         if e.errno != errno.ENOSPC:
           raise
+        reminder = reminder or waiting.Reminder()
         reminder.remind(lambda: f'room on the disk for {self._path}')
         self._stop.wait(1.0)
