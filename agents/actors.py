@@ -12,7 +12,7 @@ import numpy as np
 
 from agents import logs
 from agents import parameters
-from agents import replay
+from agents import waiting
 from metamimic import config as config_lib
 
 _LOG_PERIOD = 2.0
@@ -102,7 +102,7 @@ class Actor(acme.Worker):
           return
         self._observations = self._step(self._observations)
         self._tally.log(self._logger, self._steps, self._episodes)
-    except replay.Stopped:
+    except waiting.Stopped:
       pass
 
   def _reset(self, i: int) -> Mapping[str, np.ndarray]:

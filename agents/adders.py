@@ -2,16 +2,15 @@
 
 import collections
 from collections.abc import Callable, Sequence
-import time
 from typing import Any, NamedTuple
 
-from absl import logging
 from acme import adders as acme_adders
 import dm_env
 import numpy as np
 import reverb
 
 from agents import replay
+from agents import waiting
 
 _MAX_PENDING = 16  # Rows of a burst still on their way when the next comes.
 _BURST = 32  # Transitions written at a time; Reverb warns of 50 on their way.
@@ -52,7 +51,7 @@ class Writer:
     """Writes a row, at once or soon.
 
     Raises:
-      replay.Stopped: `should_stop` said so while replay took nothing.
+      waiting.Stopped: `should_stop` said so while replay took nothing.
     """
     self._rows.append(row)
     if len(self._rows) >= _BURST:
@@ -65,7 +64,7 @@ class Writer:
       pending: rows that may still be.
 
     Raises:
-      replay.Stopped: `should_stop` said so while replay took nothing.
+      waiting.Stopped: `should_stop` said so while replay took nothing.
     """
     for row in self._rows:
       self._writer.append(row)
@@ -104,7 +103,7 @@ class StepAdder(acme_adders.Adder):
       extras: nothing is kept of them.
 
     Raises:
-      replay.Stopped: the run was stopped while replay took nothing.
+      waiting.Stopped: the run was stopped while replay took nothing.
     """
     reward, discount = next_timestep.reward, next_timestep.discount
     following = self._codec.flatten(next_timestep.observation)
@@ -147,7 +146,7 @@ class StepAdder(acme_adders.Adder):
     it is.
 
     Raises:
-      replay.Stopped: the run was stopped while replay took nothing.
+      waiting.Stopped: the run was stopped while replay took nothing.
     """
     self._end()
     self._writer.flush()
@@ -165,20 +164,18 @@ def wait(call: Callable[[], None], should_stop: Callable[[], bool]) -> None:
   """Calls until it does not time out, saying now and then on what it waits.
 
   Raises:
-    replay.Stopped: `should_stop` said so meanwhile.
+    waiting.Stopped: `should_stop` said so meanwhile.
   """
-  begun = said = time.monotonic()
+  reminder = waiting.Reminder()
   while True:
     try:
       return call()
     except reverb.errors.DeadlineExceededError:
       if should_stop():
-        raise replay.Stopped() from None
-      now = time.monotonic()
-      if now - said > 30:
-        said = now
-        logging.warning(
-          'replay has taken nothing for %.0f s: its rate limiter waits for the '
-          'learner, or the server is gone',
-          now - begun,
+        raise waiting.Stopped() from None
+      reminder.remind(
+        lambda: (
+          'replay to take something: its rate limiter waits for the learner, or '
+          'the server is gone'
         )
+      )

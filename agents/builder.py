@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import functools
 import json
 import os
+import shutil
 import threading
 import time
 from typing import Any
@@ -31,6 +32,7 @@ from envs import observations
 from envs import solving
 from envs import stepping
 from envs import tasks
+from metamimic import checkpoints
 from metamimic import config as config_lib
 from metamimic import controllers
 from metamimic import evaluation
@@ -101,9 +103,17 @@ class Builder:
     }
 
   def replay_checkpointer(self) -> Any:
-    """Returns where the replay server keeps its tables."""
-    path = os.path.join(self._run_dir, 'replay')
-    return reverb.platform.checkpointers_lib.DefaultCheckpointer(path)
+    """Returns what restores the tables from the newest checkpoint set, and saves them.
+
+    Raises:
+      DamagedError: there are checkpoint sets, and none is good.
+    """
+    found = checkpoints.recover(self._run_dir)
+    folder = checkpoints.server_folder(self._run_dir)
+    # A server that died left what nobody will complete.
+    shutil.rmtree(folder, ignore_errors=True)
+    tables = str(found.path / checkpoints.REPLAY) if found else None
+    return reverb.platform.checkpointers_lib.DefaultCheckpointer(folder, '', tables)
 
   def learner(self, client: reverb.Client, index: int) -> learning.LearnerProcess:
     """Returns the learner of this index in `config.learners`."""
@@ -137,7 +147,7 @@ class Builder:
       policy.variables,
       {'features': policy.features},
       client,
-      policy_lib.checkpoints(self._run_dir, name),
+      self._run_dir,
       logs.RoleLogger(self._run_dir, f'learner-{name}', step='learner_steps'),
       self._config,
       self._stop,
@@ -162,11 +172,8 @@ class Builder:
       target.network,
       target_critic,
       tf.linspace(settings.v_min, settings.v_max, settings.num_atoms),
-      replay.sample(
-        client,
-        replay.sources(self._config, name),
-        settings.steps_per_call,
-        self._stop,
+      replay.Sampler(
+        client, replay.sources(self._config, name), settings.steps_per_call
       ),
       lambda rows: self._codec.unpack(rows, settings.n_step),
       settings,
@@ -181,6 +188,7 @@ class Builder:
   ) -> bc_learning.BCLearner:
     config = self._config
     size = config.bc.batch_size * config.bc.steps_per_call
+    # A learner that goes on begins their order anew.
     dataset = bc_learning.frames(demonstrations, size, config.seed)
     embed = functools.partial(policy.embed, bank=_bank(demonstrations))
     return bc_learning.BCLearner(embed, policy.network, iter(dataset), config.bc)
@@ -201,7 +209,8 @@ class Builder:
     settings = config.actor_of(name)
     demonstrations = self._demonstrations()
     policy = self._policy(name, demonstrations)
-    # A resumed run must not act out the same episodes again.
+    # Neither a resumed run nor an actor that is started again must act out the same
+    # episodes.
     begun = int(time.time() * 1000)
     seeds = [self._seed(_ACTOR, index, i, begun) for i in range(settings.environments)]
     reader = parameters.Reader(
@@ -352,7 +361,7 @@ class Builder:
       for policy in draw:
         policy(i)
     # Last, because a run that has a summary is not resumed; the report reads it.
-    info = client.server_info(timeout=60)
+    info = replay.wait_for_info(client, self._stop.is_set)
     summary = os.path.join(self._run_dir, 'summary.json')
     with open(summary + '.tmp', 'w') as f:
       json.dump(
@@ -360,11 +369,7 @@ class Builder:
           'learner_steps': {
             name: self._config.last_step(name) for name in self._config.learners
           },
-          'environment_steps': {
-            name: info[table].rate_limiter_info.insert_stats.completed
-            for name in dict.fromkeys(self._config.actors)
-            for table in replay.written_by(self._config, name)[:1]
-          },
+          'environment_steps': replay.written(info, self._config),
           'wall_seconds': time.time() - self._description['started'],
         },
         f,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import errno
 import os
 import threading
 import time
@@ -13,6 +14,7 @@ import numpy as np
 
 from agents import logs
 from agents import parameters
+from agents import waiting
 from metamimic import config as config_lib
 from metamimic import evaluation
 from metamimic import statistics
@@ -159,7 +161,7 @@ class Evaluator(acme.Worker):
       demonstrations=self._demonstrations.demonstrations,
       terms=self._terms,
     )
-    evaluation.append_rows(self._path, rows)
+    self._append(rows)
     row = {
       'learner_steps': steps,
       'arm': arm,
@@ -171,3 +173,16 @@ class Evaluator(acme.Worker):
     }
     self._logger.write(row)
     logging.info('%s in %.1f s', row, time.monotonic() - begun)
+
+  def _append(self, rows: Sequence[Mapping[str, str | int | float]]) -> None:
+    """Appends rows to the results, once there is room for them on the disk."""
+    reminder: waiting.Reminder | None = None
+    while not self._stop.is_set():
+      try:
+        return evaluation.append_rows(self._path, rows)
+      except OSError as e:
+        if e.errno != errno.ENOSPC:
+          raise
+        reminder = reminder or waiting.Reminder()
+        reminder.remind(lambda: f'room on the disk for {self._path}')
+        self._stop.wait(1.0)

@@ -1,6 +1,7 @@
 """Logs of a role: CSV always, TensorBoard beside it."""
 
 import collections
+import contextlib
 import csv
 import os
 import time
@@ -44,6 +45,13 @@ def _last_row(path: str) -> dict[str, str]:
     return next(iter(collections.deque(csv.DictReader(f), maxlen=1)), {})
 
 
+def _cut_torn_line(path: str) -> None:
+  """Removes a last line without its end, within which a process died."""
+  if os.path.exists(path):
+    with open(path, 'rb+') as f:
+      f.truncate(f.read().rfind(b'\n') + 1)
+
+
 class RoleLogger(loggers.Logger):
   """Appends rows to `logs/<role>.csv` and scalars to `tensorboard/<role>`."""
 
@@ -57,6 +65,7 @@ class RoleLogger(loggers.Logger):
     """
     os.makedirs(os.path.join(run_dir, 'logs'), exist_ok=True)
     self._path = os.path.join(run_dir, 'logs', f'{role}.csv')
+    _cut_torn_line(self._path)
     self.last = _last_row(self._path)
     """The last row that an earlier process of this role wrote, by column; or empty."""
     self._file = open(self._path, 'a', newline='')
@@ -68,7 +77,14 @@ class RoleLogger(loggers.Logger):
       self._summary = tf.summary.create_file_writer(directory)
 
   def write(self, data: dict[str, Any]) -> None:
-    """Writes a row, with the time in front, and flushes it."""
+    """Writes a row, with the time in front, and flushes it.
+
+    A full disk costs rows, and not the run.
+    """
+    with contextlib.suppress(OSError, tf.errors.OpError):
+      self._write(data)
+
+  def _write(self, data: dict[str, Any]) -> None:
     row = {'wall_time': f'{time.time():.2f}', **data}
     if self._writer is None:
       self._writer = csv.DictWriter(self._file, list(row))

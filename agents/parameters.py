@@ -8,10 +8,14 @@ from collections.abc import Callable, Sequence
 import time
 from typing import NamedTuple
 
-from absl import logging
 import numpy as np
 import reverb
 import tensorflow as tf
+
+from agents import replay
+from agents import waiting
+
+_PATIENCE = 1.0  # Seconds for the server to answer; who acts has better things to do.
 
 
 class Progress(NamedTuple):
@@ -44,7 +48,7 @@ def publish(
   variables: Sequence[tf.Variable],
   learner_steps: int,
 ) -> None:
-  """Replaces what is published.
+  """Replaces what is published; waits for the server if it is away.
 
   Args:
     client: of the server.
@@ -54,6 +58,55 @@ def publish(
   """
   values = [np.array(learner_steps, np.int64), *(v.numpy() for v in variables)]
   client.insert(values, {table_name(learner): 1.0})
+
+
+class Publisher:
+  """Publishes a learner's parameters, and does not wait for a server that is away.
+
+  A server that is restored has older parameters until the learner publishes again.
+  """
+
+  def __init__(
+    self,
+    client: reverb.Client,
+    learner: str,
+    variables: Sequence[tf.Variable],
+    num_steps: Callable[[], int],
+  ):
+    """Publishes nothing yet.
+
+    Args:
+      client: of the server.
+      learner: its name.
+      variables: in an order that readers know.
+      num_steps: returns how far the learner is.
+    """
+    self._client = client
+    self._learner = learner
+    self._variables = list(variables)
+    self._num_steps = num_steps
+    self._insert = waiting.Call(self._insert_now)
+
+  def publish(self) -> int | None:
+    """Replaces what is published; returns its learner step, None: no server answers.
+
+    It is then done as soon as there is one.
+    """
+    try:
+      return self._insert(_PATIENCE)
+    except (TimeoutError, *replay.GONE):
+      return None
+
+  def publish_surely(self, should_stop: Callable[[], bool]) -> None:
+    """Publishes the present parameters, or is stopped before there is a server."""
+    reminder = waiting.Reminder()
+    while self.publish() != self._num_steps() and not should_stop():
+      reminder.remind(lambda: f'the replay server, to publish for {self._learner}')
+
+  def _insert_now(self) -> int:
+    steps = self._num_steps()
+    publish(self._client, self._learner, self._variables, steps)
+    return steps
 
 
 class Reader:
@@ -83,35 +136,39 @@ class Reader:
     self._last_step = last_step
     self._period = period
     self._fetched = -float('inf')
+    self._fetch = waiting.Call(self._fetch_now)
     self.progress = Progress(0, False)
     """The learner's, when it published what was read last."""
 
   def wait(self, should_stop: Callable[[], bool]) -> bool:
     """Waits for the first parameters and reads them; False: was stopped instead."""
-    begun = said = time.monotonic()
+    reminder = waiting.Reminder()
     while not should_stop():
-      try:
-        if self._client.server_info(timeout=5)[self._table].current_size:
-          self.update()
-          return True
-      except (RuntimeError, reverb.errors.ReverbError) as e:
-        logging.info('the replay server does not answer yet: %s', e)
-      now = time.monotonic()
-      if now - said > 30:
-        said = now
-        logging.warning('waiting %.0f s for %s', now - begun, self._table)
+      info = replay.info(self._client)
+      if info is not None and info[self._table].current_size:
+        self.update()
+        return True
+      reminder.remind(lambda: f'the first parameters in {self._table}')
       time.sleep(0.2)
     return False
 
   def update(self) -> Progress:
-    """Reads the newest parameters, at most once a `period`."""
+    """Reads the newest parameters, at most once a `period`.
+
+    They stay as they are while the server does not answer.
+    """
     now = time.monotonic()
     if now - self._fetched < self._period:
       return self.progress
+    try:
+      steps, *values = self._fetch(_PATIENCE)
+    except (TimeoutError, *replay.GONE):
+      return self.progress
     self._fetched = now
-    sample = next(self._client.sample(self._table, emit_timesteps=False))
-    steps, *values = sample.data
     for variable, value in zip(self._variables, values, strict=True):
       variable.assign(value[0])
     self.progress = Progress(int(steps[0]), int(steps[0]) >= self._last_step)
     return self.progress
+
+  def _fetch_now(self) -> Sequence[np.ndarray]:
+    return next(self._client.sample(self._table, emit_timesteps=False)).data

@@ -18,12 +18,13 @@ An unpacked batch is a dict of
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import contextlib
+import functools
 import queue
 import threading
 import time
 from typing import Any
 
-from absl import logging
 from acme import specs
 import numpy as np
 import reverb
@@ -31,6 +32,7 @@ from reverb import structured_writer
 import tensorflow as tf
 import tree
 
+from agents import waiting
 from envs import imitation
 from envs import observations
 from envs import stepping
@@ -46,8 +48,20 @@ DEMONSTRATIONS = 'demonstrations'
 """Transitions of the demonstrators, with their actions; for D4PGfD alone."""
 
 
-class Stopped(Exception):
-  """The run was asked to stop while something waited for replay."""
+GONE = (RuntimeError, reverb.errors.ReverbError)
+"""What Reverb's calls raise, if they do anything, when their server is gone."""
+
+_ANSWER = 2  # Seconds for the server to tell of itself; it takes milliseconds.
+
+
+class Starved(Exception):
+  """A table had nothing to sample for a while."""
+
+  def __init__(self, table: str):
+    """Takes its name."""
+    super().__init__(f'nothing to sample in {table}')
+    self.table = table
+    """Its name."""
 
 
 def spec(layout: observations.Layout) -> specs.EnvironmentSpec:
@@ -260,73 +274,124 @@ def writer_config(codec_: Codec, table: str) -> Any:
   return structured_writer.create_config(row[-1], table)
 
 
-def sample(
-  client: reverb.Client,
-  sources_: Mapping[str, int],
-  steps_per_call: int,
-  stop: threading.Event,
-) -> Iterator[tf.Tensor]:
+class Sampler(Iterator[tf.Tensor]):
   """Yields `steps_per_call` batches at a time, as rows one after the other.
 
   A thread for each table fetches the next ones meanwhile, because a call that waits for
-  the server cannot be interrupted.
+  the server cannot be interrupted. It goes on by itself when a server that was gone is
+  back. Which rows come is the server's choice, at random and without a seed.
+  """
 
-  Args:
-    client: of the replay server.
-    sources_: rows of each batch by table; see `sources`.
-    steps_per_call: batches.
-    stop: ends waiting for the server.
+  def __init__(
+    self,
+    client: reverb.Client,
+    sources_: Mapping[str, int],
+    steps_per_call: int,
+    patience: float = 1.0,
+  ):
+    """Begins to fetch.
+
+    Args:
+      client: of the replay server.
+      sources_: rows of each batch by table; see `sources`.
+      steps_per_call: batches.
+      patience: seconds to wait for batches before raising `Starved`.
+    """
+    self._steps_per_call = steps_per_call
+    self._patience = patience
+    self._iterators = {
+      table: BackgroundIterator(
+        functools.partial(_batches, client, table, k, steps_per_call), depth=2
+      )
+      for table, k in sources_.items()
+    }
+    self._parts: dict[str, tf.Tensor] = {}
+
+  def __next__(self) -> tf.Tensor:
+    """Returns the next batches.
+
+    Raises:
+      Starved: there are none yet; what there is of them is kept for the next call.
+    """
+    for table, iterator in self._iterators.items():
+      if table not in self._parts:
+        batch = iterator.get(self._patience)
+        if batch is None:
+          raise Starved(table)
+        self._parts[table] = batch.data
+    parts = [self._parts.pop(table) for table in self._iterators]
+    if len(parts) == 1:
+      return parts[0]
+    batches = [tf.reshape(p, [self._steps_per_call, -1, p.shape[-1]]) for p in parts]
+    return tf.reshape(tf.concat(batches, 1), [-1, parts[0].shape[-1]])
+
+
+def _batches(
+  client: reverb.Client, table: str, k: int, steps_per_call: int
+) -> Iterator[Any]:
+  while True:
+    with contextlib.suppress(*GONE):
+      dataset = reverb.TrajectoryDataset.from_table_signature(
+        client.server_address,
+        table,
+        max_in_flight_samples_per_worker=2 * k,
+        num_workers_per_iterator=1,
+      )
+      # Batched first: a call for each sample would cost as much as learning from it.
+      return iter(dataset.batch(k * steps_per_call, drop_remainder=True))
+    time.sleep(1)
+
+
+def info(client: reverb.Client) -> Mapping[str, Any] | None:
+  """Returns what the server tells of its tables; None: it does not answer now."""
+  try:
+    return client.server_info(timeout=_ANSWER)
+  except GONE:
+    return None
+
+
+def wait_for_info(
+  client: reverb.Client, should_stop: Callable[[], bool]
+) -> Mapping[str, Any]:
+  """Returns what the server tells of its tables, once it answers.
 
   Raises:
-    Stopped: the run was stopped while there was nothing to sample.
+    waiting.Stopped: `should_stop` said so meanwhile.
   """
-  iterators = {}
-  for table, k in sources_.items():
-    dataset = reverb.TrajectoryDataset.from_table_signature(
-      client.server_address,
-      table,
-      max_in_flight_samples_per_worker=2 * k,
-      num_workers_per_iterator=1,
-    )
-    # Batched first: a call for each sample would cost as much as learning from it.
-    dataset = dataset.batch(k * steps_per_call, drop_remainder=True)
-    iterators[table] = BackgroundIterator(iter(dataset), depth=2)
-  while True:
-    parts = [_next(iterators[table], client, table, stop) for table in sources_]
-    if len(parts) == 1:
-      yield parts[0]
-      continue
-    batches = [tf.reshape(p, [steps_per_call, -1, p.shape[-1]]) for p in parts]
-    yield tf.reshape(tf.concat(batches, 1), [-1, parts[0].shape[-1]])
+  reminder = waiting.Reminder()
+  while (found := info(client)) is None:
+    if should_stop():
+      raise waiting.Stopped()
+    reminder.remind(lambda: 'the replay server to answer')
+    time.sleep(0.2)
+  return found
 
 
-def _next(
-  iterator: 'BackgroundIterator',
-  client: reverb.Client,
-  table: str,
-  stop: threading.Event,
-) -> tf.Tensor:
-  begun = said = time.monotonic()
-  while (batch := iterator.get(timeout=1.0)) is None:
-    if stop.is_set():
-      raise Stopped()
-    now = time.monotonic()
-    if now - begun > 30 and now - said > 30:
-      said = now
-      logging.warning('no batch for %.0f s: %s', now - begun, describe(client, table))
-  return batch.data
+def written(info_: Mapping[str, Any], config: config_lib.Config) -> dict[str, int]:
+  """Returns how many transitions each kind of actor has written.
+
+  What a server lost when it died is not among them.
+
+  Args:
+    info_: what the server tells of its tables.
+    config: of the run.
+  """
+  return {
+    actor: info_[table].rate_limiter_info.insert_stats.completed
+    for actor in dict.fromkeys(config.actors)
+    for table in written_by(config, actor)[:1]
+  }
 
 
 def describe(client: reverb.Client, table: str) -> str:
-  """Returns in words what a table holds and waits for."""
-  try:
-    info = client.server_info(timeout=5)[table]
-  except (RuntimeError, reverb.errors.ReverbError) as e:
-    return f'the replay server does not answer ({e})'
-  rates = info.rate_limiter_info
+  """Returns in words for what one waits who wants to sample from a table."""
+  found = info(client)
+  if found is None:
+    return 'the replay server, which does not answer'
+  rates = found[table].rate_limiter_info
   return (
-    f'{table} holds {info.current_size} transitions, sampling starts at '
-    f'{rates.min_size_to_sample}; {rates.insert_stats.completed} inserted, '
+    f'{table}, which holds {found[table].current_size} transitions; sampling starts '
+    f'at {rates.min_size_to_sample}; {rates.insert_stats.completed} inserted, '
     f'{rates.sample_stats.completed} sampled'
   )
 
@@ -335,20 +400,12 @@ def wait_for(
   client: reverb.Client, table: str, size: int, should_stop: Callable[[], bool]
 ) -> bool:
   """Waits until a table has been given so many transitions; False: was stopped."""
-  begun = said = time.monotonic()
+  reminder = waiting.Reminder()
   while not should_stop():
-    info = client.server_info(timeout=60)[table]
-    if info.rate_limiter_info.insert_stats.completed >= size:
+    found = info(client)
+    if found and found[table].rate_limiter_info.insert_stats.completed >= size:
       return True
-    now = time.monotonic()
-    if now - said > 30:
-      said = now
-      logging.info(
-        'waiting %.0f s for %d transitions: %s',
-        now - begun,
-        size,
-        describe(client, table),
-      )
+    reminder.remind(lambda: f'{size} transitions in {describe(client, table)}')
     time.sleep(0.5)
   return False
 
@@ -356,19 +413,19 @@ def wait_for(
 class BackgroundIterator:
   """Reads an iterator in a thread, a few elements ahead."""
 
-  def __init__(self, iterator: Iterator[Any], depth: int):
+  def __init__(self, make: Callable[[], Iterator[Any]], depth: int):
     """Starts the thread.
 
     Args:
-      iterator: what to read.
+      make: called there; returns what to read.
       depth: elements held ready.
     """
     self._ready: queue.Queue[Any] = queue.Queue(depth)
-    threading.Thread(target=self._read, args=(iterator,), daemon=True).start()
+    threading.Thread(target=self._read, args=(make,), daemon=True).start()
 
-  def _read(self, iterator: Iterator[Any]) -> None:
+  def _read(self, make: Callable[[], Iterator[Any]]) -> None:
     try:
-      for element in iterator:
+      for element in make():
         self._ready.put(element)
     except Exception as e:  # Handed to the reader, who can act on it.
       self._ready.put(e)

@@ -13,7 +13,6 @@ import dataclasses
 import functools
 import itertools
 import os
-import threading
 from typing import Any
 
 from acme import datasets
@@ -48,6 +47,7 @@ OURS, ACME = 'ours', 'acme'
 _FIXED = ' fixed'
 _ACME_TARGET_PERIOD = 100  # Acme's default.
 _ACME_PREFETCH = 4  # Acme's default.
+_PATIENCE = 60.0  # s for a batch from a table that is full.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,7 +236,7 @@ def _arms(
 ) -> dict[str, common.Arm]:
   d4pg = problem.config.d4pg
   sources = replay.sources(problem.config, config_lib.IMITATION)
-  ours = replay.sample(client, sources, d4pg.steps_per_call, threading.Event())
+  ours = replay.Sampler(client, sources, d4pg.steps_per_call, _PATIENCE)
   acme = datasets.make_reverb_dataset(
     client.server_address, d4pg.batch_size, _ACME_PREFETCH, acme_replay.TABLE
   )

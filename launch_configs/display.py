@@ -24,16 +24,21 @@ _STALE = 10.0  # Seconds after which an actor's rate is no longer its rate.
 _CEILING, _FLOOR = 'replay', 'zero'
 
 
-class CsvTail:
-  """Reads the rows that were added to a CSV file since the last call."""
+class LineTail:
+  """Reads the lines that were added to a file since the last call."""
 
-  def __init__(self, path: pathlib.Path) -> None:
+  def __init__(self, path: pathlib.Path, new: bool = False) -> None:
+    """Takes the file.
+
+    Args:
+      path: of the file; it may not be there yet.
+      new: leaves out what it holds now.
+    """
     self._path = path
-    self._offset = 0
-    self._header: list[str] | None = None
+    self._offset = path.stat().st_size if new and path.exists() else 0
 
-  def read(self) -> list[dict[str, str]]:
-    """Returns the new complete rows; none when there is no such file yet."""
+  def read(self) -> list[str]:
+    """Returns the new complete lines; none when there is no such file yet."""
     try:
       with open(self._path, 'rb') as f:
         f.seek(self._offset)
@@ -43,8 +48,20 @@ class CsvTail:
     # A line without its end is still being written.
     data = data[: data.rfind(b'\n') + 1]
     self._offset += len(data)
+    return data.decode(errors='replace').splitlines()
+
+
+class CsvTail:
+  """Reads the rows that were added to a CSV file since the last call."""
+
+  def __init__(self, path: pathlib.Path) -> None:
+    self._tail = LineTail(path)
+    self._header: list[str] | None = None
+
+  def read(self) -> list[dict[str, str]]:
+    """Returns the new complete rows; none when there is no such file yet."""
     rows = []
-    for cells in csv.reader(data.decode().splitlines()):
+    for cells in csv.reader(self._tail.read()):
       # Every file begins with this column; a resumed run may write the header again.
       if cells and cells[0] == 'wall_time':
         self._header = cells
@@ -78,16 +95,20 @@ class LearnerProgress:
     )
     self.last_step = last_step
     """Steps after which it is done."""
+    self.last_row = time.monotonic()
+    """When it last wrote (time.monotonic())."""
 
-  def update(self) -> bool:
-    """Reads what was written since the last call; returns whether that was anything."""
-    rows = self._tail.read()
-    for row in rows:
+  def update(self) -> None:
+    """Reads what was written since the last call."""
+    for row in self._tail.read():
+      if _number(row, 'learner_steps') < self.steps:
+        # It was started again, from a checkpoint.
+        self._rates.clear()
       self._row = row
+      self.last_row = time.monotonic()
       # Rows of an earlier launch of this run say nothing about today's rate.
       if float(row['wall_time']) >= self._start:
         self._rates.append((float(row['wall_time']), _number(row, 'learner_steps')))
-    return bool(rows)
 
   @property
   def steps(self) -> float:
@@ -134,16 +155,13 @@ class Progress:
       CsvTail(logs / f'actor-{i}.csv') for i in range(len(settings.actors))
     ]
     self._actor_rows: dict[int, dict[str, str]] = {}
-    self.last_learner_row = time.monotonic()
-    """When a learner last wrote (time.monotonic())."""
     self.scores: dict[tuple[str, str], Score] = {}
     """Latest evaluation by (arm, split)."""
 
   def update(self) -> None:
     """Reads what was written since the last call."""
-    news = [learner.update() for learner in self.learners.values()]
-    if any(news):
-      self.last_learner_row = time.monotonic()
+    for learner in self.learners.values():
+      learner.update()
     for index, tail in enumerate(self._actors):
       for row in tail.read():
         self._actor_rows[index] = row
@@ -222,11 +240,13 @@ class Display:
 
   def say(self, text: str, style: str = '') -> None:
     """Prints `text` as it is, above the display."""
-    if self._console.is_terminal:
-      self._console.print(rich.text.Text(text, style))
-    else:
-      # No wrapping: logs are searched by line.
-      print(text, file=self._console.file, flush=True)
+    # A run does not end because the disk is full to which its output is redirected.
+    with contextlib.suppress(OSError):
+      if self._console.is_terminal:
+        self._console.print(rich.text.Text(text, style))
+      else:
+        # No wrapping: logs are searched by line.
+        print(text, file=self._console.file, flush=True)
 
   def update(self, running: Sequence[str], last: bool = False) -> None:
     """Draws the present state, seldom enough to cost nothing.

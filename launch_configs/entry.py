@@ -13,6 +13,7 @@ import faulthandler
 import os
 import pathlib
 import signal
+import socket
 import sys
 import threading
 import time
@@ -28,7 +29,10 @@ from metamimic import config
 LAUNCHER_VARIABLE = 'METAMIMIC_LAUNCHER_PID'
 """Environment variable with the process id of the launcher that owns a node."""
 
-STOPPED = 128 + signal.SIGTERM
+SIGNALLED = 128
+"""Exit statuses from here on say by which signal a process was ended."""
+
+STOPPED = SIGNALLED + signal.SIGTERM
 """Exit status of a node that left because it was asked to."""
 
 _THREAD_LIMITS = (
@@ -81,11 +85,11 @@ def main() -> None:
   faulthandler.enable()
   # The supervisor asks with SIGUSR1 where a node hangs before it kills it.
   faulthandler.register(signal.SIGUSR1, all_threads=True)
-  stop = threading.Event()
-  received = _set_on_signal(stop)
+  stop, made = threading.Event(), threading.Event()
+  received = _set_on_signal(stop, made)
   status = 1
   try:
-    _run(args.run_dir, args.role, args.index, stop)
+    _run(args.run_dir, args.role, args.index, stop, made)
     status = STOPPED if received or stop.is_set() else 0
   except BaseException as e:
     if isinstance(e, InterruptedError) and stop.is_set():
@@ -109,7 +113,7 @@ def _die_with_launcher() -> None:
     os._exit(1)
 
 
-def _set_on_signal(stop: threading.Event) -> list[int]:
+def _set_on_signal(stop: threading.Event, made: threading.Event) -> list[int]:
   # A Python signal handler runs between two instructions of the main thread: never
   # while that is inside Reverb, and fatally while it holds the event's own lock. The
   # wake-up file is written at once, by C, and read on a thread.
@@ -124,6 +128,9 @@ def _set_on_signal(stop: threading.Event) -> list[int]:
     while signum := os.read(reader, 1):
       if signum[0] in (signal.SIGTERM, signal.SIGINT):
         stop.set()
+        # What takes seconds to import and to make has nothing to save.
+        if not made.is_set():
+          os._exit(STOPPED)
 
   threading.Thread(target=listen, daemon=True).start()
   return received
@@ -136,7 +143,10 @@ def _report(name: str) -> None:
 
 
 def make_program(
-  run_dir: pathlib.Path, settings: config.Config, stop: threading.Event
+  run_dir: pathlib.Path,
+  settings: config.Config,
+  stop: threading.Event,
+  made: threading.Event,
 ) -> Any:
   """Returns the program of a run.
 
@@ -144,6 +154,7 @@ def make_program(
     run_dir: its directory.
     settings: its configuration.
     stop: set when the nodes of this process shall leave.
+    made: is set when the node of this process has been made.
   """
   from launch_configs import program
 
@@ -152,19 +163,25 @@ def make_program(
 
     return builder.Builder(settings, str(run_dir), stop)
 
-  return program.make_program(settings, make_builder)
+  return program.make_program(settings, make_builder, made.set)
 
 
-def _run(run_dir: pathlib.Path, role: str, index: int, stop: threading.Event) -> None:
+def _run(
+  run_dir: pathlib.Path,
+  role: str,
+  index: int,
+  stop: threading.Event,
+  made: threading.Event,
+) -> None:
   # TensorFlow and Reverb take seconds to import: only once this process is sure to
   # die with its launcher and answers signals.
   from launch_configs import program
 
   logging.set_verbosity(logging.INFO)
   settings = config.load(str(run_dir / 'config.json'))
-  topology = make_program(run_dir, settings, stop)
+  topology = make_program(run_dir, settings, stop, made)
   place = program.find(topology, role, index)
-  claim = loopback.claim_port() if place.serves else None
+  claim = _claim(run_dir, role) if place.serves else None
   threading.Thread(
     target=_watch_sockets, args=(run_dir, role, index, claim), daemon=True
   ).start()
@@ -178,6 +195,12 @@ def _run(run_dir: pathlib.Path, role: str, index: int, stop: threading.Event) ->
     )
 
   program.run_node(topology, place, address_of)
+
+
+def _claim(run_dir: pathlib.Path, role: str) -> socket.socket:
+  """Claims a server's port: that of the one before, whose clients look for it there."""
+  before = run_directory.published_address(run_dir, role)
+  return loopback.claim_port(int(before.rpartition(':')[2]) if before else 0)
 
 
 def _watch_sockets(

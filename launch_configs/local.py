@@ -5,8 +5,8 @@
 
 The second goes on where the run in that directory stopped; only learner_steps,
 task.learner_steps and evaluation.* may then differ. Exit status: 0 the run is done (if
-it was before, too), 1 a node failed, 2 refused before anything was started, 129, 130 or
-143 stopped by SIGHUP, SIGINT or SIGTERM.
+it was before, too), 1 a node failed for good, 2 refused before anything was started,
+129, 130 or 143 stopped by SIGHUP, SIGINT or SIGTERM.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from launch_configs import entry
 from launch_configs import loopback
 from launch_configs import run_directory
 from launch_configs import supervisor
+from metamimic import checkpoints
 from metamimic import config
 from metamimic import validation
 
@@ -93,7 +94,7 @@ def prepare(run_dir: pathlib.Path, settings: config.Config) -> supervisor.Superv
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   from launch_configs import program
 
-  topology = entry.make_program(run_dir, settings, threading.Event())
+  topology = entry.make_program(run_dir, settings, threading.Event(), threading.Event())
   nodes = [
     supervisor.Node(p.role, p.index, p.serves, entry.command(run_dir, p.role, p.index))
     for p in program.places(topology)
@@ -108,6 +109,7 @@ def _run(args: Sequence[str], stack: contextlib.ExitStack) -> int:
     validation.validate(settings)
     stack.enter_context(run_directory.locked(run_dir))
     run_directory.check_resumable(run_dir, settings)
+    checkpoints.recover(run_dir, say=print)
     if run_directory.is_finished(run_dir, settings):
       print(f'{run_dir} is finished; see {run_dir / "report.html"}')
       return supervisor.DONE

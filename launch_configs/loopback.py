@@ -72,16 +72,19 @@ def claim_port(port: int = 0) -> socket.socket:
   """Binds a port of loopback, and so holds it until the socket is closed.
 
   Two Reverb servers can share a port (SO_REUSEPORT) and would share the traffic
-  silently. This bind is a plain one: it fails when anybody has the port, and only
+  silently. This bind does without: it fails when anybody has the port, and only
   afterwards lets a server of the same user in. Close it once that server listens.
 
   Args:
-    port: the port; 0: any free one.
+    port: the port, which may still have connections of an earlier server that are
+      being closed; 0: any free one.
 
   Raises:
     RuntimeError: the port is taken.
   """
   claim = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+  # For those connections; somebody who listens there is in the way even so.
+  claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, bool(port))
   try:
     claim.bind((HOST, port))
   except OSError as e:
@@ -89,6 +92,16 @@ def claim_port(port: int = 0) -> socket.socket:
     raise RuntimeError(f'port {port} of {HOST} is taken: {e.strerror}') from e
   claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
   return claim
+
+
+def answers(address: str) -> bool:
+  """Returns whether something listens at an address, host:port."""
+  host, _, port = address.rpartition(':')
+  try:
+    socket.create_connection((host, int(port)), timeout=1).close()
+  except OSError:
+    return False
+  return True
 
 
 def listening_ports() -> set[int]:

@@ -63,7 +63,9 @@ class Place:
 
 
 def make_program(
-  settings: config.Config, make_builder: Callable[[], Builder]
+  settings: config.Config,
+  make_builder: Callable[[], Builder],
+  on_made: Callable[[], object] = lambda: None,
 ) -> lp.Program:
   """Returns the program: replay, learners, actors, evaluator.
 
@@ -71,11 +73,17 @@ def make_program(
     settings: of the run; they say which nodes there are.
     make_builder: called, once, where a node runs; who only looks at the program does
       without all that the nodes import.
+    on_made: called where a node runs, when it has been made and is about to begin.
   """
   builder = functools.cache(make_builder)
 
   def part(name: str) -> Callable[..., Any]:
-    return lambda *args: getattr(builder(), name)(*args)
+    def make(*args: Any) -> Any:
+      made = getattr(builder(), name)(*args)
+      on_made()
+      return made
+
+    return make
 
   program = lp.Program('metamimic')
   with program.group('replay'):

@@ -1,9 +1,11 @@
 """Starts the nodes of a run as processes of this machine, and keeps watch over them.
 
-It ends by itself when every node but the servers has done its work; whatever else
-happens to a node ends the run with its role and its last words. No process survives:
-each is in a session of its own which is ended as a whole, and dies with the launcher
-even when that is killed (see `entry`).
+It ends by itself when every node but the servers has done its work. A node that dies is
+started again, a few times (see `Policy`): an actor or the evaluator while the others go
+on; a learner or the server from the last checkpoint set, while those who need it wait
+of themselves. Beyond that, or where it would be of no use, the run ends with the node's
+role and its last words. No process survives: each is in a session of its own which is
+ended as a whole, and dies with the launcher even when that is killed (see `entry`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,12 +17,14 @@ import pathlib
 import signal
 import subprocess
 import time
-from typing import Any, IO
+from typing import Any
 
 from launch_configs import display
 from launch_configs import entry
+from launch_configs import loopback
 from launch_configs import run_directory
 from metamimic import config
+from metamimic import notices
 
 DONE, FAILED = 0, 1
 _POLL = 0.1
@@ -30,16 +34,25 @@ _TAIL_LINES = 20
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-  """How the nodes of a role are treated. Rules for restarting them belong here."""
+  """How the nodes of a role are treated; the values are ours."""
 
-  grace: float = 10.0
-  """Seconds a node has to leave after SIGTERM, before SIGKILL."""
+  restarts: int = 5
+  """How often a node is started again within `window`."""
+  window: float = 600.0
+  """Seconds after which a death no longer counts."""
+  first_pause: float = 0.5
+  """Seconds before a node is started again; each further time twice as many."""
+  longest_pause: float = 10.0
+  """Seconds that they never exceed."""
+  settled: float = 30.0
+  """Seconds that a node has to have run for an exception to be worth another try. One
+  at the start, or the same again, would come each time. Signals are always worth it."""
+  grace: float = 6.5
+  """Seconds a node has to leave after SIGTERM, before SIGKILL. A learner saves a last
+  checkpoint in five; all of a run, servers last, is gone within ten."""
 
 
-POLICIES: Mapping[str, Policy] = {
-  # It saves a last checkpoint; a full replay takes 7 s per 200,000 transitions.
-  'learner': Policy(grace=30.0),
-}
+POLICIES: Mapping[str, Policy] = {'replay': Policy(grace=1.5)}
 """By role; the others have the defaults."""
 
 
@@ -66,6 +79,21 @@ class _Running:
   process: subprocess.Popen[bytes]
   log: pathlib.Path
   log_start: int
+  begun: float
+
+  @property
+  def policy(self) -> Policy:
+    return POLICIES.get(self.node.role, Policy())
+
+
+@dataclasses.dataclass
+class _History:
+  """What a node died of so far."""
+
+  deaths: list[float] = dataclasses.field(default_factory=list)
+  """When (time.monotonic()), within the policy's window."""
+  words: str = ''
+  """The last line of its last exception."""
 
 
 class Supervisor:
@@ -85,6 +113,10 @@ class Supervisor:
     self._progress = display.Progress(run_dir, settings)
     self._display = display.Display(self._progress, settings)
     self._running: dict[str, _Running] = {}
+    self._due: dict[str, tuple[float, Node]] = {}
+    self._histories: dict[str, _History] = {}
+    self._notices = display.LineTail(run_dir / notices.FILE, new=True)
+    self._said: set[str] = set()
     self._signals: list[int] = []
     self._next_stall = 0.0
     self._last_exit = time.monotonic()
@@ -94,22 +126,20 @@ class Supervisor:
 
     Has to be called on the main thread: nodes die with the thread that made them.
     """
-    with open(self._run_dir / 'events.jsonl', 'a', buffering=1) as self._events:
-      with self._signals_caught(), self._display.shown():
-        self._event('launch', pid=os.getpid())
-        try:
-          for node in sorted(self._nodes, key=lambda node: not node.serves):
-            self._start(node)
-          status = self._watch()
-        finally:
-          self._stop()
-        if status == DONE:
-          self._display.update([], last=True)
-        elif status != FAILED:
-          self._display.say(
-            'stopped; the same command goes on from the last checkpoint'
-          )
-        self._event('end', status=status)
+    with self._signals_caught(), self._display.shown():
+      self._event('launch', pid=os.getpid())
+      try:
+        for node in sorted(self._nodes, key=lambda node: not node.serves):
+          self._start(node)
+        status = self._watch()
+      finally:
+        self._stop()
+        self._tell_notices()
+      if status == DONE:
+        self._display.update([], last=True)
+      elif status != FAILED:
+        self._display.say('stopped; the same command goes on from the last checkpoint')
+      self._event('end', status=status)
     return status
 
   @contextlib.contextmanager
@@ -130,7 +160,7 @@ class Supervisor:
     self._signals.append(signum)
 
   def _start(self, node: Node) -> None:
-    log = self._run_dir / f'{node.name}.log'
+    log = self._log(node)
     with open(log, 'ab') as output:
       # Read before the node writes: the two share the position.
       begin = output.tell()
@@ -142,7 +172,7 @@ class Supervisor:
         env=self._env,
         start_new_session=True,
       )
-      self._running[node.name] = _Running(node, process, log, begin)
+      self._running[node.name] = _Running(node, process, log, begin, time.monotonic())
     self._event('start', node=node.name, pid=process.pid)
 
   def _watch(self) -> int:
@@ -152,22 +182,61 @@ class Supervisor:
         name = signal.Signals(self._signals[0]).name
         self._display.say(f'{name}: stopping', 'yellow')
         return 128 + self._signals[0]
-      failed = False
       for run in self._exited():
         # A server that leaves takes the others' work with it, whatever its status.
         if run.process.returncode or (run.node.serves and self._clients()):
-          self._report(run)
-          failed = True
-      if failed:
-        return FAILED
+          if not self._will_restart(run):
+            return FAILED
+      for due, node in list(self._due.values()):
+        if time.monotonic() >= due:
+          del self._due[node.name]
+          self._start(node)
+      self._tell_notices()
       if not self._clients():
         return DONE
       self._display.update(list(self._running))
       self._warn_of_stall()
       time.sleep(_POLL)
 
-  def _clients(self) -> list[_Running]:
-    return [run for run in self._running.values() if not run.node.serves]
+  def _clients(self) -> list[Node]:
+    """Returns the nodes that have not done their work; one may be about to start."""
+    nodes = [run.node for run in self._running.values()]
+    nodes += [node for _, node in self._due.values()]
+    return [node for node in nodes if not node.serves]
+
+  def _will_restart(self, run: _Running) -> bool:
+    """Sees to it that a dead node is started again; False: the run has failed."""
+    policy, name, now = run.policy, run.node.name, time.monotonic()
+    status = run.process.returncode
+    history = self._histories.setdefault(name, _History())
+    history.deaths = [t for t in history.deaths if now - t < policy.window] + [now]
+    count = len(history.deaths)
+    why = ''
+    if count > policy.restarts:
+      why = f', {count} times in {policy.window:.0f} s'
+    elif 0 <= status < entry.SIGNALLED:
+      words = last_words(run.log, run.log_start).splitlines()[-1]
+      if now - run.begun < policy.settled:
+        why = f' after {now - run.begun:.0f} s'
+      elif words == history.words:
+        why = ' as it did before'
+      history.words = words
+    if why:
+      self._report(run, why)
+      return False
+    pause = min(policy.first_pause * 2 ** (count - 1), policy.longest_pause)
+    self._due[name] = now + pause, run.node
+    self._event('restart', node=name, status=status, count=count, pause=pause)
+    self._display.say(
+      f'{name} {describe_status(status)}; it is started again in {pause:g} s '
+      f'({count} of {policy.restarts})',
+      'yellow',
+    )
+    return True
+
+  def _tell_notices(self) -> None:
+    for line in self._notices.read():
+      self._display.say(line, 'yellow')
 
   def _exited(self) -> list[_Running]:
     exited = [run for run in self._running.values() if run.process.poll() is not None]
@@ -179,8 +248,8 @@ class Supervisor:
       self._event('exit', node=run.node.name, status=run.process.returncode)
     return exited
 
-  def _report(self, run: _Running) -> None:
-    status = describe_status(run.process.returncode)
+  def _report(self, run: _Running, more: str = '') -> None:
+    status = describe_status(run.process.returncode) + more
     self._display.say(f'{run.node.name} {status}; the end of {run.log}:', 'bold red')
     self._display.say(last_words(run.log, run.log_start))
 
@@ -189,36 +258,78 @@ class Supervisor:
     if now < self._next_stall:
       return
     self._progress.update()
-    # Once the learner has left, the others' farewell is what takes long.
-    learns = any(run.node.role == 'learner' for run in self._clients())
-    since = self._progress.last_learner_row
-    silent = now - (since if learns else self._last_exit)
-    if silent < period:
-      self._next_stall = now + period - silent
+    learning = {
+      name: now - learner.last_row
+      for (name, learner), node in self._learners()
+      if node in self._clients()
+    }
+    # Once the learners have left, the others' farewell is what takes long.
+    silent = learning or {'': now - self._last_exit}
+    longest = max(silent.values())
+    if longest < period:
+      self._next_stall = now + period - longest
       return
     self._next_stall = now + period
-    what = f'no progress of the learner for {silent:.0f} s: {self._waits_on()}'
-    if not learns:
-      logs = ' '.join(str(run.log) for run in self._clients())
-      what = f'the learner left; waiting {silent:.0f} s for others, see {logs}'
-    self._display.say(f'{what}; running: {" ".join(self._running)}', 'yellow')
+    running = f'; running: {" ".join(self._running)}'
+    if not learning:
+      logs = ' '.join(str(self._log(node)) for node in self._clients())
+      what = f'the learner left; waiting {longest:.0f} s for others, see {logs}'
+      self._display.say(what + running, 'yellow')
+    for name, seconds in learning.items():
+      if seconds >= period and not self._waits_as_it_should(name):
+        who = (
+          'the learner' if len(self._settings.learners) == 1 else f'the {name} learner'
+        )
+        what = f'no progress of {who} for {seconds:.0f} s: {self._waits_on(name)}'
+        self._display.say(what + running, 'yellow')
 
-  def _waits_on(self) -> str:
-    for run in self._running.values():
-      role = run.node.role
-      if run.node.serves and not run.node.index:
-        if run_directory.published_address(self._run_dir, role) is None:
-          return f'{run.node.name} does not serve yet, see {run.log}'
+  def _waits_as_it_should(self, learner: str) -> bool:
+    """Returns whether it has not begun, as others have, and that was said before."""
+    progress = self._progress.learners
+    if progress[learner].steps or not any(p.steps for p in progress.values()):
+      return False
+    said = learner in self._said
+    self._said.add(learner)
+    return said
+
+  def _learners(self) -> Iterator[tuple[tuple[str, display.LearnerProgress], Node]]:
+    nodes = sorted(
+      (n for n in self._nodes if n.role == 'learner'), key=lambda n: n.index
+    )
+    return zip(self._progress.learners.items(), nodes, strict=False)
+
+  def _log(self, node: Node) -> pathlib.Path:
+    return self._run_dir / f'{node.name}.log'
+
+  def _waits_on(self, learner: str) -> str:
+    """Returns in words what keeps a learner waiting, the likeliest cause first."""
+    node = next(node for (name, _), node in self._learners() if name == learner)
+    if node.name not in self._running:
+      return f'{node.name} is about to be started again'
+    for server in self._nodes:
+      if server.serves and not server.index:
+        address = run_directory.published_address(self._run_dir, server.role)
+        log = self._log(server)
+        if address is None:
+          return f'{server.name} does not serve yet, see {log}'
+        if not loopback.answers(address):
+          return f'{server.name} does not answer, see {log}'
     actors = self._settings.actors
     needed = self._settings.replay_of(actors[0]).min_size if actors else 0
+    if actors and not any(r.node.role == 'actor' for r in self._running.values()):
+      return 'no actor runs'
     seen = self._progress.replay_size or self._progress.environment_steps
     if seen < needed:
       return f'replay holds {seen:,.0f} of the {needed:,} transitions it begins with'
-    logs = [run.log for run in self._clients() if run.node.role == 'learner']
-    return f'see {" ".join(map(str, logs))}'
+    run = self._running[node.name]
+    # Nodes say now and then on what they wait; see `agents.waiting`.
+    _, waits, what = last_words(run.log, run.log_start).rpartition('waiting ')
+    what = f'{waits}{what}, ' if waits and '\n' not in what else ''
+    return f'{what}see {run.log}'
 
   def _stop(self) -> None:
     """Ends what still runs, those who use a server before the server."""
+    self._due.clear()
     # One signal more than those so far, and more than one: at once.
     patience = max(len(self._signals), 1)
     for serves in (False, True):
@@ -234,8 +345,7 @@ class Supervisor:
         if run.process.returncode not in (0, -signal.SIGTERM, entry.STOPPED):
           self._report(run)
       for run in left:
-        grace = POLICIES.get(run.node.role, Policy()).grace
-        if time.monotonic() - start > grace or len(self._signals) > patience:
+        if time.monotonic() - start > run.policy.grace or len(self._signals) > patience:
           self._kill(run)
       time.sleep(_POLL / 2)
 
@@ -255,9 +365,13 @@ class Supervisor:
       os.killpg(run.process.pid, signum)
 
   def _event(self, what: str, **values: Any) -> None:
-    events: IO[str] = self._events
     line = {'wall_time': round(time.time(), 3), 'event': what, **values}
-    events.write(json.dumps(line) + '\n')
+    # A full disk does not end a run.
+    with (
+      contextlib.suppress(OSError),
+      open(self._run_dir / 'events.jsonl', 'a') as events,
+    ):
+      events.write(json.dumps(line) + '\n')
 
 
 def describe_status(status: int) -> str:
@@ -276,9 +390,13 @@ def last_words(log: pathlib.Path, start: int = 0) -> str:
     log: the file.
     start: bytes at its beginning to leave out: an earlier launch wrote them.
   """
-  with open(log, 'rb') as f:
-    f.seek(max(start, log.stat().st_size - _TAIL_BYTES))
-    lines = f.read().decode(errors='replace').splitlines()
+  lines = _tail(log, start)
   begins = [i for i, line in enumerate(lines) if line.startswith('Traceback ')]
   words = lines[begins[-1] :] if begins else lines[-_TAIL_LINES:]
   return '\n'.join(words) or '(the log is empty)'
+
+
+def _tail(log: pathlib.Path, start: int) -> list[str]:
+  with open(log, 'rb') as f:
+    f.seek(max(start, log.stat().st_size - _TAIL_BYTES))
+    return f.read().decode(errors='replace').splitlines()

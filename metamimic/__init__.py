@@ -24,7 +24,8 @@ def load(run_dir: str) -> Any:
 
   Raises:
     FileNotFoundError: it is no run directory, or has no checkpoint yet.
-    ValueError: the run learns no policy that can be shown a demonstration.
+    ValueError: no checkpoint is good, or the run learns no policy that can be
+      shown a demonstration.
   """
   # Here, so that recording and inspecting do not wait for TensorFlow.
   from metamimic import policy
@@ -40,7 +41,8 @@ def load_task(run_dir: str) -> Any:
 
   Raises:
     FileNotFoundError: it is no run directory, or has no checkpoint yet.
-    ValueError: the run learns no policy that does without a demonstration.
+    ValueError: no checkpoint is good, or the run learns no policy that does
+      without a demonstration.
   """
   from metamimic import policy
 

@@ -252,10 +252,11 @@ class Config:
   """Learner steps of the policy that imitates or clones; the run evaluates, reports
   and ends when every learner has done its own."""
   checkpoint_period: float = 60.0
-  """Seconds between checkpoints of learner and replay, at least; a large replay is
-  saved more seldom, so that saving takes a twentieth of the time at most."""
+  """Seconds between two sets of checkpoints of learners and replay, at least; a large
+  replay is saved more seldom, so that saving takes a twentieth of the time at most."""
   stall_warning: float = 30.0
-  """Seconds without progress after which a process says on what it waits."""
+  """Seconds without progress of a learner after which the launcher says on what it
+  waits."""
   imitation: ImitationConfig = ImitationConfig()
   network: NetworkConfig = NetworkConfig()
   d4pg: D4PGConfig = D4PGConfig()

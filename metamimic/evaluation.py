@@ -8,6 +8,7 @@ the policies that follow none and are to solve the task.
 from collections.abc import Callable, Mapping, Sequence
 import csv
 import dataclasses
+import io
 import math
 import os
 from typing import Any, Protocol
@@ -293,12 +294,24 @@ def rows(
 
 
 def append_rows(path: str, rows_: Sequence[Mapping[str, str | int | float]]) -> None:
-  """Appends rows to a CSV file, with a header if it is new."""
+  """Appends rows to a CSV file, with a header if it is new; all of them or none.
+
+  Raises:
+    OSError: it cannot be written.
+  """
   if not rows_:
     return
-  new = not os.path.exists(path) or not os.path.getsize(path)
-  with open(path, 'a', newline='') as f:
-    writer = csv.DictWriter(f, list(rows_[0]))
-    if new:
+  text = io.StringIO()
+  writer = csv.DictWriter(text, list(rows_[0]))
+  with open(path, 'ab', buffering=0) as f:
+    size = f.tell()
+    if not size:
       writer.writeheader()
     writer.writerows(rows_)
+    content = text.getvalue().encode()
+    try:
+      while content:
+        content = content[f.write(content) :]
+    except OSError:
+      f.truncate(size)
+      raise

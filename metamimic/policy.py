@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from envs import observations as observations_lib
 from envs import tasks
+from metamimic import checkpoints
 from metamimic import config as config_lib
 from metamimic import preparation
 from metamimic.demonstrations import goals
@@ -19,7 +20,6 @@ from metamimic.networks import features as features_lib
 from metamimic.networks import policies
 
 NUM_ACTIONS = 9
-CHECKPOINTS = 'checkpoints'
 
 Act = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 """Batched observations by group -> actions, (B, 9)."""
@@ -265,13 +265,14 @@ class Solver:
 
 
 def load(run_dir: str) -> Imitator:
-  """Returns the imitation policy of a run's last checkpoint.
+  """Returns the imitation policy of a run's newest checkpoint set that is good.
 
   Args:
     run_dir: a run directory, finished or not.
 
   Raises:
     FileNotFoundError: it is no run directory, or has no checkpoint yet.
+    DamagedError: it has checkpoints, and the policy is good in none.
     ValueError: the run learns no policy that can be shown a demonstration.
   """
   task, config, policy, steps = _load(run_dir, GoalConditionedPolicy)
@@ -279,22 +280,23 @@ def load(run_dir: str) -> Imitator:
 
 
 def load_task(run_dir: str) -> Solver:
-  """Returns the task policy of a run's last checkpoint.
+  """Returns the task policy of a run's newest checkpoint set that is good.
 
   Args:
     run_dir: a run directory, finished or not.
 
   Raises:
     FileNotFoundError: it is no run directory, or has no checkpoint yet.
+    DamagedError: it has checkpoints, and the policy is good in none.
     ValueError: the run learns no policy that does without a demonstration.
   """
   task, _, policy, steps = _load(run_dir, TaskPolicy)
   return Solver(task, policy, steps)
 
 
-def checkpoints(run_dir: str, learner: str) -> str:
-  """Returns the folder of a learner's checkpoints."""
-  return os.path.join(run_dir, CHECKPOINTS, learner)
+def state_path(folder: str | os.PathLike[str]) -> str:
+  """Returns where a learner's state is in its folder of a checkpoint set."""
+  return os.path.join(folder, 'state')
 
 
 _P = TypeVar('_P', GoalConditionedPolicy, TaskPolicy)
@@ -309,16 +311,13 @@ def _load(run_dir: str, kind: type[_P]) -> tuple[str, config_lib.Config, _P, int
       f'{run_dir}: algorithm {config.algorithm} with learners {config.learners} has '
       f'no {kind.__name__}'
     )
-  folder = checkpoints(run_dir, learners[0])
-  checkpoint = tf.train.latest_checkpoint(folder)
-  if checkpoint is None:
-    raise FileNotFoundError(f'{folder} holds no checkpoint yet')
+  found = checkpoints.newest(run_dir, learners[0])
+  if found is None:
+    raise FileNotFoundError(f'{run_dir} holds no checkpoint yet')
   layout = observations_lib.Layout(tasks.get(task).objects)
   size = features_lib.present_size(layout)
   policy = kind(layout, config, np.zeros(size), np.ones(size))
-  num_steps = tf.Variable(0, dtype=tf.int64)
-  restored = tf.train.Checkpoint(
-    policy=policy.network, features=policy.features, num_steps=num_steps
-  )
-  restored.restore(checkpoint).assert_existing_objects_matched().expect_partial()
-  return task, config, policy, int(num_steps.numpy())
+  restored = tf.train.Checkpoint(policy=policy.network, features=policy.features)
+  state = restored.read(state_path(found.path / learners[0]))
+  state.assert_existing_objects_matched().expect_partial()
+  return task, config, policy, found.learner_steps[learners[0]]

@@ -39,15 +39,20 @@ def write(
 
   Raises:
     ActionsNotAvailable: the demonstrations have no actions.
-    replay.Stopped: `should_stop` said so.
+    waiting.Stopped: `should_stop` said so.
   """
-  size = client.server_info(timeout=60)[replay.DEMONSTRATIONS].current_size
-  if size == num_transitions(demonstrations):
-    return
-  writer = adders.Writer(client, codec, (replay.DEMONSTRATIONS,), should_stop)
-  for i in demonstrations.train:
-    _write(adders.StepAdder(writer), demonstrations.demonstrations[i])
-  writer.flush()
+  number = num_transitions(demonstrations)
+
+  def is_full() -> bool:
+    info = replay.wait_for_info(client, should_stop)
+    return info[replay.DEMONSTRATIONS].current_size == number
+
+  # Again, should the server have died meanwhile: it then has lost what came first.
+  while not is_full():
+    writer = adders.Writer(client, codec, (replay.DEMONSTRATIONS,), should_stop)
+    for i in demonstrations.train:
+      _write(adders.StepAdder(writer), demonstrations.demonstrations[i])
+    writer.flush()
 
 
 def _length(demonstration: types.Demonstration) -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from agents import actors
 from agents import parameters
-from agents import replay
+from agents import waiting
 from metamimic import config as config_lib
 
 EPISODE = 4
@@ -62,7 +62,7 @@ class _Adder:
 
   def add(self, action: np.ndarray, timestep: dm_env.TimeStep) -> None:
     if len(self.added) == self._full:
-      raise replay.Stopped()
+      raise waiting.Stopped()
     self.added.append((action, timestep))
 
   def reset(self) -> None:

@@ -134,7 +134,7 @@ def test_actors_learners_and_tables_do_without_actions(
   try:
     client = server.localhost_client()
     for index in range(2):
-      made.learner(client, index)._publish()
+      made.learner(client, index)._publisher.publish()
     imitated = _act(made, client, 0, steps=28)
     solved = _act(made, client, 1, steps=17)
     tables = {name: table.max_size for name, table in client.server_info().items()}
@@ -185,7 +185,7 @@ def test_task_actor_waits_for_imitation_to_have_begun(
   try:
     client = server.localhost_client()
     for index in range(2):
-      made.learner(client, index)._publish()
+      made.learner(client, index)._publisher.publish()
     _act(made, client, 0, steps=CONFIG.task.start_after - 1)
     actor = made.actor(client, 1)
     thread = threading.Thread(target=actor.run)
@@ -208,7 +208,7 @@ def test_training_is_the_same_whatever_the_actions_in_the_file(
   for name, path in files.items():
     made = _make(path, tmp_path / name, learn=True)
     batches = _experience(made._codec)
-    monkeypatch.setattr(replay, 'sample', lambda *unused, b=batches: b)
+    monkeypatch.setattr(replay, 'Sampler', lambda *unused, b=batches: b)
     server = reverb.Server(made.replay_tables())
     weights = []
     try:
@@ -258,7 +258,7 @@ def test_d4pg_is_shown_nothing(
   try:
     client = server.localhost_client()
     assert set(client.server_info()) == {'task', 'parameters_task'}
-    made.learner(client, 0)._publish()
+    made.learner(client, 0)._publisher.publish()
     assert _act(made, client, 0, steps=9) == (9, {'task': 9})
     assert _starts_shown(made, client, files['whole']) == 0
   finally:
@@ -277,7 +277,7 @@ def test_d4pgfd_begins_with_the_demonstrations_in_replay(
     assert set(client.server_info()) == {'demonstrations', 'task', 'parameters_task'}
     process = made.learner(client, 0)
     process._warm_up()
-    process._publish()
+    process._publisher.publish()
     written = demonstrators.num_transitions(storage.load(files['whole']))
     found = _act(made, client, 0, steps=9)
     assert found == (9, {'demonstrations': written, 'task': 9})
@@ -327,7 +327,7 @@ def test_who_learns_has_the_runs_demonstrations_alone(
     client = server.localhost_client()
     process = made.learner(client, 0)
     process._warm_up()
-    process._publish()
+    process._publisher.publish()
     written = client.server_info()['demonstrations']
     (environment,) = made.actor(client, 0).environments
     evaluator = made.evaluator(client)

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Iterator
 import csv
 import dataclasses
+import logging
 import pathlib
 import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ from agents import learning
 from agents import logs
 from agents import parameters
 from agents import replay
+from agents import waiting
+from metamimic import checkpoints
 from metamimic import config as config_lib
 
 CONFIG = config_lib.Config(learner_steps=6, checkpoint_period=1e6)
@@ -57,7 +61,7 @@ def client_fixture(tmp_path: pathlib.Path) -> Iterator[reverb.Client]:
     )
     for name in (replay.IMITATION, replay.SHARED, replay.TASK)
   ]
-  path = str(tmp_path / 'replay')
+  path = checkpoints.server_folder(tmp_path)
   server = reverb.Server(
     [*experience, *(parameters.table(name) for name in ('imitation', 'task'))],
     checkpointer=reverb.platform.checkpointers_lib.DefaultCheckpointer(path),
@@ -81,12 +85,18 @@ def _process(
     [learner.weight],
     {},
     client,
-    str(path / 'checkpoints' / name),
+    str(path),
     logs.RoleLogger(str(path), f'learner-{name}', step='learner_steps'),
     dataclasses.replace(CONFIG, **changes),
     stop or threading.Event(),
     tables,
   )
+
+
+def _saved(run_dir: pathlib.Path) -> dict[str, int]:
+  found = checkpoints.recover(run_dir)
+  assert found is not None
+  return dict(found.learner_steps)
 
 
 def _published(
@@ -110,8 +120,11 @@ def test_it_learns_to_the_last_step_and_says_so(
   _process(learner, client, tmp_path).run()
   assert learner.num_steps == 6
   assert _published(client) == (3.0, parameters.Progress(6, finished=True))
-  assert (tmp_path / 'checkpoints' / 'imitation' / 'ckpt-6.index').exists()
-  assert len(list((tmp_path / 'replay').iterdir())) == 1
+  saved = checkpoints.recover(tmp_path)
+  assert saved is not None
+  assert dict(saved.learner_steps) == {'imitation': 6}
+  assert dict(saved.environment_steps) == {'imitation': 1}
+  assert saved.part(checkpoints.REPLAY)
   (row,) = _rows(tmp_path)
   assert (row['learner_steps'], row['loss']) == ('6', '2')
   assert row['environment_steps'] == row['replay_size'] == '1'
@@ -125,50 +138,15 @@ def test_each_learner_has_its_own_last_step_and_counts_its_own_experience(
       client.insert(np.zeros(1, np.float32), {table: 1.0})
   learner, tables = _Learner(), (replay.SHARED, replay.TASK)
   task = config_lib.TaskConfig(learner_steps=4)
-  _process(learner, client, tmp_path, name='task', tables=tables, task=task).run()
+  _process(
+    learner, client, tmp_path, name='task', tables=tables, task=task, algorithm='d4pg'
+  ).run()
   assert learner.num_steps == 4
   assert _published(client, 'task')[0] == 2.0
-  assert (tmp_path / 'checkpoints' / 'task' / 'ckpt-4.index').exists()
+  assert _saved(tmp_path) == {'task': 4}
   (row,) = _rows(tmp_path, 'task')
   assert row['environment_steps'] == row['replay_size'] == '3'
   assert client.server_info()['parameters_imitation'].current_size == 0
-
-
-class _Slow:
-  """A server that takes a while to save, and cannot do so twice at a time."""
-
-  def __init__(self) -> None:
-    self.saved = 0
-    self.begun = threading.Event()
-    self.go_on = threading.Event()
-    self._saving = threading.Lock()
-
-  def checkpoint(self) -> None:
-    assert self._saving.acquire(blocking=False)
-    self.begun.set()
-    self.go_on.wait()
-    self.saved += 1
-    self._saving.release()
-
-
-def test_learners_take_turns_to_save_replay(tmp_path: pathlib.Path) -> None:
-  server: Any = _Slow()
-  first, second = (
-    _process(_Learner(), server, tmp_path, name=name) for name in ('imitation', 'task')
-  )
-  threads = [threading.Thread(target=p._save) for p in (first, second)]
-  threads[0].start()
-  server.begun.wait()
-  threads[1].start()
-  threads[1].join(timeout=0.5)
-  assert threads[1].is_alive()
-  server.go_on.set()
-  for thread in threads:
-    thread.join()
-  # The second had asked before the first was done, and has what that saved.
-  assert server.saved == 1
-  second._save()
-  assert server.saved == 2
 
 
 def test_a_stopped_learner_has_saved_and_goes_on_from_there(
@@ -188,37 +166,36 @@ def test_what_stops_a_sampler_stops_the_learner_in_order(
   client: reverb.Client, tmp_path: pathlib.Path
 ) -> None:
   def stopped() -> None:
-    raise replay.Stopped()
+    raise waiting.Stopped()
 
   _process(_Learner(stopped, at=4), client, tmp_path).run()
-  assert (tmp_path / 'checkpoints' / 'imitation' / 'ckpt-4.index').exists()
+  assert _saved(tmp_path) == {'imitation': 4}
   assert _published(client)[1] == parameters.Progress(4, finished=False)
 
 
-@pytest.mark.parametrize(('most', 'kept'), [(1e9, (4, 6)), (1e-9, (2, 6))])
-def test_checkpoints_come_by_the_clock_and_two_are_kept(
+def test_a_learner_that_starves_says_so_saves_and_goes_on(
   client: reverb.Client,
   tmp_path: pathlib.Path,
+  caplog: pytest.LogCaptureFixture,
   monkeypatch: pytest.MonkeyPatch,
-  most: float,
-  kept: tuple[int, int],
 ) -> None:
-  # With hardly any of the time for saving, there is one at once and one at the end.
-  monkeypatch.setattr(learning, '_MOST_SAVING', most)
-  _process(_Learner(), client, tmp_path, checkpoint_period=1e-9).run()
-  found = sorted(
-    p.name for p in (tmp_path / 'checkpoints' / 'imitation').glob('*.index')
-  )
-  assert found == [f'ckpt-{step}.index' for step in kept]
+  times = iter([True, True, False] * 9)
 
+  class Starving(_Learner):
+    def step(self) -> dict[str, float]:
+      if next(times):
+        time.sleep(0.3)
+        raise replay.Starved(replay.IMITATION)
+      return super().step()
 
-def test_without_experience_no_replay_is_kept_and_none_is_logged(
-  client: reverb.Client, tmp_path: pathlib.Path
-) -> None:
-  _process(_Learner(), client, tmp_path, tables=()).run()
-  assert not (tmp_path / 'replay').exists() or not any((tmp_path / 'replay').iterdir())
-  (row,) = _rows(tmp_path)
-  assert 'environment_steps' not in row
+  caplog.set_level(logging.INFO)
+  monkeypatch.setattr(waiting, 'PERIOD', 0.1)
+  _process(Starving(), client, tmp_path).run()
+  assert _saved(tmp_path) == {'imitation': 6}
+  assert 's for imitation, which holds 0 transitions; sampling starts' in caplog.text
+  # One at once, before it had learnt anything, and one at the end.
+  found = [f'saved {tmp_path}/checkpoints/{i} in' in caplog.text for i in (1, 2, 3)]
+  assert found == [True, True, False]
 
 
 def test_a_checkpoint_of_another_learner_is_refused(

@@ -2,6 +2,7 @@
 
 import csv
 import pathlib
+import types
 
 import pytest
 import tensorflow as tf
@@ -58,4 +59,31 @@ def test_a_row_is_in_the_file_at_once(tmp_path: pathlib.Path) -> None:
   logger.write({'arm': 'zero'})
   assert (tmp_path / 'logs' / 'evaluator.csv').read_text().endswith(',zero\n')
   assert not (tmp_path / 'tensorboard').exists()
+  logger.close()
+
+
+def test_line_within_which_a_process_died_is_removed(tmp_path: pathlib.Path) -> None:
+  logger = logs.RoleLogger(str(tmp_path), 'actor-0')
+  logger.write({'environment_steps': 10})
+  logger.close()
+  path = tmp_path / 'logs' / 'actor-0.csv'
+  whole = path.read_text()
+  path.write_text(whole + '17.2')
+  again = logs.RoleLogger(str(tmp_path), 'actor-0')
+  assert again.last['environment_steps'] == '10'
+  assert path.read_text() == whole
+  again.close()
+
+
+def test_full_disk_costs_rows_and_not_the_run(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  logger = logs.RoleLogger(str(tmp_path), 'actor-0', step='environment_steps')
+
+  def full() -> None:
+    raise OSError('No space left on device')
+
+  with monkeypatch.context() as patched:
+    patched.setattr(logger, '_file', types.SimpleNamespace(write=len, flush=full))
+    logger.write({'environment_steps': 10})
   logger.close()

@@ -1,6 +1,7 @@
 """Tests of agents.parameters, over a Reverb server."""
 
 from collections.abc import Iterator
+import threading
 import types
 from typing import Any
 
@@ -125,3 +126,65 @@ def test_waiting_ends_when_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
   reader = parameters.Reader(client, LEARNER, [], LAST)
   assert not reader.wait(lambda: client.calls == 5)
   assert client.calls == 5
+
+
+class _Away:
+  """A client of a server that is away until it is told otherwise."""
+
+  def __init__(self) -> None:
+    self.back = threading.Event()
+    self.inserted: list[int] = []
+
+  def insert(self, values: Any, priorities: Any) -> None:
+    del priorities
+    self.back.wait()
+    self.inserted.append(int(values[0]))
+
+  def sample(self, table: str, emit_timesteps: bool) -> Iterator[Any]:
+    del table, emit_timesteps
+    self.back.wait()
+    yield types.SimpleNamespace(data=[np.array([7]), np.array([2.5], np.float32)])
+
+
+@pytest.fixture(name='away')
+def away_fixture(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+  monkeypatch.setattr(parameters, '_PATIENCE', 0.01)
+  client = _Away()
+  yield client
+  client.back.set()
+
+
+def test_publisher_does_not_wait_for_a_server_that_is_away(away: Any) -> None:
+  steps = 5
+  publisher = parameters.Publisher(away, LEARNER, [], lambda: steps)
+  assert publisher.publish() is None
+  steps = 6
+  assert publisher.publish() is None
+  asked = []
+
+  def should_stop() -> bool:
+    asked.append(True)
+    away.back.set()
+    return False
+
+  publisher.publish_surely(should_stop)
+  # What was on its way when the server came back, and what there is now.
+  assert away.inserted == [5, 6]
+  assert asked
+
+
+def test_publisher_may_be_stopped_before_there_is_a_server(away: Any) -> None:
+  publisher = parameters.Publisher(away, LEARNER, [], lambda: 5)
+  publisher.publish_surely(lambda: True)
+  assert away.inserted == []
+
+
+def test_parameters_stay_while_the_server_is_away(away: Any) -> None:
+  variable = tf.Variable(1.0)
+  reader = parameters.Reader(away, LEARNER, [variable], LAST)
+  assert reader.update() == Progress(0, False)
+  assert float(variable.numpy()) == 1.0
+  away.back.set()
+  while reader.update() != Progress(7, False):
+    pass
+  assert float(variable.numpy()) == 2.5

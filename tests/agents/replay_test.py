@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import pathlib
 import threading
+import time
 from typing import Any
 
 from acme import specs
@@ -17,6 +18,7 @@ import tree
 
 from agents import adders
 from agents import replay
+from agents import waiting
 from metamimic import config as config_lib
 
 GROUPS = {'body': 3, 'objects': 2}
@@ -278,13 +280,13 @@ def test_episode_cut_short_ends_where_it_is() -> None:
 
 def test_sampled_batches_unpack_to_what_was_written() -> None:
   config = _config(3)
-  episode, stop = _episode(3, 6, True), threading.Event()
+  episode = _episode(3, 6, True)
   codec = _codec(config)
   with _serving(config) as client:
     adder = _adder(client, config)
     _write(adder, episode)
     adder.reset()
-    rows = next(replay.sample(client, {replay.IMITATION: 64}, 2, stop))
+    rows = next(replay.Sampler(client, {replay.IMITATION: 64}, 2, PATIENCE))
   batch = codec.unpack(rows, 3)
   assert batch['action'].shape == (128, ACTIONS)
   steps = batch['observation']['goal'][:, 1].numpy() - 5
@@ -295,6 +297,7 @@ def test_sampled_batches_unpack_to_what_was_written() -> None:
     tree.map_structure(np.testing.assert_array_equal, item, expected, check_types=False)
 
 
+PATIENCE = 60.0  # s; only for how long a failing test hangs.
 BESIDE = config_lib.Config(task=config_lib.TaskConfig(learn=True))
 _SMALL = config_lib.ReplayConfig(max_size=1000, min_size=1, samples_per_insert=20)
 MIXED = dataclasses.replace(
@@ -405,9 +408,7 @@ def test_every_batch_has_its_share_of_each_table() -> None:
       _write(solving, _episode(100 + i, 20, False))
     imitating.reset()
     solving.reset()
-    batches = replay.sample(
-      client, {'imitation_for_task': 24, 'task': 8}, 3, threading.Event()
-    )
+    batches = replay.Sampler(client, {'imitation_for_task': 24, 'task': 8}, 3, PATIENCE)
     codec = _codec(MIXED)
     for _ in range(2):
       batch = codec.unpack(next(batches), MIXED.task.d4pg.n_step)
@@ -478,13 +479,14 @@ def test_writer_stops_waiting_when_told_to() -> None:
 
     adder = _adder(client, config, should_stop)
     # Nobody samples: the table takes some, and then no more.
-    with pytest.raises(replay.Stopped):
+    with pytest.raises(waiting.Stopped):
       for number in range(1000):
         _write(adder, _episode(number, 50, False))
     assert asked == [True]
     assert client.server_info()[replay.IMITATION].current_size == 10
     assert replay.describe(client, replay.IMITATION) == (
-      'imitation holds 10 transitions, sampling starts at 1; 10 inserted, 0 sampled'
+      'imitation, which holds 10 transitions; sampling starts at 1; 10 inserted, '
+      '0 sampled'
     )
     adder.reset()
 
@@ -512,13 +514,30 @@ def test_nothing_is_lost_or_doubled_by_waiting() -> None:
   ]
 
 
-def test_sampler_stops_waiting_when_told_to() -> None:
-  stop = threading.Event()
-  stop.set()
-  with _serving(_config(1, min_size=10)) as client:
-    batches = replay.sample(client, {replay.IMITATION: 8}, 1, stop)
-    with pytest.raises(replay.Stopped):
-      next(batches)
+def test_sampler_says_of_which_table_it_has_nothing_and_keeps_what_it_has() -> None:
+  with _serving(MIXED) as client:
+    imitating = _adder(client, MIXED, tables=replay.written_by(MIXED, 'imitation'))
+    _write(imitating, _episode(0, 40, False))
+    imitating.reset()
+    batches = replay.Sampler(client, {'imitation_for_task': 24, 'task': 8}, 1, 0.01)
+
+    def starved_of() -> str:
+      with pytest.raises(replay.Starved) as e:
+        next(batches)
+      return e.value.table
+
+    end = time.monotonic() + PATIENCE
+    while starved_of() != 'task':
+      assert time.monotonic() < end
+    solving = _adder(client, MIXED, tables=replay.written_by(MIXED, 'task'))
+    _write(solving, _episode(100, 40, False))
+    solving.reset()
+    found: list[tf.Tensor] = []
+    while not found:
+      with contextlib.suppress(replay.Starved):
+        found.append(next(batches))
+      assert time.monotonic() < end
+    assert found[0].shape[0] == 32
 
 
 def test_server_that_is_gone_is_described() -> None:
@@ -527,7 +546,7 @@ def test_server_that_is_gone_is_described() -> None:
       raise reverb.errors.DeadlineExceededError(f'{timeout} s')
 
   client: Any = Gone()
-  expected = 'the replay server does not answer (5 s)'
+  expected = 'the replay server, which does not answer'
   assert replay.describe(client, replay.TASK) == expected
 
 
@@ -537,7 +556,7 @@ def test_background_iterator_hands_on_elements_and_errors() -> None:
     yield 2
     raise OSError('the disk is full')
 
-  iterator = replay.BackgroundIterator(numbers(), depth=1)
+  iterator = replay.BackgroundIterator(numbers, depth=1)
   assert [iterator.get(timeout=60), iterator.get(timeout=60)] == [1, 2]
   with pytest.raises(OSError, match='the disk is full'):
     iterator.get(timeout=60)
@@ -550,7 +569,7 @@ def test_background_iterator_returns_none_when_there_is_nothing_yet() -> None:
     release.wait()
     yield 7
 
-  iterator = replay.BackgroundIterator(slow(), depth=1)
+  iterator = replay.BackgroundIterator(slow, depth=1)
   assert iterator.get(timeout=0.01) is None
   release.set()
   assert iterator.get(timeout=60) == 7

@@ -51,6 +51,11 @@ class Run:
     """Waits until each of `nodes` has begun its work."""
     wait_until(lambda: all('behaviour:' in self.log(node) for node in nodes))
 
+  def behave(self, behaviours: dict[str, str]) -> None:
+    """Gives the nodes that start from now on other behaviours."""
+    config = json.loads((self.dir / 'config.json').read_text())
+    pathlib.Path(config['demonstrations']).write_text(json.dumps(behaviours))
+
   def nothing_left(self) -> bool:
     """Returns whether no node lives."""
     return not any(alive(pid) for pid in self.pids().values())

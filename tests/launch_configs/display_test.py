@@ -1,3 +1,4 @@
+import contextlib
 import io
 import pathlib
 import time
@@ -185,3 +186,17 @@ def test_clock() -> None:
     '0:01:01',
     '10:01:01',
   ]
+
+
+@pytest.mark.parametrize('terminal', [False, True])
+def test_full_disk_under_the_output_is_no_error(
+  tmp_path: pathlib.Path, terminal: bool
+) -> None:
+  with open('/dev/full', 'w', buffering=1) as full:
+    console = rich.console.Console(file=full, force_terminal=terminal)
+    settings = config.Config()
+    shown = display.Display(display.Progress(tmp_path, settings), settings, console)
+    shown.say('the disk is full')
+    shown.update(['learner-0'], last=True)
+    with contextlib.suppress(OSError):
+      full.close()

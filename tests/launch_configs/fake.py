@@ -4,12 +4,14 @@
 ROLE INDEX` launch_configs.entry, with nodes whose behaviour the "demonstrations" file
 says: JSON, node name -> behaviour. With FAKE_REVERB set the program is the real one,
 with a Reverb server; else there is none, and a node starts in a tenth of a second.
+FAKE_POLICY is JSON, too: fields of supervisor.Policy, for every role.
 """
 
 from collections.abc import Callable
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -65,16 +67,19 @@ class FakeBuilder:
     while replay is not None and replay.server_info()['experience'].current_size < 3:
       if self.stop.wait(0.05):
         return
-    log = self.run_dir / 'logs' / f'learner-{name}.csv'
-    if not log.exists():
-      log.write_text('wall_time,learner_steps,environment_steps,replay_size\n')
     last = self.settings.last_step(name)
     for step in range(last // 10, last + 1, last // 10):
-      with open(log, 'a') as f:
-        f.write(f'{time.time()},{step},{2 * step},{2 * step}\n')
+      self.log_step(name, step)
       if self.stop.wait(0.02):
         return
     self.learnt(name).touch()
+
+  def log_step(self, name: str, step: int) -> None:
+    log = self.run_dir / 'logs' / f'learner-{name}.csv'
+    if not log.exists():
+      log.write_text('wall_time,learner_steps,environment_steps,replay_size\n')
+    with open(log, 'a') as f:
+      f.write(f'{time.time()},{step},{2 * step},{2 * step}\n')
 
   def learnt(self, name: str) -> pathlib.Path:
     return self.run_dir / f'learnt-{name}'
@@ -109,12 +114,17 @@ class Worker:
     self, builder: FakeBuilder, name: str, work: Callable[[], object]
   ) -> None:
     self._builder = builder
+    self._name = name
     self._behaviour = builder.behaviours.get(name, 'work')
     self._behaviours: dict[str, Callable[[], object]] = {
       'work': work,
       'wait': builder.stop.wait,
       'leave': lambda: None,
       'raise': self._raise,
+      'raise anew': self._raise_anew,
+      'die': self._die,
+      'say': self._say,
+      'progress': self._progress,
       'deaf': self._deaf,
       'listen': self._listen,
       'child': self._child,
@@ -127,6 +137,28 @@ class Worker:
   def _raise(self) -> None:
     time.sleep(0.3)
     raise ValueError('the brick is gone')
+
+  def _raise_anew(self) -> None:
+    time.sleep(0.3)
+    raise ValueError(f'the brick is gone since {time.time()}')
+
+  def _say(self) -> None:
+    self._log_step(1)
+    print('WARNING:absl:waiting 99 s for a sign', flush=True)
+    self._builder.stop.wait()
+
+  def _progress(self) -> None:
+    step = 0
+    while not self._builder.stop.wait(0.1):
+      step += 1
+      self._log_step(step)
+
+  def _log_step(self, step: int) -> None:
+    index = int(self._name.rpartition('-')[2])
+    self._builder.log_step(self._builder.settings.learners[index], step)
+
+  def _die(self) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
   def _deaf(self) -> None:
     while True:
@@ -148,10 +180,14 @@ class FakeProgram:
   """As `lp.Program`, with nothing in it."""
 
   def __init__(
-    self, settings: config.Config, make_builder: Callable[[], FakeBuilder]
+    self,
+    settings: config.Config,
+    make_builder: Callable[[], FakeBuilder],
+    on_made: Callable[[], object] = lambda: None,
   ) -> None:
     self.settings = settings
     self.make_builder = make_builder
+    self.on_made = on_made
 
 
 def places(topology: FakeProgram) -> list[supervisor.Node]:
@@ -173,6 +209,7 @@ def run_node(
 ) -> None:
   """As `program.run_node`; the server only listens."""
   builder = topology.make_builder()
+  topology.on_made()
   if place.serves:
     server = socket.socket()
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -219,7 +256,15 @@ def main() -> None:
     entry.main()
   else:
     entry.command = command
-    supervisor.POLICIES = {'learner': supervisor.Policy(grace=1.0)}
+    policy = supervisor.Policy(
+      **{
+        'grace': 1.0,
+        'first_pause': 0.1,
+        **json.loads(os.environ.get('FAKE_POLICY', '{}')),
+      }
+    )
+    roles = ('replay', 'learner', 'actor', 'evaluator')
+    supervisor.POLICIES = dict.fromkeys(roles, policy)
     sys.exit(local.main())
 
 

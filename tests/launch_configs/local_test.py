@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from launch_configs import local
+from metamimic import checkpoints
 from metamimic import config
 
 WAIT = {'learner-0': 'wait', 'actor-0': 'wait', 'evaluator-0': 'wait'}
@@ -189,10 +191,48 @@ def test_directory_of_something_else_is_refused(
   assert 'is not empty and holds no run (no config.json)' in output
 
 
+def _save(run_dir: pathlib.Path, steps: int) -> pathlib.Path:
+  with checkpoints.turn(run_dir):
+    draft = checkpoints.begin(run_dir)
+  draft.add_learner('imitation', steps, lambda folder: (folder / 'state').touch())
+  return draft.complete({}, lambda: 0.0, 0.0).path
+
+
+def test_damaged_set_is_skipped_with_a_message(launch: Any) -> None:
+  run = launch(WAIT)
+  run.wait_until_works('learner-0')
+  run.signal(signal.SIGTERM)
+  run.finish()
+  _save(run.dir, 1)
+  (_save(run.dir, 2) / 'manifest.json').unlink()
+  status, output = launch({}).finish()
+  assert status == 0
+  folder = run.dir / 'checkpoints'
+  assert output.startswith(f'{folder}/2 has no manifest.json; skipped for {folder}/1\n')
+
+
+def test_run_without_a_good_set_is_refused_and_left_as_it_is(launch: Any) -> None:
+  run = launch(WAIT)
+  run.wait_until_works('learner-0')
+  run.signal(signal.SIGTERM)
+  run.finish()
+  (_save(run.dir, 1) / 'manifest.json').unlink()
+  (_save(run.dir, 2) / 'imitation' / 'state').unlink()
+  for _ in range(2):
+    status, output = launch({}).finish()
+    assert status == local.REFUSED
+    assert output.startswith(
+      f'error: no checkpoint set in {run.dir}/checkpoints is good:\n  '
+    )
+    assert output.endswith('Bring one back, or remove the folder to begin anew\n')
+  assert len(run.events('launch')) == 1
+  assert sorted(p.name for p in (run.dir / 'checkpoints').iterdir()) == ['1', '2']
+
+
 def test_stop_and_resume(launch: Any, wait_until: Any) -> None:
   run = launch(WAIT)
   run.wait_until_works('learner-0')
-  run.signal(15)
+  run.signal(signal.SIGTERM)
   status, output = run.finish()
   assert status == 143
   assert 'the same command goes on from the last checkpoint' in output

@@ -124,6 +124,18 @@ def test_taken_port_is_refused(reuse: bool) -> None:
       loopback.claim_port(port)
 
 
+def test_port_of_a_server_that_died_is_claimed_again() -> None:
+  with socket.create_server((loopback.HOST, 0)) as server:
+    port = server.getsockname()[1]
+    with socket.create_connection((loopback.HOST, port)) as client:
+      # Whoever closes first is left with the connection for a minute.
+      server.accept()[0].close()
+      assert client.recv(1) == b''
+    assert loopback.answers(f'{loopback.HOST}:{port}')
+  assert not loopback.answers(f'{loopback.HOST}:{port}')
+  loopback.claim_port(port).close()
+
+
 def test_claim_keeps_others_out_and_lets_the_server_in() -> None:
   with loopback.claim_port() as claim:
     port = claim.getsockname()[1]

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+from launch_configs import run_directory
 from launch_configs import supervisor
 from metamimic import config
+from metamimic import notices
 
 NODES = {'replay-0', 'learner-0', 'evaluator-0', 'actor-0'}
+WAITING = dict.fromkeys(NODES - {'replay-0'}, 'wait')
 
 
 def test_run_that_is_done_exits_0_and_leaves_nothing(launch: Any) -> None:
@@ -36,33 +39,114 @@ def test_node_that_raises_fails_the_run_with_its_role_and_traceback(
   run = launch({'actor-0': 'raise', 'learner-0': 'wait'})
   status, output = run.finish()
   assert status == 1
-  assert 'actor-0 left with exit status 1; the end of' in output
+  assert 'actor-0 left with exit status 1 after ' in output
+  assert ' s; the end of' in output
+  assert run.events('restart') == []
   assert 'Traceback (most recent call last):' in output
   assert "raise ValueError('the brick is gone')" in output
   assert "actor-0 failed: ValueError('the brick is gone')" in output
   assert run.nothing_left()
 
 
-@pytest.mark.parametrize('node', ['replay-0', 'learner-0', 'evaluator-0', 'actor-0'])
-def test_killed_node_fails_the_run_by_name(launch: Any, node: str) -> None:
-  run = launch(dict.fromkeys(NODES - {'replay-0'}, 'wait'))
+def test_killed_nodes_are_started_again_and_the_run_ends_well(
+  launch: Any, wait_until: Any
+) -> None:
+  run = launch(WAITING)
   run.wait_until_works(*NODES)
-  os.kill(run.pids()[node], signal.SIGKILL)
+  before = run.pids()
+  address = run_directory.published_address(run.dir, 'replay')
+  run.behave({'learner-0': 'wait'})
+  for node in ('replay-0', 'evaluator-0', 'actor-0'):
+    os.kill(before[node], signal.SIGKILL)
+    wait_until(lambda node=node: run.log(node).count('behaviour:') == 2)
+  assert run.pids()['learner-0'] == before['learner-0']
+  # At the same address, where its clients look for it.
+  assert run_directory.published_address(run.dir, 'replay') == address
+  run.behave({})
+  os.kill(before['learner-0'], signal.SIGKILL)
   status, output = run.finish()
-  assert status == 1
-  assert f'{node} was ended by SIGKILL (out of memory?); the end of' in output
-  others = [n for n in NODES - {node} if f'{n} was ended' in output]
-  assert others == []
+  assert status == 0
+  for node in NODES:
+    assert (
+      f'{node} was ended by SIGKILL (out of memory?); '
+      'it is started again in 0.1 s (1 of 5)\n'
+    ) in output
+  restarts = run.events('restart')
+  assert [e['node'] for e in restarts] == [
+    *('replay-0', 'evaluator-0', 'actor-0', 'learner-0')
+  ]
+  assert {(e['status'], e['count']) for e in restarts} == {(-signal.SIGKILL, 1)}
   assert run.nothing_left()
 
 
-def test_node_told_to_leave_by_somebody_else_is_a_failure(launch: Any) -> None:
-  run = launch(dict.fromkeys(NODES - {'replay-0'}, 'wait'))
+def test_node_told_to_leave_by_somebody_else_is_started_again(
+  launch: Any, wait_until: Any
+) -> None:
+  run = launch(WAITING)
   run.wait_until_works(*NODES)
   os.kill(run.pids()['learner-0'], signal.SIGTERM)
+  wait_until(lambda: run.log('learner-0').count('behaviour:') == 2)
+  run.signal(signal.SIGTERM)
+  status, output = run.finish()
+  assert status == 143
+  assert 'learner-0 left with exit status 143; it is started again' in output
+
+
+def test_node_that_keeps_dying_fails_the_run_after_growing_pauses(launch: Any) -> None:
+  policy = {'restarts': 3, 'longest_pause': 0.15, 'window': 1000}
+  run = launch(WAITING | {'actor-0': 'die'}, FAKE_POLICY=json.dumps(policy))
   status, output = run.finish()
   assert status == 1
-  assert 'learner-0 left with exit status 143' in output
+  assert (
+    'actor-0 was ended by SIGKILL (out of memory?), 4 times in 1000 s; the end of '
+    f'{run.dir}/actor-0.log:\nbehaviour: die\n'
+  ) in output
+  assert [(e['count'], e['pause']) for e in run.events('restart')] == [
+    (1, 0.1),
+    (2, 0.15),
+    (3, 0.15),
+  ]
+  assert run.nothing_left()
+
+
+def test_deaths_of_long_ago_do_not_count(launch: Any, wait_until: Any) -> None:
+  policy = {'restarts': 1, 'window': 0.01}
+  run = launch(WAITING | {'actor-0': 'die'}, FAKE_POLICY=json.dumps(policy))
+  wait_until(lambda: len(run.events('restart')) == 3)
+  assert {e['count'] for e in run.events('restart')} == {1}
+  run.signal(signal.SIGTERM)
+  assert run.finish()[0] == 143
+
+
+@pytest.mark.parametrize(
+  ('behaviour', 'restarts', 'reason'),
+  [
+    ('raise', 1, ' as it did before; the end of'),
+    ('raise anew', 2, ', 3 times in 600 s; the end of'),
+  ],
+)
+def test_exception_of_a_node_that_had_worked_is_worth_another_try(
+  launch: Any, behaviour: str, restarts: int, reason: str
+) -> None:
+  policy = {'restarts': 2, 'settled': 0.0}
+  run = launch(WAITING | {'actor-0': behaviour}, FAKE_POLICY=json.dumps(policy))
+  status, output = run.finish()
+  assert status == 1
+  assert f'actor-0 left with exit status 1{reason}' in output
+  assert 'the brick is gone' in output
+  assert len(run.events('restart')) == restarts
+
+
+def test_stop_does_not_wait_for_a_node_that_is_to_be_started(
+  launch: Any, wait_until: Any
+) -> None:
+  run = launch(WAITING, FAKE_POLICY='{"first_pause": 1000, "longest_pause": 1000}')
+  run.wait_until_works(*NODES)
+  os.kill(run.pids()['replay-0'], signal.SIGKILL)
+  wait_until(lambda: run.events('restart'))
+  run.signal(signal.SIGINT)
+  assert run.finish()[0] == 130
+  assert run.nothing_left()
 
 
 def test_every_node_leaving_early_is_no_success(launch: Any) -> None:
@@ -79,7 +163,7 @@ def test_every_node_leaving_early_is_no_success(launch: Any) -> None:
 def test_signal_stops_the_run_clients_first(
   launch: Any, signum: signal.Signals, expected: int
 ) -> None:
-  run = launch(dict.fromkeys(NODES - {'replay-0'}, 'wait'))
+  run = launch(WAITING)
   run.wait_until_works(*NODES)
   run.signal(signum)
   status, output = run.finish()
@@ -106,23 +190,24 @@ def test_node_that_does_not_leave_is_killed_and_says_where_it_hung(
 
 
 def test_killed_launcher_takes_its_nodes_along(launch: Any, wait_until: Any) -> None:
-  run = launch(dict.fromkeys(NODES - {'replay-0'}, 'wait') | {'learner-0': 'deaf'})
+  run = launch(WAITING | {'learner-0': 'deaf'})
   run.wait_until_works(*NODES)
   run.signal(signal.SIGKILL)
   assert run.finish()[0] == -signal.SIGKILL
   wait_until(run.nothing_left)
 
 
-def test_children_of_a_killed_node_are_ended(launch: Any, alive: Any) -> None:
-  run = launch(dict.fromkeys(NODES - {'replay-0'}, 'wait') | {'actor-0': 'child'})
+def test_children_of_a_killed_node_are_ended(
+  launch: Any, alive: Any, wait_until: Any
+) -> None:
+  run = launch(WAITING | {'actor-0': 'child'})
   run.wait_until_works(*NODES)
   child = run.dir / 'child'
   while not child.exists() or not child.read_text():
     pass
   assert alive(int(child.read_text()))
   os.kill(run.pids()['actor-0'], signal.SIGKILL)
-  assert run.finish()[0] == 1
-  assert not alive(int(child.read_text()))
+  wait_until(lambda: not alive(int(child.read_text())))
 
 
 @pytest.mark.parametrize(
@@ -130,19 +215,70 @@ def test_children_of_a_killed_node_are_ended(launch: Any, alive: Any) -> None:
   [
     ({'learner-0': 'wait'}, 'replay holds 0 of the 200 transitions it begins with'),
     ({'replay-0': 'wait'}, 'replay-0 does not serve yet, see '),
+    ({'actor-0': 'leave'}, 'no actor runs'),
   ],
 )
 def test_stalled_run_says_on_what_it_waits(
   launch: Any, behaviours: dict[str, str], reason: str
 ) -> None:
-  waiting = dict.fromkeys(NODES - {'replay-0'}, 'wait')
-  run = launch(waiting | behaviours, '--stall-warning', '0.5')
+  run = launch(WAITING | behaviours, '--stall-warning', '0.5')
   lines = iter(run.process.stdout.readline, '')
   warning = next(line for line in lines if reason in line)
   assert warning.startswith('no progress of the learner for ')
-  assert 'running: replay-0 learner-0 evaluator-0 actor-0' in warning
+  assert '; running: replay-0 learner-0 evaluator-0' in warning
   run.signal(signal.SIGTERM)
   assert run.finish()[0] == 143
+
+
+def test_stalled_run_tells_of_a_server_that_is_away(launch: Any) -> None:
+  policy = '{"first_pause": 1000, "longest_pause": 1000}'
+  run = launch(WAITING, '--stall-warning', '0.5', FAKE_POLICY=policy)
+  run.wait_until_works(*NODES)
+  os.kill(run.pids()['replay-0'], signal.SIGKILL)
+  lines = iter(run.process.stdout.readline, '')
+  next(line for line in lines if 'replay-0 does not answer, see ' in line)
+  run.signal(signal.SIGTERM)
+  assert run.finish()[0] == 143
+
+
+def test_one_stalled_learner_of_two_is_named_with_what_it_says(launch: Any) -> None:
+  run = launch(
+    WAITING | {'actor-1': 'wait', 'learner-0': 'progress', 'learner-1': 'say'},
+    *('--task.learn', '--stall-warning', '2'),
+  )
+  lines = iter(run.process.stdout.readline, '')
+  start = 'no progress of the task learner for '
+  said = f' s: waiting 99 s for a sign, see {run.dir}/learner-1.log; running: '
+  next(line for line in lines if line.startswith(start) and said in line)
+  run.signal(signal.SIGTERM)
+  assert run.finish()[0] == 143
+
+
+def test_that_a_learner_waits_to_begin_is_said_once(tmp_path: pathlib.Path) -> None:
+  settings = config.Config(task=config.TaskConfig(learn=True))
+  run = supervisor.Supervisor(tmp_path, settings, [], os.environ)
+  assert [run._waits_as_it_should('task') for _ in range(2)] == [False, False]
+  (tmp_path / 'logs').mkdir()
+  for name, steps in (('imitation', 10), ('task', 0)):
+    log = tmp_path / 'logs' / f'learner-{name}.csv'
+    log.write_text(f'wall_time,learner_steps\n1,{steps}\n')
+  run._progress.update()
+  assert [run._waits_as_it_should('task') for _ in range(3)] == [False, True, True]
+  assert not run._waits_as_it_should('imitation')
+
+
+def test_what_nodes_have_to_tell_is_shown(launch: Any) -> None:
+  run = launch(WAITING)
+  run.wait_until_works(*NODES)
+  notices.tell(run.dir, 'the disk is full')
+  lines = iter(run.process.stdout.readline, '')
+  next(line for line in lines if line == 'the disk is full\n')
+  run.signal(signal.SIGTERM)
+  run.finish()
+  again = launch(None)
+  again.wait_until_works(*NODES)
+  again.signal(signal.SIGTERM)
+  assert 'the disk is full' not in again.finish()[1]
 
 
 def test_waiting_for_others_after_the_learner_is_said(launch: Any) -> None:
@@ -180,17 +316,22 @@ def test_server_that_leaves_fails_the_run(
   ]
   assert _supervise(tmp_path, nodes) == supervisor.FAILED
   output = capsys.readouterr().out
-  assert 'replay-0 left with exit status 0; the end of' in output
+  assert 'replay-0 left with exit status 0 after 0 s; the end of' in output
   assert output.splitlines()[-1] == 'bye'
 
 
 def test_native_crash_is_named(
-  tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+  tmp_path: pathlib.Path,
+  capsys: pytest.CaptureFixture[str],
+  monkeypatch: pytest.MonkeyPatch,
 ) -> None:
   crash = 'import faulthandler, os; faulthandler.enable(); os.abort()'
+  monkeypatch.setattr(
+    supervisor, 'POLICIES', {'learner': supervisor.Policy(restarts=0)}
+  )
   assert _supervise(tmp_path, [_node('learner', crash)]) == supervisor.FAILED
   output = capsys.readouterr().out
-  assert 'learner-0 was ended by SIGABRT; the end of' in output
+  assert 'learner-0 was ended by SIGABRT, 1 times in 600 s; the end of' in output
   assert 'Fatal Python error: Aborted' in output
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 import functools
 import math
 import pathlib
+import resource
 import types
 from typing import Any
 
@@ -299,3 +300,19 @@ def test_rows(tmp_path: pathlib.Path) -> None:
     ('bc', 'valid', 'demo_1'),
     ('d4pg', 'valid', 'demo_1'),
   }
+
+
+def test_rows_are_appended_all_or_none(tmp_path: pathlib.Path) -> None:
+  path = tmp_path / 'evaluation.csv'
+  evaluation.append_rows(str(path), [{'arm': 'zero', 'total': 0.5}])
+  before = path.read_bytes()
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, limits[1]))
+  try:
+    with pytest.raises(OSError, match='File too large'):
+      evaluation.append_rows(str(path), [{'arm': 'replay', 'total': 1.0}] * 3)
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  assert path.read_bytes() == before
+  evaluation.append_rows(str(path), [{'arm': 'replay', 'total': 1.0}])
+  assert path.read_text().split() == ['arm,total', 'zero,0.5', 'replay,1.0']

@@ -11,6 +11,7 @@ import tensorflow as tf
 from envs import observations
 from envs import tasks
 import metamimic
+from metamimic import checkpoints
 from metamimic import config as config_lib
 from metamimic import policy as policy_lib
 from metamimic import preparation
@@ -72,14 +73,18 @@ def _configure(run_dir: str, **changes: Any) -> config_lib.Config:
   return config
 
 
-def _save(run_dir: str, policy: policy_lib.Policy, learner: str = 'imitation') -> None:
-  checkpoint = tf.train.Checkpoint(
-    policy=policy.network,
-    features=policy.features,
-    num_steps=tf.Variable(7, dtype=tf.int64),
-  )
-  folder = policy_lib.checkpoints(run_dir, learner)
-  tf.train.CheckpointManager(checkpoint, folder, max_to_keep=1).save(7)
+def _save(run_dir: str, **policies: policy_lib.Policy) -> None:
+  """Writes a checkpoint set of these learners' policies, after seven steps."""
+  with checkpoints.turn(run_dir):
+    draft = checkpoints.begin(run_dir)
+  for learner, policy in policies.items():
+    checkpoint = tf.train.Checkpoint(policy=policy.network, features=policy.features)
+
+    def write(folder: pathlib.Path, of: tf.train.Checkpoint = checkpoint) -> None:
+      of.write(policy_lib.state_path(folder))
+
+    draft.add_learner(learner, 7, write)
+  draft.complete({}, lambda: 0.0, 0.0)
 
 
 @pytest.mark.parametrize('learner', ['imitation', 'task'])
@@ -152,7 +157,7 @@ def test_task_policy_acts_on_the_observation_alone() -> None:
 
 def test_load_acts_in_three_lines_without_a_server(run_dir: str) -> None:
   trained = _policy(seed=5)
-  _save(run_dir, trained)
+  _save(run_dir, imitation=trained)
   demonstration = _demonstration(9, steps=6)
 
   imitator = metamimic.load(run_dir)
@@ -168,16 +173,36 @@ def test_load_acts_in_three_lines_without_a_server(run_dir: str) -> None:
 
 
 def test_newest_checkpoint_is_loaded(run_dir: str) -> None:
-  _save(run_dir, _policy(seed=1))
-  _save(run_dir, newest := _policy(seed=2))
+  _save(run_dir, imitation=_policy(seed=1))
+  _save(run_dir, imitation=(newest := _policy(seed=2)))
   for a, b in zip(
     metamimic.load(run_dir).policy.variables, newest.variables, strict=True
   ):
     np.testing.assert_array_equal(a, b)
 
 
+def test_policy_is_loaded_from_the_newest_set_in_which_it_is_good(
+  run_dir: str, caplog: pytest.LogCaptureFixture
+) -> None:
+  _save(run_dir, imitation=(older := _policy(seed=1)))
+  _save(run_dir, imitation=_policy(seed=2))
+  folder = pathlib.Path(run_dir) / 'checkpoints'
+  state = folder / '2' / 'imitation' / 'state.data-00000-of-00001'
+  state.write_bytes(state.read_bytes()[:-1])
+  loaded = metamimic.load(run_dir).policy.variables
+  for a, b in zip(loaded, older.variables, strict=True):
+    np.testing.assert_array_equal(a, b)
+  assert f'skipped for {folder}/1' in caplog.text
+  (folder / '1' / 'manifest.json').unlink()
+  with pytest.raises(checkpoints.DamagedError) as e:
+    metamimic.load(run_dir)
+  assert f'no checkpoint set in {folder} is good' in str(e.value)
+  # Who only looks changes nothing.
+  assert sorted(p.name for p in folder.iterdir()) == ['1', '2']
+
+
 def test_demonstration_of_another_task_is_refused(run_dir: str) -> None:
-  _save(run_dir, _policy())
+  _save(run_dir, imitation=_policy())
   with pytest.raises(ValueError) as e:
     metamimic.load(run_dir).watch(_demonstration(3, task='reach_duplo'))
   assert str(e.value) == (
@@ -196,16 +221,13 @@ def test_directory_without_a_run_is_refused(tmp_path: pathlib.Path) -> None:
 def test_run_without_a_checkpoint_is_refused(run_dir: str) -> None:
   with pytest.raises(FileNotFoundError) as e:
     metamimic.load(run_dir)
-  assert str(e.value) == f'{run_dir}/checkpoints/imitation holds no checkpoint yet'
+  assert str(e.value) == f'{run_dir} holds no checkpoint yet'
 
 
 def test_each_policy_of_a_run_is_loaded_from_its_own_checkpoint(run_dir: str) -> None:
   config = _configure(run_dir, task=config_lib.TaskConfig(learn=True))
   imitating, solving = _policy(1), _policy(2, 'task', config)
-  _save(run_dir, imitating)
-  with pytest.raises(FileNotFoundError, match='/checkpoints/task holds no checkpoint'):
-    metamimic.load_task(run_dir)
-  _save(run_dir, solving, 'task')
+  _save(run_dir, imitation=imitating, task=solving)
 
   solver = metamimic.load_task(run_dir)
   observation = {g: v[2] for g, v in _demonstration(9).observations.items()}
@@ -228,7 +250,8 @@ def test_policy_without_a_goal_is_loaded_of_whatever_algorithm(
   run_dir: str, algorithm: str, learner: str
 ) -> None:
   config = _configure(run_dir, algorithm=algorithm)
-  _save(run_dir, trained := _policy(3, learner, config), learner)
+  trained = _policy(3, learner, config)
+  _save(run_dir, **{learner: trained})
   loaded = metamimic.load_task(run_dir).policy.variables
   for a, b in zip(loaded, trained.variables, strict=True):
     np.testing.assert_array_equal(a, b)
@@ -256,6 +279,6 @@ def test_run_without_a_task_policy_is_refused(
 
 def test_checkpoint_of_other_networks_is_refused(run_dir: str) -> None:
   other = dataclasses.replace(CONFIG, network=config_lib.NetworkConfig(policy_width=8))
-  _save(run_dir, policy_lib.create('imitation', LAYOUT, other, _set()))
+  _save(run_dir, imitation=policy_lib.create('imitation', LAYOUT, other, _set()))
   with pytest.raises(ValueError, match='shape'):
     metamimic.load(run_dir)

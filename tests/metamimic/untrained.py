@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from envs import tasks
+from metamimic import checkpoints
 from metamimic import config as config_lib
 from metamimic import policy as policy_lib
 from metamimic import preparation
@@ -57,14 +58,16 @@ def make_run(path: pathlib.Path) -> pathlib.Path:
       'temperatures': TERMS,
     },
   )
+  with checkpoints.turn(path):
+    draft = checkpoints.begin(path)
   for learner, steps in (('imitation', 70), ('task', 50)):
     layout = tasks.load(TASK, 0).layout
     policy = policy_lib.create(learner, layout, config, demonstrations)
-    checkpoint = tf.train.Checkpoint(
-      policy=policy.network,
-      features=policy.features,
-      num_steps=tf.Variable(steps, dtype=tf.int64),
-    )
-    folder = policy_lib.checkpoints(str(path), learner)
-    tf.train.CheckpointManager(checkpoint, folder, max_to_keep=1).save(steps)
+    checkpoint = tf.train.Checkpoint(policy=policy.network, features=policy.features)
+
+    def write(folder: pathlib.Path, of: tf.train.Checkpoint = checkpoint) -> None:
+      of.write(policy_lib.state_path(folder))
+
+    draft.add_learner(learner, steps, write)
+  draft.complete({}, lambda: 0.0, 0.0)
   return path

@@ -1,0 +1,406 @@
+"""What a run survives: killed nodes, an ended launcher, a damaged set, a full disk.
+
+    python -m benchmarks.faults --rounds 20
+
+A real run, on demonstrations that are recorded if there are none. Of each fault it is
+measured whether the run went on by itself or by the same command, how many seconds
+after the fault the learner logged its next step (a row comes every two seconds), and
+what was lost. Nodes are killed with SIGKILL, one after the other, at random times; so
+that no limit of restarts is reached, each round is a launch of its own.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
+import csv
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+
+import psutil
+import tyro
+
+from benchmarks import common
+from metamimic import checkpoints
+
+LEARNER = 'imitation'
+_POLL = 0.05  # s
+_ENDLESS = 100_000_000  # Learner steps.
+_SMALL_DISK = 64  # MB; a run of the tiny preset needs a third of them.
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+  """Does harm to a run and watches what comes of it."""
+
+  demonstrations: str = 'data/faults.hdf5'
+  """File of demonstrations; recorded if it is not there."""
+  output_dir: str = 'runs/faults'
+  """Folder of the run; must not hold any."""
+  preset: str = 'tiny'
+  """Settings of the run."""
+  rounds: int = 20
+  """How often each fault happens; a full disk happens once."""
+  seed: int = 0
+  """Of the order and the times."""
+  longest: float = 10.0
+  """Seconds between two faults, at most; at least a fifth."""
+  patience: float = 300.0
+  """Seconds after which a run that does not go on has not recovered."""
+  results: str = f'{common.RESULTS}/faults.csv'
+  """File of the results."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+  """One fault and what came of it."""
+
+  round: int
+  fault: str
+  """A node that was killed, or what else was done."""
+  recovered: bool
+  """Whether the learner went on."""
+  seconds: float
+  """From the fault to the learner's next logged step."""
+  learner_steps_lost: int
+  environment_steps_lost: int
+  replay_items_lost: int
+
+
+class Run:
+  """A run directory, and its launcher while there is one."""
+
+  def __init__(self, run_dir: pathlib.Path, arguments: Arguments) -> None:
+    """Starts nothing yet; output goes to a file beside the directory's parent."""
+    self.dir = run_dir
+    """The run directory."""
+    self._arguments = arguments
+    self._log = run_dir.parent.with_suffix('.log')
+    self._process: subprocess.Popen[bytes] | None = None
+
+  def start(self) -> None:
+    """Launches it, for the first time or again."""
+    command = [
+      *(sys.executable, '-m', 'launch_configs.local', '--run-dir', str(self.dir)),
+      *('--preset', self._arguments.preset, '--learner-steps', str(_ENDLESS)),
+      *('--demonstrations', self._arguments.demonstrations),
+    ]
+    with open(self._log, 'ab') as log:
+      self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+
+  def signal(self, signum: int) -> int:
+    """Sends the launcher a signal and returns its exit status."""
+    assert self._process is not None
+    self._process.send_signal(signum)
+    return self._process.wait(self._arguments.patience)
+
+  def close(self) -> None:
+    """Ends it, if it still runs."""
+    if self._process is not None and self._process.poll() is None:
+      self.signal(signal.SIGTERM)
+
+  @property
+  def ended(self) -> bool:
+    """Whether the launcher has left."""
+    return self._process is None or self._process.poll() is not None
+
+  def said(self, text: str) -> bool:
+    """Returns whether the launcher has said something."""
+    return text in self._log.read_text()
+
+  def events(self, what: str) -> list[dict]:
+    """Returns the events of a kind."""
+    lines = (self.dir / 'events.jsonl').read_text().splitlines()
+    return [e for e in map(json.loads, lines) if e['event'] == what]
+
+  def pids(self) -> dict[str, int]:
+    """Returns the process id of each node's newest process."""
+    return {e['node']: e['pid'] for e in self.events('start')}
+
+  def nothing_left(self) -> bool:
+    """Returns whether none of its processes runs."""
+    return not any(_runs(pid) for pid in self.pids().values())
+
+  def rows(self, since: float) -> list[dict[str, str]]:
+    """Returns what the learner has logged after a time (time.time())."""
+    log = self.dir / 'logs' / f'learner-{LEARNER}.csv'
+    if not log.exists():
+      return []
+    with open(log, newline='') as f:
+      return [row for row in csv.DictReader(f) if float(row['wall_time']) > since]
+
+  def wait(self, condition: Callable[[], object], patience: float = 0.0) -> bool:
+    """Waits for something; returns whether it came, while there was a launcher."""
+    end = time.monotonic() + (patience or self._arguments.patience)
+    while not condition():
+      if time.monotonic() > end or self.ended:
+        return False
+      time.sleep(_POLL)
+    return True
+
+
+def _runs(pid: int) -> bool:
+  try:
+    return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+  except psutil.NoSuchProcess:
+    return False
+
+
+def _outcome(
+  run: Run,
+  number: int,
+  fault: str,
+  do: Callable[[], object],
+  back: Callable[[], float],
+) -> Fault:
+  """Does a fault and watches.
+
+  Args:
+    run: a run whose learner is learning.
+    number: of the round.
+    fault: its name.
+    do: does it.
+    back: returns since when all is there that the learner needs, else 0: no earlier row
+      of it counts.
+  """
+  before = run.rows(0.0)[-1]
+  saved = checkpoints.last(run.dir)
+  begun = time.time()
+  do()
+  since = [0.0]
+
+  def is_back() -> bool:
+    since[0] = back()
+    return bool(since[0])
+
+  recovered = run.wait(is_back) and run.wait(lambda: run.rows(since[0]))
+  after = run.rows(since[0])[0] if recovered else before
+  ended = float(after['wall_time']) if recovered else time.time()
+  lost = {
+    name: max(int(before[name]) - int(after[name]), 0)
+    for name in ('learner_steps', 'environment_steps', 'replay_size')
+  }
+  if saved and fault.startswith('learner'):
+    # It has done some again before its first row.
+    lost['learner_steps'] = int(before['learner_steps']) - saved.learner_steps[LEARNER]
+  return Fault(
+    round=number,
+    fault=fault,
+    recovered=recovered,
+    seconds=round(ended - begun, 2),
+    learner_steps_lost=lost['learner_steps'],
+    environment_steps_lost=lost['environment_steps'],
+    replay_items_lost=lost['replay_size'],
+  )
+
+
+def kill_nodes(
+  run: Run, number: int, rng: random.Random, longest: float
+) -> Iterator[Fault]:
+  """Kills each node once, in a random order, at random times.
+
+  Args:
+    run: that is under way.
+    number: of the round.
+    rng: order and times.
+    longest: seconds between two.
+  """
+  nodes = sorted(run.pids())
+  rng.shuffle(nodes)
+  for node in nodes:
+    begun = time.time()
+    run.wait(functools.partial(run.rows, begun))
+    time.sleep(rng.uniform(longest / 5, longest))
+    pid = run.pids()[node]
+    kill = functools.partial(os.kill, pid, signal.SIGKILL)
+    back = functools.partial(_back_at_work, run, node, pid)
+    yield _outcome(run, number, node, kill, back)
+
+
+def _back_at_work(run: Run, node: str, killed: int) -> float:
+  """Returns since when a node that was killed is back at its work; 0: it is not."""
+  pid = run.pids()[node]
+  if pid == killed:
+    return 0.0
+  started = [e['wall_time'] for e in run.events('start') if e['node'] == node][-1]
+  if node.startswith('replay'):
+    with contextlib.suppress(psutil.Error):
+      connections = psutil.Process(pid).net_connections(kind='tcp')
+      if any(c.status == psutil.CONN_LISTEN for c in connections):
+        return time.time()
+    return 0.0
+  if node.startswith('actor'):
+    log = run.dir / 'logs' / f'{node}.csv'
+    return time.time() if log.stat().st_mtime > started else 0.0
+  return started
+
+
+def _launched(run: Run, since: float) -> float:
+  """Returns when the run was last launched; 0: before `since`."""
+  last = run.events('launch')[-1]['wall_time']
+  return last if last > since else 0.0
+
+
+def end_launcher(run: Run, number: int, signum: signal.Signals) -> Fault:
+  """Ends the launcher and starts it again.
+
+  Args:
+    run: that is under way.
+    number: of the round.
+    signum: how.
+  """
+
+  def do() -> None:
+    run.signal(signum)
+    end = time.monotonic() + 10
+    while not run.nothing_left():
+      if time.monotonic() > end:
+        raise RuntimeError('nodes outlive their launcher')
+      time.sleep(_POLL)
+    run.start()
+
+  back = functools.partial(_launched, run, time.time())
+  return _outcome(run, number, f'launcher {signum.name}', do, back)
+
+
+def truncate_newest(run: Run, number: int) -> Fault:
+  """Stops the run, cuts a file of its newest set short, and starts it again."""
+
+  def do() -> None:
+    run.signal(signal.SIGTERM)
+    newest = checkpoints.newest(run.dir)
+    if newest is None:
+      raise RuntimeError('there is no checkpoint set')
+    file = max(
+      (newest.path / name for name in newest.files), key=lambda f: f.stat().st_size
+    )
+    os.truncate(file, file.stat().st_size // 2)
+    run.start()
+
+  back = functools.partial(_launched, run, time.time())
+  outcome = _outcome(run, number, 'newest set truncated', do, back)
+  told = run.said('; skipped for ')
+  return dataclasses.replace(outcome, recovered=outcome.recovered and told)
+
+
+@contextlib.contextmanager
+def _small_disk(folder: pathlib.Path) -> Iterator[bool]:
+  """Mounts a small file system, and yields whether that was possible."""
+  folder.mkdir(parents=True)
+  command = ['mount', '-t', 'tmpfs', '-o', f'size={_SMALL_DISK}m', 'tmpfs', str(folder)]
+  if os.geteuid() or shutil.which('mount') is None:
+    yield False
+    return
+  if subprocess.run(command, check=False).returncode:
+    yield False
+    return
+  try:
+    yield True
+  finally:
+    subprocess.run(['umount', '--lazy', str(folder)], check=False)
+
+
+def fill_disk(arguments: Arguments) -> Iterator[Fault]:
+  """Fills the disk under a run of its own, and makes room again."""
+  folder = pathlib.Path(arguments.output_dir) / 'small_disk'
+  with _small_disk(folder) as mounted:
+    if not mounted:
+      print('full disk: left out, because a small one cannot be mounted (not root?)')
+      return
+    run = Run(folder / 'run', arguments)
+    run.start()
+    try:
+      if not run.wait(lambda: checkpoints.last(run.dir) and run.rows(0.0)):
+        raise RuntimeError(f'{run.dir} does not learn')
+      fill = functools.partial(_fill, run, folder / 'filling')
+      yield _outcome(run, 1, 'disk full', fill, time.time)
+      if not run.said('No space left on device'):
+        raise RuntimeError('nobody was told of the full disk')
+    finally:
+      run.close()
+
+
+def _fill(run: Run, file: pathlib.Path) -> None:
+  saved = checkpoints.last(run.dir)
+  with contextlib.suppress(OSError), open(file, 'wb', buffering=0) as f:
+    while True:
+      f.write(bytes(1 << 16))
+  run.wait(lambda: run.said('No space left on device'))
+  file.unlink()
+  run.wait(lambda: checkpoints.last(run.dir) != saved)
+
+
+def table(faults: Sequence[Fault]) -> str:
+  """Returns what came of each kind of fault, as lines."""
+  lines = [
+    f'{"fault":22} {"recovered":>9} {"median s":>9} {"most s":>7} '
+    f'{"most learner steps":>18} {"environment steps":>17} {"replay items":>12} lost'
+  ]
+  kinds: Mapping[str, list[Fault]] = {f.fault: [] for f in faults}
+  for fault in faults:
+    kinds[fault.fault].append(fault)
+  for kind, found in kinds.items():
+    good = sum(f.recovered for f in found)
+    seconds = [f.seconds for f in found]
+    lines.append(
+      f'{kind:22} {f"{good}/{len(found)}":>9} {statistics.median(seconds):>9.1f} '
+      f'{max(seconds):>7.1f} {max(f.learner_steps_lost for f in found):>18,} '
+      f'{max(f.environment_steps_lost for f in found):>17,} '
+      f'{max(f.replay_items_lost for f in found):>12,}'
+    )
+  return '\n'.join(lines)
+
+
+def _faults(arguments: Arguments) -> Iterator[Fault]:
+  rng = random.Random(arguments.seed)
+  run = Run(pathlib.Path(arguments.output_dir) / 'disk' / 'run', arguments)
+  run.dir.parent.mkdir()
+  run.start()
+  try:
+    for number in range(1, arguments.rounds + 1):
+      rows = functools.partial(run.rows, time.time())
+      if not run.wait(rows) or not run.wait(lambda: checkpoints.last(run.dir)):
+        raise RuntimeError(f'{run.dir} does not learn')
+      yield from kill_nodes(run, number, rng, arguments.longest)
+      yield end_launcher(run, number, signal.SIGTERM)
+      yield end_launcher(run, number, signal.SIGKILL)
+      yield truncate_newest(run, number)
+  finally:
+    run.close()
+  yield from fill_disk(arguments)
+
+
+def main(arguments: Arguments) -> int:
+  """Measures, writes and prints; returns the exit status, 1 if it did not recover."""
+  os.makedirs(arguments.output_dir, exist_ok=True)
+  if os.listdir(arguments.output_dir):
+    raise ValueError(f'{arguments.output_dir} is not empty; expected a new folder')
+  if not os.path.exists(arguments.demonstrations):
+    os.makedirs(os.path.dirname(arguments.demonstrations) or '.', exist_ok=True)
+    record = [sys.executable, '-m', 'metamimic.record', '--task', 'lift_brick']
+    record += ['--output', arguments.demonstrations, '--train', '6', '--valid', '3']
+    subprocess.run(record, check=True)
+  found = []
+  for fault in _faults(arguments):
+    print(fault, flush=True)
+    found.append(fault)
+  common.write(arguments.results, [dataclasses.asdict(fault) for fault in found])
+  print(table(found))
+  return int(not all(fault.recovered for fault in found))
+
+
+if __name__ == '__main__':
+  # So that a polite kill, too, takes the run along.
+  signal.signal(signal.SIGTERM, lambda *unused: sys.exit(128 + signal.SIGTERM))
+  try:
+    sys.exit(main(tyro.cli(Arguments, description=__doc__)))
+  except (ValueError, RuntimeError) as e:
+    sys.exit(f'error: {e}')

@@ -1,0 +1,360 @@
+"""Checkpoint sets: the learners and the replay as they were at one time, kept together.
+
+A run keeps them in `checkpoints/<number>`. A set is written beside, in
+`checkpoints/<number>.partial`, and renamed when its manifest is there: what has a set's
+name is whole. What a disk or somebody did to it later, checksums tell. Each learner has
+a folder in it, named after it, and so has `replay`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import time
+
+from absl import logging
+
+FOLDER = 'checkpoints'
+"""Of all sets, in a run directory."""
+REPLAY = 'replay'
+"""Folder of the replay server's tables, in a set."""
+
+_MANIFEST = 'manifest.json'
+_STEPS = 'steps'  # File in a learner's folder.
+_PARTIAL, _DAMAGED = '.partial', '.damaged'
+_KEPT = 2
+_BLOCK = 1 << 20
+
+
+class DamagedError(ValueError):
+  """A set is not as it was written; or no set of a run is."""
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+  """What the manifest says of a file."""
+
+  size: int
+  """In bytes."""
+  sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointSet:
+  """A complete set and its manifest."""
+
+  path: pathlib.Path
+  """Its folder."""
+  learner_steps: Mapping[str, int]
+  """By learner."""
+  environment_steps: Mapping[str, int]
+  """By what the actors act for: the transitions that replay had been given."""
+  seconds: float
+  """How long it took to write, others kept waiting."""
+  replay_seconds: float
+  """How much of that was the replay; of the last time that it was saved anew."""
+  time: float
+  """When it was written (time.time())."""
+  files: Mapping[str, File]
+  """By name within `path`."""
+
+  @property
+  def number(self) -> int:
+    """Counts a run's sets, from 1."""
+    return _number(self.path.name)
+
+  def part(self, name: str) -> dict[str, File]:
+    """Returns the files of a learner, or of `REPLAY`."""
+    return {f: v for f, v in self.files.items() if f.startswith(f'{name}/')}
+
+
+class Draft:
+  """A set that is being written."""
+
+  def __init__(self, path: pathlib.Path) -> None:
+    """Takes its folder; see `begin` and `announced`."""
+    self.path = path
+    """Its folder, until it is complete."""
+    self._linked: dict[str, File] = {}
+
+  def has(self, name: str) -> bool:
+    """Returns whether a learner, or `REPLAY`, is in it."""
+    return (self.path / name).exists()
+
+  def add(self, name: str, write: Callable[[pathlib.Path], object]) -> None:
+    """Puts a part into it, in one piece.
+
+    Args:
+      name: of the part.
+      write: writes into the folder that it is given.
+    """
+    temporary = self.path / f'{name}{_PARTIAL}'
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    write(temporary)
+    temporary.rename(self.path / name)
+
+  def add_learner(
+    self, name: str, steps: int, write: Callable[[pathlib.Path], object]
+  ) -> None:
+    """Puts a learner into it, in one piece.
+
+    Args:
+      name: of the learner.
+      steps: how far it is.
+      write: writes into the folder that it is given.
+    """
+
+    def write_all(folder: pathlib.Path) -> None:
+      write(folder)
+      (folder / _STEPS).write_text(str(steps))
+
+    self.add(name, write_all)
+
+  def link(self, name: str, source: CheckpointSet) -> None:
+    """Takes a part from an earlier set; it needs no room, and no time."""
+    files = source.part(name)
+
+    def write(folder: pathlib.Path) -> None:
+      for file in files:
+        os.link(source.path / file, folder / pathlib.Path(file).name)
+
+    self.add(name, write)
+    # Not looked at again: what has happened to it since shall be found.
+    self._linked.update(files)
+
+  def complete(
+    self,
+    environment_steps: Mapping[str, int],
+    seconds: Callable[[], float],
+    replay_seconds: float,
+  ) -> CheckpointSet:
+    """Writes the manifest, gives the set its name, and removes older ones.
+
+    Args:
+      environment_steps: see `CheckpointSet`.
+      seconds: likewise; called when all but the manifest is there.
+      replay_seconds: likewise.
+    """
+    # Of a learner that came too late, for whom an earlier state was taken.
+    for late in self.path.glob(f'*{_PARTIAL}'):
+      shutil.rmtree(late, ignore_errors=True)
+    files = {
+      str(path.relative_to(self.path)): path
+      for path in sorted(self.path.rglob('*'))
+      if path.is_file()
+    }
+    found = {name: self._linked.get(name) or _file(p) for name, p in files.items()}
+    manifest = {
+      'learner_steps': {
+        path.parent.name: int(path.read_text())
+        for path in self.path.glob(f'*/{_STEPS}')
+      },
+      'environment_steps': dict(environment_steps),
+      'seconds': round(seconds(), 3),
+      'replay_seconds': round(replay_seconds, 3),
+      'time': time.time(),
+      'files': {name: dataclasses.asdict(file) for name, file in found.items()},
+    }
+    (self.path / _MANIFEST).write_text(json.dumps(manifest, indent=1))
+    done = self.path.with_suffix('')
+    self.path.rename(done)
+    _prune(done.parent)
+    return _read(done)
+
+  def abandon(self) -> None:
+    """Removes it."""
+    shutil.rmtree(self.path, ignore_errors=True)
+
+
+def server_folder(run_dir: str | os.PathLike[str]) -> str:
+  """Returns where the replay server writes what then becomes part of a set."""
+  return str(pathlib.Path(run_dir) / FOLDER / f'{REPLAY}{_PARTIAL}')
+
+
+@contextlib.contextmanager
+def turn(run_dir: str | os.PathLike[str]) -> Iterator[bool]:
+  """Yields whether it is the caller's turn to write a set, as it is of one at a time.
+
+  The turn ends with the context, or with the process.
+  """
+  folder = pathlib.Path(run_dir) / FOLDER
+  folder.mkdir(exist_ok=True)
+  descriptor = os.open(folder, os.O_RDONLY)
+  try:
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    yield True
+  except BlockingIOError:
+    yield False
+  finally:
+    os.close(descriptor)
+
+
+def begin(run_dir: str | os.PathLike[str]) -> Draft:
+  """Begins a set, for all to see, and forgets earlier drafts; see `turn`."""
+  folder = pathlib.Path(run_dir) / FOLDER
+  for draft in _drafts(folder):
+    shutil.rmtree(draft)
+  number = 1 + max((_number(p.name) for p in folder.iterdir()), default=0)
+  path = folder / f'{number}{_PARTIAL}'
+  path.mkdir()
+  return Draft(path)
+
+
+def announced(run_dir: str | os.PathLike[str]) -> Draft | None:
+  """Returns the set that is being written, if there is one."""
+  drafts = _drafts(pathlib.Path(run_dir) / FOLDER)
+  return Draft(drafts[-1]) if drafts else None
+
+
+def last(run_dir: str | os.PathLike[str]) -> CheckpointSet | None:
+  """Returns the newest set with a manifest that can be read, and does not check it."""
+  for path in _sets(pathlib.Path(run_dir) / FOLDER):
+    with contextlib.suppress(DamagedError):
+      return _read(path)
+  return None
+
+
+def newest(
+  run_dir: str | os.PathLike[str],
+  part: str = '',
+  say: Callable[[str], object] = logging.warning,
+) -> CheckpointSet | None:
+  """Returns the newest good set; None: none has been written yet.
+
+  Args:
+    run_dir: of the run.
+    part: the only one to check: a learner, or `REPLAY`; empty: all of it.
+    say: is told of each set that is skipped, and why.
+
+  Raises:
+    DamagedError: there are sets, and none is good; the message names them.
+  """
+  return _newest(run_dir, part, say)[0]
+
+
+def recover(
+  run_dir: str | os.PathLike[str], say: Callable[[str], object] = logging.warning
+) -> CheckpointSet | None:
+  """As `newest`, for those who go on from it: damaged sets are put aside.
+
+  They then neither count as one of the sets that are kept, nor are looked at again.
+
+  Args:
+    run_dir: of the run.
+    say: is told of each set that is skipped, and why.
+
+  Raises:
+    DamagedError: there are sets, and none is good; the message names them.
+  """
+  found, skipped = _newest(run_dir, '', say)
+  for path in skipped if found else ():
+    if not path.name.endswith(_DAMAGED):
+      # Another node may have been here at the same time.
+      with contextlib.suppress(FileNotFoundError):
+        path.rename(path.with_name(path.name + _DAMAGED))
+  return found
+
+
+def _newest(
+  run_dir: str | os.PathLike[str], part: str, say: Callable[[str], object]
+) -> tuple[CheckpointSet | None, list[pathlib.Path]]:
+  folder = pathlib.Path(run_dir) / FOLDER
+  skipped: list[pathlib.Path] = []
+  wrong: list[str] = []
+  for path in _sets(folder):
+    try:
+      found = _read(path)
+      _check(found, part)
+    except DamagedError as e:
+      wrong.append(str(e))
+      skipped.append(path)
+      continue
+    for text in wrong:
+      say(f'{text}; skipped for {path}')
+    return found, skipped
+  aside = [p for p in _entries(folder) if not _is_draft(p) and p not in skipped]
+  wrong += [f'{path} is no checkpoint set, or was damaged' for path in aside]
+  if wrong:
+    raise DamagedError(
+      f'no checkpoint set in {folder} is good:\n  '
+      + '\n  '.join(wrong)
+      + '\nBring one back, or remove the folder to begin anew'
+    )
+  return None, []
+
+
+def _read(path: pathlib.Path) -> CheckpointSet:
+  try:
+    manifest = json.loads((path / _MANIFEST).read_text())
+    files = {name: File(**file) for name, file in manifest.pop('files').items()}
+    return CheckpointSet(path=path, files=files, **manifest)
+  except FileNotFoundError as e:
+    raise DamagedError(f'{path} has no {_MANIFEST}') from e
+  except (OSError, ValueError, TypeError, KeyError, AttributeError) as e:
+    raise DamagedError(f'{path / _MANIFEST} cannot be read: {e!r}') from e
+
+
+def _check(found: CheckpointSet, part: str) -> None:
+  files = found.part(part) if part else found.files
+  if part and not files:
+    raise DamagedError(f'{found.path} has no {part}')
+  for name, expected in files.items():
+    path = found.path / name
+    try:
+      size = path.stat().st_size
+      if size != expected.size:
+        raise DamagedError(
+          f'{path} has {size:,} bytes instead of the {expected.size:,} of its manifest'
+        )
+      if _file(path) != expected:
+        raise DamagedError(f'{path} has changed since it was written')
+    except OSError as e:
+      raise DamagedError(f'{path} cannot be read: {e.strerror}') from e
+
+
+def _file(path: pathlib.Path) -> File:
+  digest, size = hashlib.sha256(), 0
+  with open(path, 'rb') as f:
+    while block := f.read(_BLOCK):
+      digest.update(block)
+      size += len(block)
+  return File(size, digest.hexdigest())
+
+
+def _prune(folder: pathlib.Path) -> None:
+  kept = {path.name for path in _sets(folder)[:_KEPT]}
+  oldest = min(map(_number, kept))
+  for path in _entries(folder):
+    if 0 < _number(path.name) < oldest:
+      shutil.rmtree(path, ignore_errors=True)
+
+
+def _entries(folder: pathlib.Path) -> list[pathlib.Path]:
+  return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _sets(folder: pathlib.Path) -> list[pathlib.Path]:
+  """Returns what is named as a set is, the newest first."""
+  sets = [path for path in _entries(folder) if path.name.isdecimal()]
+  return sorted(sets, key=lambda path: -_number(path.name))
+
+
+def _drafts(folder: pathlib.Path) -> list[pathlib.Path]:
+  drafts = [p for p in _entries(folder) if _is_draft(p) and _number(p.name)]
+  return sorted(drafts, key=lambda path: _number(path.name))
+
+
+def _is_draft(path: pathlib.Path) -> bool:
+  return path.name.endswith(_PARTIAL)
+
+
+def _number(name: str) -> int:
+  digits = re.match(r'\d+', name)
+  return int(digits[0]) if digits else 0
