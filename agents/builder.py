@@ -88,7 +88,11 @@ class Builder:
     demonstrated = 0
     if replay.DEMONSTRATIONS in self._sources(config.learners):
       demonstrated = demonstrators.num_transitions(self._demonstrations())
-    published = [parameters.table(learner) for learner in config.learners]
+    published = [
+      parameters.table(name)
+      for learner in config.learners
+      for name in parameters.names(config, learner)
+    ]
     if config_lib.CLONING in config.learners:
       return published
     return [*replay.tables(self._codec, config, demonstrated), *published]
@@ -119,10 +123,15 @@ class Builder:
     """Returns the learner of this index in `config.learners`."""
     name = self._config.learners[index]
     demonstrations = self._demonstrations(self._config.sees_actions)
-    policy = self._policy(name, demonstrations)
+    # One policy, or the newest and its average.
+    policies = {
+      published: self._policy(name, demonstrations)
+      for published in parameters.names(self._config, name)
+    }
     if name == config_lib.CLONING:
-      return self._process(name, self._cloning(policy, demonstrations), policy, client)
-    learner = self._d4pg(name, policy, demonstrations, client)
+      cloning = self._cloning(policies[name], demonstrations)
+      return self._process(name, cloning, policies, client)
+    learner = self._d4pg(name, policies, demonstrations, client)
     settings = self._config.d4pg_of(name)
     rows = tf.zeros([settings.batch_size * settings.steps_per_call, self._codec.size])
 
@@ -131,21 +140,21 @@ class Builder:
         demonstrators.write(client, self._codec, demonstrations, self._stop.is_set)
       learner.compile(rows)
 
-    return self._process(name, learner, policy, client, warm_up)
+    return self._process(name, learner, policies, client, warm_up)
 
   def _process(
     self,
     name: str,
     learner: Any,
-    policy: policy_lib.Policy,
+    policies: Mapping[str, policy_lib.Policy],
     client: reverb.Client,
     warm_up: Callable[[], None] = lambda: None,
   ) -> learning.LearnerProcess:
     return learning.LearnerProcess(
       name,
       learner,
-      policy.variables,
-      {'features': policy.features},
+      {published: policy.variables for published, policy in policies.items()},
+      {'features': policies[name].features},
       client,
       self._run_dir,
       logs.RoleLogger(self._run_dir, f'learner-{name}', step='learner_steps'),
@@ -158,11 +167,12 @@ class Builder:
   def _d4pg(
     self,
     name: str,
-    policy: policy_lib.Policy,
+    policies: Mapping[str, policy_lib.Policy],
     demonstrations: types.DemonstrationSet,
     client: reverb.Client,
   ) -> d4pg_learning.D4PGLearner:
     settings = self._config.d4pg_of(name)
+    policy, used = policies[name], policies[parameters.used(self._config, name)]
     target = self._policy(name, demonstrations)
     critic, target_critic = (self._critic(policy, settings) for _ in range(2))
     return d4pg_learning.D4PGLearner(
@@ -179,6 +189,7 @@ class Builder:
       settings,
       reward=imitation.TASK if name == config_lib.TASK else imitation.IMITATION,
       seed=self._seed(_TARGETS),
+      averaged_policy=used.network if self._config.averages(name) else None,
     )
 
   def _cloning(
@@ -333,7 +344,8 @@ class Builder:
         show = functools.partial(showing.write_solution, videos, arm, solve_in[0])
       draw.append(functools.partial(show, demonstrations, act))
       last_step = config.last_step(name)
-      reader = parameters.Reader(client, name, policy.variables, last_step)
+      published = parameters.used(config, name)
+      reader = parameters.Reader(client, published, policy.variables, last_step)
       learned.append(evaluator_lib.Learned(config.arm(name), reader, run, misguided))
     controls = controllers.controls(demonstrations, self._layout)
     return evaluator_lib.Evaluator(

@@ -27,7 +27,7 @@ class LearnerProcess(acme.Worker):
     self,
     name: str,
     learner: Any,
-    published: Sequence[tf.Variable],
+    published: Mapping[str, Sequence[tf.Variable]],
     extra_state: Mapping[str, Any],
     client: Any,
     run_dir: str,
@@ -42,7 +42,7 @@ class LearnerProcess(acme.Worker):
     Args:
       name: of the learner, as in `config.learners`.
       learner: has `step`, `num_steps` and `state`.
-      published: variables that those who act need.
+      published: what others need of it, by the name under which they find it.
       extra_state: what a checkpoint holds beside the learner's state.
       client: of the replay server.
       run_dir: of the run; its checkpoint sets are there.
@@ -63,9 +63,10 @@ class LearnerProcess(acme.Worker):
     self._stop = stop
     self._tables = tuple(tables)
     self._warm_up = warm_up
-    self._publisher = parameters.Publisher(
-      client, name, published, lambda: learner.num_steps
-    )
+    self._publishers = [
+      parameters.Publisher(client, as_, variables, lambda: learner.num_steps)
+      for as_, variables in published.items()
+    ]
     self._checkpointer = checkpointing.Checkpointer(
       run_dir,
       name,
@@ -81,7 +82,7 @@ class LearnerProcess(acme.Worker):
   def run(self) -> None:
     """Learns until the last step is done or the run is stopped."""
     last = self._config.last_step(self._name)
-    self._publisher.publish()
+    self._publish()
     publish = logs.Clock(self._config.actor_of(self._name).update_period)
     meter = _Meter(self._client, self._tables, self._learner.num_steps)
     starving: waiting.Reminder | None = None
@@ -96,7 +97,7 @@ class LearnerProcess(acme.Worker):
           starving.remind(functools.partial(replay.describe, self._client, e.table))
         meter.log(self._logger, self._learner.num_steps)
         if publish.due():
-          self._publisher.publish()
+          self._publish()
         self._checkpointer.poll()
     except waiting.Stopped:
       pass
@@ -104,8 +105,13 @@ class LearnerProcess(acme.Worker):
     if starving is None:
       meter.log(self._logger, self._learner.num_steps, at_once=True)
     # Before replay is saved: from a server that is restored, too, all learn of the end.
-    self._publisher.publish_surely(self._stop.is_set)
+    for publisher in self._publishers:
+      publisher.publish_surely(self._stop.is_set)
     self._checkpointer.finish()
+
+  def _publish(self) -> None:
+    for publisher in self._publishers:
+      publisher.publish()
 
 
 class _Meter:

@@ -1,7 +1,8 @@
 """A policy's parameters, from its learner to everybody, as plain tensors.
 
-They travel through a Reverb table of size one for each learner: one kind of server, one
-protocol, and no port that decodes objects.
+They travel through Reverb tables of size one: one kind of server, one protocol, and no
+port that decodes objects. A learner has one for those who act, and another for those
+who use the policy, if they get an average.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ import tensorflow as tf
 
 from agents import replay
 from agents import waiting
+from metamimic import config as config_lib
 
 _PATIENCE = 1.0  # Seconds for the server to answer; who acts has better things to do.
 
@@ -24,6 +26,16 @@ class Progress(NamedTuple):
   learner_steps: int
   finished: bool
   """Whether that was its last step."""
+
+
+def used(config: config_lib.Config, learner: str) -> str:
+  """Returns under which name a learner publishes what is evaluated."""
+  return f'{learner}_averaged' if config.averages(learner) else learner
+
+
+def names(config: config_lib.Config, learner: str) -> list[str]:
+  """Returns all names under which a learner publishes; its own is for those who act."""
+  return list(dict.fromkeys([learner, used(config, learner)]))
 
 
 def table_name(learner: str) -> str:

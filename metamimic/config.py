@@ -301,6 +301,10 @@ class Config:
     """Returns whether a learner's policy is shown a demonstration to follow."""
     return learner == IMITATION or self.algorithm == 'bc'
 
+  def averages(self, learner: str) -> bool:
+    """Returns whether a learner's policy is averaged before anybody uses it."""
+    return learner != CLONING and self.d4pg_of(learner).averaged_steps > 0
+
   def d4pg_of(self, learner: str) -> D4PGConfig:
     """Returns the settings of a learner."""
     return self.task.d4pg if learner == TASK else self.d4pg

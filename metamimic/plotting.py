@@ -269,8 +269,8 @@ def robustness(rows: pd.DataFrame) -> figure_lib.Figure:
   """
   kinds = [kind for kind in rows['disturbance'].unique() if kind != 'none']
   rows = rows.assign(success=rows['solved'].notna())
-  shown = statistics.order(list(rows['arm']))
-  shown = [arm for arm in shown if arm not in (statistics.FLOOR, *statistics.MISGUIDED)]
+  hidden = (statistics.FLOOR, *statistics.MISGUIDED)
+  drawn = [a for a in statistics.order(list(rows['arm'])) if a not in hidden]
   columns = min(4, max(len(kinds), 1))
   height = -(-max(len(kinds), 1) // columns)
   figure, panels = _panels(height, columns, (3.1 * columns, 0.5 + 2.7 * height))
@@ -280,7 +280,7 @@ def robustness(rows: pd.DataFrame) -> figure_lib.Figure:
     # A factor is undisturbed at 1.
     undisturbed = 1.0 if kind in ('mass', 'friction') else 0.0
     strength = shown['strength'].where(shown['disturbance'] == kind, undisturbed)
-    for arm in shown:
+    for arm in drawn:
       of_arm = shown['arm'] == arm
       groups = shown[of_arm].groupby(strength[of_arm])['success']
       mean = groups.mean()

@@ -317,7 +317,8 @@ def _load(run_dir: str, kind: type[_P]) -> tuple[str, config_lib.Config, _P, int
   layout = observations_lib.Layout(tasks.get(task).objects)
   size = features_lib.present_size(layout)
   policy = kind(layout, config, np.zeros(size), np.ones(size))
-  restored = tf.train.Checkpoint(policy=policy.network, features=policy.features)
+  saved = 'averaged_policy' if config.averages(learners[0]) else 'policy'
+  restored = tf.train.Checkpoint(**{saved: policy.network}, features=policy.features)
   state = restored.read(state_path(found.path / learners[0]))
   state.assert_existing_objects_matched().expect_partial()
   return task, config, policy, found.learner_steps[learners[0]]

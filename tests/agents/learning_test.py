@@ -82,7 +82,7 @@ def _process(
   return learning.LearnerProcess(
     name,
     learner,
-    [learner.weight],
+    {name: [learner.weight]},
     {},
     client,
     str(path),
