@@ -91,7 +91,7 @@ def test_help_lists_every_setting_with_its_meaning_and_the_presets() -> None:
     option = '--' + name.replace('_', '-')
     assert re.search(re.escape(option) + '[ ,]', text), option
   assert 'Standard deviation of the exploration noise, of full scale 1.' in text
-  assert 'after which a process says on what it waits. (default: 30.0)' in text
+  assert 'after which the launcher says on what it waits. (default: 30.0)' in text
   assert 'laptop: The default run: minutes on two cores.' in text
 
 
