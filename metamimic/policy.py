@@ -299,6 +299,11 @@ def state_path(folder: str | os.PathLike[str]) -> str:
   return os.path.join(folder, 'state')
 
 
+def saved_name(config: config_lib.Config, learner: str) -> str:
+  """Returns how the policy that is for use is called in a learner's saved state."""
+  return 'averaged_policy' if config.averages(learner) else 'policy'
+
+
 _P = TypeVar('_P', GoalConditionedPolicy, TaskPolicy)
 
 
@@ -317,7 +322,7 @@ def _load(run_dir: str, kind: type[_P]) -> tuple[str, config_lib.Config, _P, int
   layout = observations_lib.Layout(tasks.get(task).objects)
   size = features_lib.present_size(layout)
   policy = kind(layout, config, np.zeros(size), np.ones(size))
-  saved = 'averaged_policy' if config.averages(learners[0]) else 'policy'
+  saved = saved_name(config, learners[0])
   restored = tf.train.Checkpoint(**{saved: policy.network}, features=policy.features)
   state = restored.read(state_path(found.path / learners[0]))
   state.assert_existing_objects_matched().expect_partial()

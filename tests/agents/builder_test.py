@@ -47,6 +47,10 @@ CONFIG = dataclasses.replace(
 )
 
 
+# Of a learner of the task, for those who act and for those who evaluate.
+_PUBLISHED = ('parameters_task', 'parameters_task_averaged')
+
+
 @pytest.fixture(name='files', scope='module')
 def files_fixture(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
   """Returns files that differ only in the actions in them."""
@@ -134,7 +138,7 @@ def test_actors_learners_and_tables_do_without_actions(
   try:
     client = server.localhost_client()
     for index in range(2):
-      made.learner(client, index)._publisher.publish()
+      made.learner(client, index)._publish()
     imitated = _act(made, client, 0, steps=28)
     solved = _act(made, client, 1, steps=17)
     tables = {name: table.max_size for name, table in client.server_info().items()}
@@ -148,6 +152,7 @@ def test_actors_learners_and_tables_do_without_actions(
     'task': CONFIG.task.replay.max_size,
     'parameters_imitation': 1,
     'parameters_task': 1,
+    'parameters_task_averaged': 1,
   }
   # Checking the run, two learners, two actors: none of them asked for actions.
   assert len(unreadable) >= 5
@@ -185,7 +190,7 @@ def test_task_actor_waits_for_imitation_to_have_begun(
   try:
     client = server.localhost_client()
     for index in range(2):
-      made.learner(client, index)._publisher.publish()
+      made.learner(client, index)._publish()
     _act(made, client, 0, steps=CONFIG.task.start_after - 1)
     actor = made.actor(client, 1)
     thread = threading.Thread(target=actor.run)
@@ -257,8 +262,8 @@ def test_d4pg_is_shown_nothing(
   server = reverb.Server(made.replay_tables())
   try:
     client = server.localhost_client()
-    assert set(client.server_info()) == {'task', 'parameters_task'}
-    made.learner(client, 0)._publisher.publish()
+    assert set(client.server_info()) == {'task', *_PUBLISHED}
+    made.learner(client, 0)._publish()
     assert _act(made, client, 0, steps=9) == (9, {'task': 9})
     assert _starts_shown(made, client, files['whole']) == 0
   finally:
@@ -274,10 +279,10 @@ def test_d4pgfd_begins_with_the_demonstrations_in_replay(
   server = reverb.Server(made.replay_tables())
   try:
     client = server.localhost_client()
-    assert set(client.server_info()) == {'demonstrations', 'task', 'parameters_task'}
+    assert set(client.server_info()) == {'demonstrations', 'task', *_PUBLISHED}
     process = made.learner(client, 0)
     process._warm_up()
-    process._publisher.publish()
+    process._publish()
     written = demonstrators.num_transitions(storage.load(files['whole']))
     found = _act(made, client, 0, steps=9)
     assert found == (9, {'demonstrations': written, 'task': 9})
@@ -327,7 +332,7 @@ def test_who_learns_has_the_runs_demonstrations_alone(
     client = server.localhost_client()
     process = made.learner(client, 0)
     process._warm_up()
-    process._publisher.publish()
+    process._publish()
     written = client.server_info()['demonstrations']
     (environment,) = made.actor(client, 0).environments
     evaluator = made.evaluator(client)

@@ -75,10 +75,14 @@ def _configure(run_dir: str, **changes: Any) -> config_lib.Config:
 
 def _save(run_dir: str, **policies: policy_lib.Policy) -> None:
   """Writes a checkpoint set of these learners' policies, after seven steps."""
+  config = config_lib.load(str(pathlib.Path(run_dir) / 'config.json'))
   with checkpoints.turn(run_dir):
     draft = checkpoints.begin(run_dir)
   for learner, policy in policies.items():
-    checkpoint = tf.train.Checkpoint(policy=policy.network, features=policy.features)
+    checkpoint = tf.train.Checkpoint(
+      **{policy_lib.saved_name(config, learner): policy.network},
+      features=policy.features,
+    )
 
     def write(folder: pathlib.Path, of: tf.train.Checkpoint = checkpoint) -> None:
       of.write(policy_lib.state_path(folder))

@@ -63,7 +63,10 @@ def make_run(path: pathlib.Path) -> pathlib.Path:
   for learner, steps in (('imitation', 70), ('task', 50)):
     layout = tasks.load(TASK, 0).layout
     policy = policy_lib.create(learner, layout, config, demonstrations)
-    checkpoint = tf.train.Checkpoint(policy=policy.network, features=policy.features)
+    checkpoint = tf.train.Checkpoint(
+      **{policy_lib.saved_name(config, learner): policy.network},
+      features=policy.features,
+    )
 
     def write(folder: pathlib.Path, of: tf.train.Checkpoint = checkpoint) -> None:
       of.write(policy_lib.state_path(folder))
