@@ -1,6 +1,6 @@
 """Tests of agents.builder; above all, that MetaMimic never reads actions."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import dataclasses
 import pathlib
 import shutil
@@ -236,6 +236,38 @@ def test_training_is_the_same_whatever_the_actions_in_the_file(
     assert other_description == description
     for a, b in zip(weights, other_weights, strict=True):
       np.testing.assert_array_equal(a, b)
+
+
+def _holds(arrays: Sequence[np.ndarray], sought: np.ndarray) -> bool:
+  return any(np.array_equal(array, sought) for array in arrays)
+
+
+@pytest.mark.usefixtures('eagerly')
+def test_who_evaluates_gets_the_average_and_who_acts_the_newest(
+  files: dict[str, str], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  made = _make(files['none'], tmp_path / 'run', learn=True)
+  batches = _experience(made._codec)
+  monkeypatch.setattr(replay, 'Sampler', lambda *unused: batches)
+  server = reverb.Server(made.replay_tables())
+  try:
+    client = server.localhost_client()
+    process = made.learner(client, 1)
+    learner = process._learner
+    newest, averaged = learner.state['policy'], learner.state['averaged_policy']
+    for _ in range(3):
+      learner.step()
+    process._publish()
+    for reader, used, unused in (
+      (made.actor(client, 1)._reader, newest, averaged),
+      (made.evaluator(client)._learned[1].reader, averaged, newest),
+    ):
+      assert reader.update().learner_steps == learner.num_steps
+      read = [v.numpy() for v in reader._variables]
+      assert all(_holds(read, v.numpy()) for v in used.variables)
+      assert not all(_holds(read, v.numpy()) for v in unused.variables)
+  finally:
+    server.stop()
 
 
 def _starts_shown(made: builder.Builder, client: reverb.Client, path: str) -> int:
