@@ -167,3 +167,6 @@ if __name__ == '__main__':
     sys.exit(main())
   except ValueError as e:
     sys.exit(f'error: {e}')
+  except subprocess.CalledProcessError as e:
+    # It has said why.
+    sys.exit(e.returncode)

@@ -62,7 +62,7 @@ class Arguments:
     'mass',
     'friction',
   ] = 'all'
-  """Which to measure; rows of the others are kept."""
+  """Which to measure; rows of others are kept, and of arms that are not measured."""
   episodes: int = 50
   """Held-out demonstrations."""
   runs: str = str(experiments.RUNS)
@@ -188,11 +188,13 @@ def main(arguments: Arguments) -> pd.DataFrame:
 
 
 def _write(arguments: Arguments, rows: pd.DataFrame) -> pd.DataFrame:
-  """Writes the rows in the place of earlier ones of the same disturbances."""
+  """Writes the rows in the place of earlier ones of these disturbances and arms."""
   target = pathlib.Path(arguments.output_dir) / f'robustness_{arguments.task}.csv'
   if target.exists():
     before = pd.read_csv(target)
-    kept = before[~before['disturbance'].isin(set(rows['disturbance']))]
+    by = ['disturbance', 'arm']
+    measured = pd.MultiIndex.from_frame(rows[by]).unique()
+    kept = before[~pd.MultiIndex.from_frame(before[by]).isin(measured)]
     rows = pd.concat([kept, rows], ignore_index=True)
   rows.to_csv(f'{target}.tmp', index=False)
   os.replace(f'{target}.tmp', target)

@@ -105,6 +105,19 @@ def test_an_arm_that_several_experiments_have_is_that_of_the_first(
   ]
 
 
+def test_rows_of_what_is_not_measured_are_kept(tmp_path: pathlib.Path) -> None:
+  arguments = robustness.Arguments('lift_brick', output_dir=str(tmp_path))
+  columns = ['disturbance', 'strength', 'arm', 'solved']
+  first = [('none', 0, 'bc', 1), ('push', 0.1, 'bc', 2), ('push', 0.1, 'zero', 3)]
+  again = [('push', 0.2, 'bc', 4), ('mass', 2, 'bc', 5)]
+  for rows in (first, again):
+    written = robustness._write(arguments, pd.DataFrame(rows, columns=columns))
+  assert [tuple(row) for row in written.to_numpy()] == [first[0], first[2], *again]
+  pd.testing.assert_frame_equal(
+    pd.read_csv(tmp_path / 'robustness_lift_brick.csv'), written
+  )
+
+
 def test_without_runs_it_says_what_makes_them(tmp_path: pathlib.Path) -> None:
   arguments = robustness.Arguments('lift_brick', runs=str(tmp_path))
   with pytest.raises(ValueError, match=r'no finished run on .*benchmarks\.results'):
