@@ -287,7 +287,7 @@ class Sampler(Iterator[tf.Tensor]):
     client: reverb.Client,
     sources_: Mapping[str, int],
     steps_per_call: int,
-    patience: float = 1.0,
+    timeout: float = 1.0,
   ):
     """Begins to fetch.
 
@@ -295,10 +295,10 @@ class Sampler(Iterator[tf.Tensor]):
       client: of the replay server.
       sources_: rows of each batch by table; see `sources`.
       steps_per_call: batches.
-      patience: seconds to wait for batches before raising `Starved`.
+      timeout: seconds to wait for batches before raising `Starved`.
     """
     self._steps_per_call = steps_per_call
-    self._patience = patience
+    self._timeout = timeout
     self._iterators = {
       table: BackgroundIterator(
         functools.partial(_batches, client, table, k, steps_per_call), depth=2
@@ -315,7 +315,7 @@ class Sampler(Iterator[tf.Tensor]):
     """
     for table, iterator in self._iterators.items():
       if table not in self._parts:
-        batch = iterator.get(self._patience)
+        batch = iterator.get(self._timeout)
         if batch is None:
           raise Starved(table)
         self._parts[table] = batch.data

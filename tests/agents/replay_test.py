@@ -318,7 +318,7 @@ def _sharing(config: config_lib.Config, share: float) -> config_lib.Config:
   [
     (config_lib.Config(), 'imitation', {'imitation': 128}),
     (BESIDE, 'imitation', {'imitation': 128}),
-    (BESIDE, 'task', {'imitation_for_task': 64, 'task': 64}),
+    (BESIDE, 'task', {'imitation_for_task': 96, 'task': 32}),
     (_sharing(BESIDE, 0.3), 'task', {'imitation_for_task': 38, 'task': 90}),
     (_sharing(BESIDE, 1.0), 'task', {'imitation_for_task': 128}),
     (_sharing(BESIDE, 0.0), 'task', {'task': 128}),
@@ -371,10 +371,10 @@ def test_actors_write_to_tables_that_are_there(
         'task': (400_000, 25.5, 2000, 5100),
       },
     ),
-    (config_lib.Config(algorithm='d4pg'), {'task': (400_000, 51, 2000, 10_200)}),
+    (config_lib.Config(algorithm='d4pg'), {'task': (400_000, 102, 2000, 20_400)}),
     (
       config_lib.Config(algorithm='d4pgfd'),
-      {'demonstrations': (7, 1, 7, None), 'task': (400_000, 38.25, 2000, 7650)},
+      {'demonstrations': (7, 1, 7, None), 'task': (400_000, 76.5, 2000, 15_300)},
     ),
     (_config(), {'imitation': (1000, 20, 1, 4 * 512)}),
   ],

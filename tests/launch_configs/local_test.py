@@ -198,15 +198,18 @@ def _save(run_dir: pathlib.Path, steps: int) -> pathlib.Path:
   return draft.complete({}, lambda: 0.0, 0.0).path
 
 
-def test_damaged_set_is_skipped_with_a_message(launch: Any) -> None:
+def test_damaged_set_is_skipped_with_a_message(launch: Any, wait_until: Any) -> None:
   run = launch(WAIT)
   run.wait_until_works('learner-0')
   run.signal(signal.SIGTERM)
   run.finish()
   _save(run.dir, 1)
   (_save(run.dir, 2) / 'manifest.json').unlink()
-  status, output = launch({}).finish()
-  assert status == 0
+  again = launch(None)
+  wait_until(lambda: again.log('actor-0').count('behaviour:') == 2)
+  again.signal(signal.SIGTERM)
+  status, output = again.finish()
+  assert status == 143
   folder = run.dir / 'checkpoints'
   assert output.startswith(f'{folder}/2 has no manifest.json; skipped for {folder}/1\n')
 
@@ -219,7 +222,7 @@ def test_run_without_a_good_set_is_refused_and_left_as_it_is(launch: Any) -> Non
   (_save(run.dir, 1) / 'manifest.json').unlink()
   (_save(run.dir, 2) / 'imitation' / 'state').unlink()
   for _ in range(2):
-    status, output = launch({}).finish()
+    status, output = launch(None).finish()
     assert status == local.REFUSED
     assert output.startswith(
       f'error: no checkpoint set in {run.dir}/checkpoints is good:\n  '

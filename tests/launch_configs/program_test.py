@@ -5,7 +5,9 @@ from typing import Any, NoReturn
 import launchpad as lp
 import pytest
 
+from launch_configs import loopback
 from launch_configs import program
+from launch_configs import run_directory
 from metamimic import config
 
 
@@ -75,7 +77,9 @@ def test_whole_program_with_a_real_replay_server(launch: Any) -> None:
   assert run.nothing_left()
 
 
-def test_killed_replay_server_ends_the_run(launch: Any, wait_until: Any) -> None:
+def test_killed_replay_server_is_started_again_where_it_was(
+  launch: Any, wait_until: Any
+) -> None:
   run = launch(
     {'learner-0': 'wait', 'evaluator-0': 'wait'},
     FAKE_REVERB='1',
@@ -83,8 +87,13 @@ def test_killed_replay_server_ends_the_run(launch: Any, wait_until: Any) -> None
     TF_CPP_MIN_LOG_LEVEL='3',
   )
   run.wait_until_works('learner-0', 'actor-0')
+  address = run_directory.published_address(run.dir, 'replay')
   os.kill(run.pids()['replay-0'], signal.SIGKILL)
+  wait_until(lambda: len(run.events('restart')) == 1)
+  wait_until(lambda: loopback.answers(address))
+  assert run_directory.published_address(run.dir, 'replay') == address
+  run.signal(signal.SIGTERM)
   status, output = run.finish()
-  assert status == 1
-  assert 'replay-0 was ended by SIGKILL' in output
+  assert status == 143
+  assert 'replay-0 was ended by SIGKILL (out of memory?); it is started' in output
   assert run.nothing_left()
