@@ -81,7 +81,7 @@ def test_killed_replay_server_is_started_again_where_it_was(
   launch: Any, wait_until: Any
 ) -> None:
   run = launch(
-    {'learner-0': 'wait', 'evaluator-0': 'wait'},
+    {'learner-0': 'wait', 'actor-0': 'wait', 'evaluator-0': 'wait'},
     FAKE_REVERB='1',
     OMP_NUM_THREADS='1',
     TF_CPP_MIN_LOG_LEVEL='3',
