@@ -88,6 +88,7 @@ def test_killed_replay_server_is_started_again_where_it_was(
   )
   run.wait_until_works('learner-0', 'actor-0')
   address = run_directory.published_address(run.dir, 'replay')
+  assert address
   os.kill(run.pids()['replay-0'], signal.SIGKILL)
   wait_until(lambda: len(run.events('restart')) == 1)
   wait_until(lambda: loopback.answers(address))
