@@ -24,15 +24,11 @@ class Arm:
 # Okabe and Ito's colours first, which colour-blind readers can tell apart.
 ARMS: Mapping[str, Arm] = {
   'metamimic': Arm('MetaMimic', '#0072B2'),
-  'metamimic_relative': Arm(
-    'MetaMimic, relative goals, trained with displaced objects', '#6A3D9A'
-  ),
-  'metamimic_displaced': Arm('MetaMimic, trained with displaced objects', '#B2A1D9'),
-  'metamimic_noisy': Arm('MetaMimic, trained with noise on actions', '#1B4F72'),
+  'metamimic_relative': Arm('MetaMimic, relative goals', '#6A3D9A'),
+  'metamimic_displaced': Arm('MetaMimic, displaced in training', '#B2A1D9'),
+  'metamimic_noisy': Arm('MetaMimic, noise in training', '#1B4F72'),
   'task_policy': Arm('task policy', '#56B4E9'),
-  'task_policy_displaced': Arm(
-    'task policy, trained with displaced objects', '#0B3954'
-  ),
+  'task_policy_displaced': Arm('task policy, displaced in training', '#0B3954'),
   'bc': Arm('behavioural cloning', '#CC79A7', sees_actions=True),
   'bc_no_goal': Arm('behavioural cloning without a goal', '#F0E442', sees_actions=True),
   'd4pg': Arm('D4PG', '#000000'),
