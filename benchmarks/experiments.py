@@ -90,27 +90,35 @@ for _name, _arguments in VARIANTS.items():
   )
 
 # About as many environment steps each, of all actors together.
-_TASK = ('--task.learn', '--task.learner-steps', '120000', '--learner-steps')
 _ALONE = ('--task.replay.samples-per-insert', '51', '--task.learner-steps')
-_PACE = {_LIFT: ('60000', '120000'), _STACK: ('120000', '180000')}
-"""By task: learner steps of imitation beside a task policy; of a policy alone."""
-for _task, (_imitation, _alone) in _PACE.items():
+_PACE = {_LIFT: ('60000', '80000', '120000'), _STACK: ('120000', '120000', '180000')}
+"""By task: learner steps of imitation, of the task policy beside it, of one alone."""
+
+
+def _both(task: str, *arguments: str, imitation: str = '') -> tuple[str, ...]:
+  """Returns the arguments for both learners; `imitation`: steps of that one."""
+  usual, solving, _ = _PACE[task]
+  steps = ('--learner-steps', imitation or usual, '--task.learner-steps', solving)
+  return ('--task.learn', *steps, *arguments)
+
+
+for _task, (_, _, _alone) in _PACE.items():
   EXPERIMENTS |= {
     f'{_task}_task': Experiment(
-      _task, (*_TASK, _imitation), learns_from='imitation and task actors'
+      _task, _both(_task), learns_from='imitation and task actors'
     ),
     f'{_task}_task_displaced': Experiment(
       _task,
-      (
-        *(*_TASK, _imitation, '--task.disturbance.displacement', '.03'),
-        *('--task.disturbance.turn', '.5'),
+      _both(
+        _task,
+        *('--task.disturbance.displacement', '.03', '--task.disturbance.turn', '.5'),
       ),
       learns_from='imitation and task actors, objects displaced',
       controls=False,
     ),
     f'{_task}_task_from_imitation': _beside(
       _task,
-      *(*_TASK, _alone, '--task.imitation-share', '1'),
+      *_both(_task, '--task.imitation-share', '1', imitation=_alone),
       learns_from='imitation actors',
     ),
     f'{_task}_d4pg': _beside(
@@ -201,7 +209,7 @@ for _name, (_change, _arguments) in _IMITATION_ABLATIONS.items():
 for _name, (_change, _arguments) in _TASK_ABLATIONS.items():
   EXPERIMENTS[f'{_LIFT}_ablation_{_name}'] = _beside(
     _LIFT,
-    *(*_TASK, _PACE[_LIFT][0], *_arguments),
+    *_both(_LIFT, *_arguments),
     learns_from='imitation and task actors',
     plain=f'{_LIFT}_task',
     change=_change,
