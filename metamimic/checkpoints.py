@@ -188,10 +188,12 @@ def turn(run_dir: str | os.PathLike[str]) -> Iterator[bool]:
   folder.mkdir(exist_ok=True)
   descriptor = os.open(folder, os.O_RDONLY)
   try:
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    yield True
-  except BlockingIOError:
-    yield False
+    try:
+      fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      free = True
+    except BlockingIOError:
+      free = False
+    yield free
   finally:
     os.close(descriptor)
 

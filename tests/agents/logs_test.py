@@ -79,11 +79,19 @@ def test_full_disk_costs_rows_and_not_the_run(
   tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
   logger = logs.RoleLogger(str(tmp_path), 'actor-0', step='environment_steps')
+  logger.write({'environment_steps': 10})
+  refused: list[bool] = []
 
   def full() -> None:
+    refused.append(True)
     raise OSError('No space left on device')
 
   with monkeypatch.context() as patched:
-    patched.setattr(logger, '_file', types.SimpleNamespace(write=len, flush=full))
-    logger.write({'environment_steps': 10})
+    patched.setattr(logger, '_file', types.SimpleNamespace(flush=full))
+    logger.write({'environment_steps': 20})
+  logger.write({'environment_steps': 30})
   logger.close()
+  assert refused == [True]
+  lines = (tmp_path / 'logs' / 'actor-0.csv').read_text().splitlines()
+  steps = [line.rpartition(',')[2] for line in lines]
+  assert (steps[0], steps[1], steps[-1]) == ('environment_steps', '10', '30')

@@ -1,5 +1,6 @@
-import contextlib
+import errno
 import io
+import os
 import pathlib
 import time
 
@@ -188,15 +189,23 @@ def test_clock() -> None:
   ]
 
 
+class _FullDisk(io.StringIO):
+  refused = 0
+
+  def write(self, text: str) -> int:
+    self.refused += 1
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 @pytest.mark.parametrize('terminal', [False, True])
 def test_full_disk_under_the_output_is_no_error(
   tmp_path: pathlib.Path, terminal: bool
 ) -> None:
-  with open('/dev/full', 'w', buffering=1) as full:
-    console = rich.console.Console(file=full, force_terminal=terminal)
-    settings = config.Config()
-    shown = display.Display(display.Progress(tmp_path, settings), settings, console)
-    shown.say('the disk is full')
-    shown.update(['learner-0'], last=True)
-    with contextlib.suppress(OSError):
-      full.close()
+  full = _FullDisk()
+  console = rich.console.Console(file=full, force_terminal=terminal)
+  settings = config.Config()
+  shown = display.Display(display.Progress(tmp_path, settings), settings, console)
+  shown.say('the disk is full')
+  said = full.refused
+  shown.update(['learner-0'], last=True)
+  assert full.refused > said > 0
