@@ -182,21 +182,33 @@ def _tables(
   ]
 
 
-def _config(arguments: Arguments) -> config_lib.Config:
+def laptop(demonstrations: str, environments: int = 0) -> config_lib.Config:
+  """Returns the laptop preset, but its actors never act at random.
+
+  Args:
+    demonstrations: file of them.
+    environments: in an actor; 0: as the preset has.
+  """
   config = config_lib.LAPTOP
   return dataclasses.replace(
     config,
-    demonstrations=os.path.abspath(arguments.demonstrations),
+    demonstrations=os.path.abspath(demonstrations),
     actor=dataclasses.replace(
       config.actor,
       random_steps=0,
-      environments=arguments.environments or config.actor.environments,
+      environments=environments or config.actor.environments,
     ),
     evaluation=dataclasses.replace(config.evaluation, videos=0),
   )
 
 
-def _clone(config: config_lib.Config, learner_steps: int) -> policy_lib.Policy:
+def clone(config: config_lib.Config, learner_steps: int) -> policy_lib.Policy:
+  """Returns a policy that follows well: cloned from the demonstrators' actions.
+
+  Args:
+    config: of a run.
+    learner_steps: of behavioural cloning.
+  """
   demonstrations = storage.load(config.demonstrations, with_actions=True)
   layout = observations.Layout(tasks.get(demonstrations.task).objects)
   policy = policy_lib.create(config_lib.IMITATION, layout, config, demonstrations)
@@ -223,15 +235,15 @@ def _run(loop: acme.EnvironmentLoop, steps: int) -> int:
 def main(arguments: Arguments) -> int:
   """Measures, writes and prints; returns the exit status."""
   common.limit_threads()
-  config = _config(arguments)
+  config = laptop(arguments.demonstrations, arguments.environments)
   environment = acme_environment()
   signature = acme_replay.signature(acme.make_environment_spec(environment))
   with tempfile.TemporaryDirectory() as run_dir:
     preparation.prepare(config, run_dir)
     make_tables = functools.partial(_tables, config, run_dir, signature)
-    with common.server(make_tables) as address:
-      client = reverb.Client(address)
-      policy = _clone(config, arguments.learner_steps)
+    with common.server(make_tables) as server:
+      client = reverb.Client(server.address)
+      policy = clone(config, arguments.learner_steps)
       parameters.publish(
         client, config_lib.IMITATION, policy.variables, arguments.learner_steps
       )

@@ -13,7 +13,7 @@ import platform
 import statistics
 import sys
 import time
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from launch_configs import loopback
 
@@ -43,6 +43,8 @@ COMPARISONS = {
   'learner': (Comparison("learner / Acme's", 'ours', 'acme', 1.2),),
 }
 """By the benchmark's name."""
+
+_TWO_ACTORS = 1.8  # How many times as fast they must be as one, on two cores.
 
 Arm = Callable[[], tuple[float, float]]
 """Does a piece of work; returns how much it was, and the CPU seconds it took."""
@@ -143,6 +145,20 @@ def compare(measurements: Sequence[Measurement], benchmark: str) -> list[Bar]:
   ]
 
 
+def scaling(rows_: Sequence[Mapping[str, Any]]) -> Bar:
+  """Returns how many times as fast two actors are as one: the median over rounds.
+
+  Args:
+    rows_: of `benchmarks.scaling`; numbers may be strings.
+  """
+  rates = {
+    (row['round'], int(row['actors'])): float(row['per_second']) for row in rows_
+  }
+  rounds = {row['round'] for row in rows_}
+  value = statistics.median(rates[r, 2] / rates[r, 1] for r in rounds)
+  return Bar('two actors / one', value, _TWO_ACTORS)
+
+
 def report(bars: Sequence[Bar]) -> int:
   """Prints the ratios beside their bars; returns the exit status, 1 for a miss."""
   for bar in bars:
@@ -207,9 +223,17 @@ def write(path: str, rows_: Sequence[Mapping[str, Any]]) -> None:
   print(f'{path}: {len(rows_)} rows')
 
 
+class Server(NamedTuple):
+  """A Reverb server in a process of its own."""
+
+  address: str
+  """host:port"""
+  pid: int
+
+
 @contextlib.contextmanager
-def server(make_tables: Callable[[], Sequence[Any]]) -> Iterator[str]:
-  """Serves Reverb tables from another process, on loopback; yields its address.
+def server(make_tables: Callable[[], Sequence[Any]]) -> Iterator[Server]:
+  """Serves Reverb tables from another process, on loopback.
 
   Args:
     make_tables: called there, so it must be possible to pickle it.
@@ -232,7 +256,7 @@ def server(make_tables: Callable[[], Sequence[Any]]) -> Iterator[str]:
       os.environ['LD_PRELOAD'] = preloaded
   theirs.close()
   try:
-    yield f'{loopback.HOST}:{ours.recv()}'
+    yield Server(f'{loopback.HOST}:{ours.recv()}', process.pid or 0)
   except EOFError as e:
     raise RuntimeError('the Reverb server ended before it was ready') from e
   finally:

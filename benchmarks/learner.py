@@ -261,8 +261,8 @@ def main(arguments: Arguments) -> int:
   )
   problem = _Problem(config)
   signature = acme_replay.signature(problem.acme_spec())
-  with common.server(functools.partial(_tables, config, signature)) as address:
-    client = reverb.Client(address)
+  with common.server(functools.partial(_tables, config, signature)) as server:
+    client = reverb.Client(server.address)
     fill(problem, client, arguments.episodes)
     arms = _arms(problem, client, arguments.updates)
     measurements = common.measure(arms, arguments.rounds)

@@ -414,13 +414,16 @@ def speed(folder: pathlib.Path) -> list[Table]:
     folder: of the files.
   """
   rows = []
-  for name in (*common.COMPARISONS, 'time_to_imitate'):
+  for name in (*common.COMPARISONS, 'time_to_imitate', 'scaling'):
     path = folder / f'benchmark_{name}.csv'
     if not path.exists():
       continue
     if name in common.COMPARISONS:
       bars = common.compare(common.read(str(path)), name)
       how = 'median over rounds of the ratio of per_cpu_second'
+    elif name == 'scaling':
+      bars = [common.scaling(pd.read_csv(path).to_dict('records'))]
+      how = 'median over rounds of the ratio of per_second'
     else:
       bars = [time_to_imitate.bar(time_to_imitate.read(str(path)))]
       how = 'ratio of seconds'

@@ -68,3 +68,14 @@ def test_results_name_the_machine(tmp_path: pathlib.Path) -> None:
   assert int(row['cores']) >= 1
   assert row['cpu']
   assert not (tmp_path / 'results' / 'x.csv.tmp').exists()
+
+
+def test_scaling_is_the_median_of_the_rounds_ratios() -> None:
+  rates = {1: (100.0, 50.0, 80.0), 2: (180.0, 100.0, 120.0), 4: (1.0, 1.0, 1.0)}
+  rows = [
+    {'round': number, 'actors': str(actors), 'per_second': str(rate)}
+    for actors, values in rates.items()
+    for number, rate in enumerate(values)
+  ]
+  bar = common.scaling(rows)
+  assert (bar.ratio, bar.bar) == (1.8, 1.8)

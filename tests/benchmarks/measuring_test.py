@@ -64,3 +64,32 @@ def test_every_arm_works_and_is_reported(
   verdicts = done.stdout.splitlines()[-len(bars) :]
   assert [line.partition(':')[0] for line in verdicts] == bars
   assert done.returncode == int(any('MISSED' in line for line in verdicts))
+
+
+def _rows(path: pathlib.Path) -> list[dict[str, str]]:
+  with open(path, newline='') as f:
+    return list(csv.DictReader(f))
+
+
+def test_several_actors_and_their_traffic(
+  demonstrations: str, tmp_path: pathlib.Path
+) -> None:
+  scaling, load = tmp_path / 'scaling.csv', tmp_path / 'load.csv'
+  common = ('--demonstrations', demonstrations, '--output')
+  settings = ('--rounds', '1', '--seconds', '.5', '--learner-steps', '20')
+  done = _call('benchmarks.scaling', *common, str(scaling), *settings)
+  assert [row['actors'] for row in _rows(scaling)] == ['1', '2', '4'], done.stderr
+  assert all(float(row['per_second']) > 0 for row in _rows(scaling))
+  assert done.stdout.splitlines()[-1].startswith('two actors / one: ')
+
+  settings = ('--actors', '2', '4', '--rate', '64', '--seconds', '3', '--updates', '5')
+  done = _call('benchmarks.replay_load', *common, str(load), *settings)
+  rows = _rows(load)
+  assert [row['actors'] for row in rows] == ['2', '4'], done.stderr
+  assert [float(row['rows_asked']) for row in rows] == [128, 256]
+  for row in rows:
+    measured = ('rows_written', 'fetches_done', 'fetch_median_ms', 'rows_sampled')
+    assert all(float(row[name]) > 0 for name in (*measured, 'server_cpu'))
+    # Nobody writes more than was asked for, but for a burst that each has in hand.
+    most = float(row['rows_asked']) + 32 * int(row['actors']) / 3
+    assert float(row['rows_written']) <= most
