@@ -91,7 +91,7 @@ for _name, _arguments in VARIANTS.items():
 
 # About as many environment steps each, of all actors together.
 _ALONE = ('--task.replay.samples-per-insert', '51', '--task.learner-steps')
-_PACE = {_LIFT: ('60000', '80000', '120000'), _STACK: ('120000', '120000', '180000')}
+_PACE = {_LIFT: ('60000', '80000', '120000'), _STACK: ('120000', '240000', '300000')}
 """By task: learner steps of imitation, of the task policy beside it, of one alone."""
 
 
