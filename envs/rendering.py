@@ -255,7 +255,8 @@ class Renderer:
       ValueError: `size` is not two positive numbers, or there is no such camera.
     """
     pictures_lib.check_size(size)
-    self._size, self._coarse = (int(size[0]), int(size[1])), coarse
+    self.size, self._coarse = (int(size[0]), int(size[1])), coarse
+    """Height and width of the pictures, in pixels."""
     self._camera = pictures_lib.get(camera)
     self._model, self._data = env.physics.model.ptr, env.physics.data.ptr
     backend, name = choose_gl(), env.task.environment
@@ -267,7 +268,7 @@ class Renderer:
   def render(self) -> np.ndarray:
     """Returns uint8 (height, width, 3): the present state, anti-aliased."""
     self._canvas.pose(self._model, self._data)
-    return self._canvas.draw(self._camera, self._size, self._coarse)
+    return self._canvas.draw(self._camera, self.size, self._coarse)
 
   def render_states(self, states: np.ndarray) -> Iterator[np.ndarray]:
     """Yields what `render` returns in each state; the environment stays where it is.
@@ -283,4 +284,4 @@ class Renderer:
       raise ValueError(f'states have shape {states.shape}; expected (T, {size})')
     for state in states:
       self._canvas.pose_state(self._model, state)
-      yield self._canvas.draw(self._camera, self._size, self._coarse)
+      yield self._canvas.draw(self._camera, self.size, self._coarse)

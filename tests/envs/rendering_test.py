@@ -18,8 +18,8 @@ def stack() -> stepping.ManipulationEnvironment:
   return environment
 
 
-@pytest.fixture(autouse=True)
-def _forget() -> Iterator[None]:
+@pytest.fixture
+def forget() -> Iterator[None]:
   gl.choose_gl.cache_clear()
   yield
   gl.choose_gl.cache_clear()
@@ -132,6 +132,7 @@ def test_choose_gl_names_a_backend_that_draws() -> None:
   assert rendering.draw_test_frame(backend)  # Raises if the picture is not right.
 
 
+@pytest.mark.usefixtures('forget')
 def test_choose_gl_tries_egl_then_osmesa_once(monkeypatch: pytest.MonkeyPatch) -> None:
   tried: list[str] = []
 
@@ -146,12 +147,14 @@ def test_choose_gl_tries_egl_then_osmesa_once(monkeypatch: pytest.MonkeyPatch) -
   assert tried == ['egl', 'osmesa']
 
 
+@pytest.mark.usefixtures('forget')
 def test_choose_gl_respects_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
   monkeypatch.setattr(gl, '_probe', lambda backend: '')
   monkeypatch.setenv('MUJOCO_GL', 'osmesa')
   assert gl.choose_gl() == 'osmesa'
 
 
+@pytest.mark.usefixtures('forget')
 def test_choose_gl_names_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
   monkeypatch.setattr(gl, '_probe', lambda backend: f'OSError: no lib of {backend}')
   monkeypatch.delenv('MUJOCO_GL', raising=False)
@@ -163,6 +166,7 @@ def test_choose_gl_names_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
   assert 'osmesa: OSError: no lib of osmesa' in str(info.value)
 
 
+@pytest.mark.usefixtures('forget')
 @pytest.mark.parametrize(
   'value, message',
   [
