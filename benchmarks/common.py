@@ -41,6 +41,7 @@ COMPARISONS = {
     Comparison("actor / Acme's", 'ours', 'acme', 2.5),
   ),
   'learner': (Comparison("learner / Acme's", 'ours', 'acme', 1.2),),
+  'rendering': (Comparison("pictures / dm_control's", 'ours', 'dm_control', 60),),
 }
 """By the benchmark's name."""
 

@@ -116,7 +116,7 @@ class Disturber:
     self._late = collections.deque([still] * disturbance.action_delay)
     if disturbance.displacement or disturbance.turn:
       self._displace()
-    return self._environment.scene.observe()
+    return self._environment.observe()
 
   def _draw(self, share: float) -> Disturbance:
     drawn: dict[str, Any] = {}
@@ -169,17 +169,16 @@ class Disturber:
     return self._late.popleft()
 
   def sense(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns the observation that a policy gets."""
+    """Returns the observation that a policy gets; pictures are as they are."""
     strength = np.float32(self._disturbance.observation_noise)
     if not strength:
       return observation
-    return {
-      group: values
-      + strength
-      * self._deviations[group]
-      * self._rng.standard_normal(values.shape, np.float32)
-      for group, values in observation.items()
+    noisy = {
+      group: observation[group]
+      + strength * deviations * self._rng.standard_normal(deviations.shape, np.float32)
+      for group, deviations in self._deviations.items()
     }
+    return {**observation, **noisy}
 
   def _make_deviations(self) -> dict[str, np.ndarray]:
     """Returns the deviation of each number of each group, for noise of 1."""

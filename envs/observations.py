@@ -2,7 +2,8 @@
 
 An observation is a dict of groups. `body` is what the robot knows of itself and is
 the same for every task. `objects` holds the pose and velocity of each object of the
-task, one after the other; it stands in for pixels.
+task, one after the other. Where they are asked for, there are pictures, too, in a group
+for each camera.
 """
 
 from collections.abc import Mapping
@@ -13,6 +14,8 @@ from typing import NamedTuple
 import dm_env
 from dm_env import specs
 import numpy as np
+
+from envs import pictures as pictures_lib
 
 Observation = Mapping[str, np.ndarray]
 
@@ -54,6 +57,8 @@ class Layout:
 
   objects: tuple[str, ...]
   """Names of the task's objects, in the order in which they stand in the group."""
+  pictures: pictures_lib.Pictures | None = None
+  """What pictures there are; None: none."""
 
   @functools.cached_property
   def fields(self) -> dict[str, Field]:
@@ -89,7 +94,7 @@ class Layout:
 
   @functools.cached_property
   def sizes(self) -> dict[str, int]:
-    """Length of the vector of each group."""
+    """Length of the vector of each group but those of pictures."""
     return {
       BODY: sum(size for _, size in _BODY_FIELDS),
       OBJECTS: len(self.objects) * sum(size for _, size in _OBJECT_FIELDS),
@@ -97,10 +102,11 @@ class Layout:
 
   def spec(self) -> dict[str, specs.Array]:
     """Returns the spec of an observation."""
-    return {
+    vectors = {
       group: specs.Array((size,), np.float32, name=group)
       for group, size in self.sizes.items()
     }
+    return {**vectors, **(self.pictures.spec() if self.pictures else {})}
 
 
 def restart(observation: Observation) -> dm_env.TimeStep:

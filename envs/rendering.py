@@ -1,32 +1,47 @@
-"""Pictures of an environment's present state, quick even without a GPU.
+"""Pictures of an environment's states, quick even without a GPU.
 
-The renderer draws from a copy of the model, so its settings (no shadows, coarse
-primitives, hidden goal hints, a lighter floor) reach neither the physics nor anybody
-else's pictures. It makes its own GL context and therefore does not care in which order
-dm_control, mujoco and this module were imported.
+Everything in a process that draws shares one GL context, and for each task one model,
+which is compiled for drawing alone. Its settings (no shadows, coarse primitives and
+hulls, hidden goal hints, a lighter floor) therefore reach neither the physics nor
+anybody else's pictures, and a picture depends on where things are and on nothing else.
+All drawing is to be done by one thread.
 """
 
 import atexit
-import copy
+from collections.abc import Iterator
+import functools
 import importlib
 import os
 from typing import Any
 
+from absl import logging
 import mujoco
 import numpy as np
 from PIL import Image
 
 from envs import gl
+from envs import pictures as pictures_lib
 
 choose_gl = gl.choose_gl
 
-_HIDDEN_GROUP = 5  # MuJoCo draws groups 0 to 2 unless told otherwise.
+# MuJoCo draws groups 0 to 2 unless told otherwise.
+_FINE_GROUP, _HIDDEN_GROUP = 4, 5
+_FINE = 0.007  # m: parts that are thinner hardly show, as the studs of bricks.
 _LIGHTEN = 120  # Of 255: the dark arm does not stand out on dm_control's dark floor.
 _SCALE = 2  # Pixels drawn along each side of a pixel shown.
+# Half the side of the floor, m: no camera sees its edge. MuJoCo's infinite planes take
+# most of a picture's time.
+_FLOOR = 4.0
+_HULL_VERTICES = 30
+_PLAIN = 0.4  # Of white: a floor without texture, between the arm and its fingers.
+_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 
 
-def draw_test_frame(backend: str) -> None:
+def draw_test_frame(backend: str) -> str:
   """Draws a white sphere with the GL library of `backend`.
+
+  Returns:
+    What it calls its device.
 
   Raises:
     RuntimeError: it is not white in the picture. Whatever a GL library raises comes
@@ -36,126 +51,237 @@ def draw_test_frame(backend: str) -> None:
     '<mujoco><worldbody><light pos="0 0 3"/><geom size="1" rgba="1 1 1 1"/>'
     '</worldbody></mujoco>'
   )
-  data = mujoco.MjData(model)
-  mujoco.mj_forward(model, data)
-  camera = mujoco.MjvCamera()
-  mujoco.mjv_defaultFreeCamera(model, camera)
-  canvas = _Canvas(backend, model, 32, 32)
-  try:
-    frame = canvas.draw(data, camera)
-  finally:
-    canvas.close()
+  canvas = _Canvas(backend, model)
+  camera = pictures_lib.Camera((0.0, 0.0, 0.0), 4.0, 90.0, -45.0)
+  canvas.pose(model, mujoco.MjData(model))
+  frame = canvas.draw(camera, (32, 32), coarse=True)
+  canvas.free()
   if frame[16, 16].min() < 64:
     raise RuntimeError(f'drew {frame[16, 16]} where a white sphere is')
+  return _context(backend).device
+
+
+def device() -> str:
+  """Returns what the GL library that is used here calls its device.
+
+  Raises:
+    RuntimeError: this machine cannot render; see `choose_gl`.
+  """
+  return _context(choose_gl()).device
+
+
+class _Context:
+  """The GL context of this process."""
+
+  def __init__(self, backend: str) -> None:
+    # One thread for software rendering: the other cores belong to actors and learner.
+    # (More threads spend more CPU time on a frame of this size.)
+    os.environ.setdefault('LP_NUM_THREADS', '0')
+    # MuJoCo draws into buffers of its own, whatever the size of the context's.
+    self._context: Any = importlib.import_module(f'mujoco.{backend}').GLContext(8, 8)
+    # Before the library's own exit handler, after which a context cannot be freed.
+    atexit.register(self._free)
+    self.make_current = self._context.make_current
+    self.canvases: dict[str, _Canvas] = {}
+    """By the name that dm_control has for the task."""
+    self.make_current()
+    # Only now: importing it decides on a library.
+    from OpenGL import GL
+
+    self.device = (GL.glGetString(GL.GL_RENDERER) or b'').decode()
+    logging.info('Pictures are drawn with %s: %s', backend, self.device)
+
+  def _free(self) -> None:
+    for canvas in self.canvases.values():
+      canvas.free()
+    self._context.free()
+
+
+@functools.cache
+def _context(backend: str) -> _Context:
+  return _Context(backend)
 
 
 class _Canvas:
-  """One model's scene and buffers in one GL context."""
+  """One model for drawing, with its scene and buffers."""
 
-  def __init__(
-    self, backend: str, model: mujoco.MjModel, height: int, width: int
-  ) -> None:
-    # One thread for software rendering: the other cores belong to actors and learner.
-    # (More threads spend the same CPU time on a frame of this size.)
-    os.environ.setdefault('LP_NUM_THREADS', '0')
-    library = importlib.import_module(f'mujoco.{backend}')
-    model.vis.global_.offheight, model.vis.global_.offwidth = height, width
+  def __init__(self, backend: str, model: mujoco.MjModel) -> None:
     # Read when the MjrContext is made, and never again.
     quality = model.vis.quality
     quality.offsamples = 0
-    quality.numslices, quality.numstacks, quality.numquads = 12, 6, 1
+    quality.numslices, quality.numstacks, quality.numquads = 8, 4, 1
     quality.shadowsize = 512
-    self._model = model
-    self._context: Any = library.GLContext(width, height)
+    self._context = _context(backend)
     self._context.make_current()
-    # Before the library's own exit handler, after which a context cannot be freed.
-    atexit.register(self.close)
+    self._model = model
+    self._data = mujoco.MjData(model)
     self._scene = mujoco.MjvScene(model, maxgeom=model.ngeom + 100)
     for flag in ('SHADOW', 'REFLECTION', 'SKYBOX', 'FOG', 'HAZE'):
       self._scene.flags[getattr(mujoco.mjtRndFlag, f'mjRND_{flag}')] = 0
     self._option = mujoco.MjvOption()
     self._option.sitegroup[:] = 0
     self._perturb = mujoco.MjvPerturb()
+    self._camera = mujoco.MjvCamera()
+    self._camera.type = mujoco.mjtCamera.mjCAMERA_FREE
     self._mujoco = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
     mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._mujoco)
-    self._rectangle = mujoco.MjrRect(0, 0, width, height)
-    self._pixels = np.empty((height, width, 3), np.uint8)
+    self._textured = model.mat_texid.max(axis=1, initial=-1) >= 0
+    self._pixels: dict[tuple[int, int], np.ndarray] = {}
 
-  def draw(self, data: mujoco.MjData, camera: mujoco.MjvCamera) -> np.ndarray:
-    """Returns the picture, bottom row first; the next call overwrites it."""
-    if self._context is None:
-      raise RuntimeError('the renderer is closed')
+  def pose(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
+    """Puts everything where it is in `data`, or for what is fixed, in `model`."""
+    # Some tasks keep in the model where they have put something for an episode.
+    self._model.body_pos[:] = model.body_pos
+    self._model.body_quat[:] = model.body_quat
+    self._data.qpos[:] = data.qpos
+    self._data.mocap_pos[:] = data.mocap_pos
+    self._data.mocap_quat[:] = data.mocap_quat
+    self._place()
+
+  def pose_state(self, model: mujoco.MjModel, state: np.ndarray) -> None:
+    """Does the same for a state of `ManipulationEnvironment.get_state`."""
+    self._model.body_pos[:] = model.body_pos
+    self._model.body_quat[:] = model.body_quat
+    mujoco.mj_setState(self._model, self._data, state, _STATE)
+    self._place()
+
+  def _place(self) -> None:
+    # All that a picture needs; the rest of the physics would take longer than drawing.
+    mujoco.mj_kinematics(self._model, self._data)
+    mujoco.mj_camlight(self._model, self._data)
+
+  def draw(
+    self, view: pictures_lib.Camera, size: tuple[int, int], coarse: bool
+  ) -> np.ndarray:
+    """Returns the picture, anti-aliased, uint8 (height, width, 3).
+
+    Args:
+      view: where to look from.
+      size: height and width, in pixels.
+      coarse: see `Renderer`.
+    """
+    height, width = (_SCALE * n for n in size)
+    camera, scene = self._camera, self._scene
+    camera.lookat[:] = view.target
+    camera.distance = view.distance
+    camera.azimuth, camera.elevation = view.azimuth, view.elevation
+    self._option.flags[mujoco.mjtVisFlag.mjVIS_CONVEXHULL] = coarse
+    self._option.flags[mujoco.mjtVisFlag.mjVIS_TEXTURE] = not coarse
+    self._option.geomgroup[_FINE_GROUP] = not coarse
+    self._model.mat_rgba[self._textured, :3] = _PLAIN if coarse else 1.0
     self._context.make_current()
+    if height > self._mujoco.offHeight or width > self._mujoco.offWidth:
+      mujoco.mjr_resizeOffscreen(
+        max(width, self._mujoco.offWidth),
+        max(height, self._mujoco.offHeight),
+        self._mujoco,
+      )
     # MuJoCo's headlight stands where the scene's camera was before the update.
-    mujoco.mjv_updateCamera(self._model, data, camera, self._scene)
+    mujoco.mjv_updateCamera(self._model, self._data, camera, scene)
     mujoco.mjv_updateScene(
       self._model,
-      data,
+      self._data,
       self._option,
       self._perturb,
       camera,
       mujoco.mjtCatBit.mjCAT_ALL,
-      self._scene,
+      scene,
     )
-    mujoco.mjr_render(self._rectangle, self._scene, self._mujoco)
-    mujoco.mjr_readPixels(self._pixels, None, self._rectangle, self._mujoco)
-    return self._pixels
+    rectangle = mujoco.MjrRect(0, 0, width, height)
+    pixels = self._pixels.get(size)
+    if pixels is None:
+      pixels = self._pixels[size] = np.empty((height, width, 3), np.uint8)
+    mujoco.mjr_render(rectangle, scene, self._mujoco)
+    mujoco.mjr_readPixels(pixels, None, rectangle, self._mujoco)
+    # Cheaper than OpenGL's 4x multisampling in software, and it smooths textures too.
+    return np.asarray(Image.fromarray(pixels).reduce(_SCALE))[::-1].copy()
 
-  def close(self) -> None:
-    """Frees the context; a second call does nothing."""
-    if self._context is not None:
-      atexit.unregister(self.close)
-      self._mujoco.free()
-      self._context.free()
-      self._context = None
+  def free(self) -> None:
+    """Frees the buffers."""
+    self._context.make_current()
+    self._mujoco.free()
+
+
+def _compile(root: Any) -> mujoco.MjModel:
+  """Returns a task's model for drawing.
+
+  Args:
+    root: the task, a dm_control.mjcf.RootElement.
+  """
+  spec = mujoco.MjSpec.from_string(root.to_xml_string(), assets=root.get_assets())
+  for mesh in spec.meshes:
+    mesh.maxhullvert = _HULL_VERTICES
+  model = spec.compile()
+  # Of boxes half the middle side; of cylinders the radius or half the height.
+  kinds = mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_CYLINDER
+  thick = np.partition(model.geom_size, 1, axis=1)[:, 1]
+  fine = np.isin(model.geom_type, kinds) & (thick < _FINE)
+  model.geom_group[fine & (model.geom_group <= 2)] = _FINE_GROUP
+  model.geom_group[model.geom_rgba[:, 3] < 1] = _HIDDEN_GROUP
+  model.tex_data[:] = _LIGHTEN + model.tex_data * ((255 - _LIGHTEN) / 255)
+  planes = model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE
+  model.geom_size[planes, :2] = _FLOOR
+  model.vis.global_.fovy = 42
+  return model
 
 
 class Renderer:
-  """Draws an environment from in front of the arm, for people to look at.
+  """Draws an environment's states from one camera.
 
   Goal hints (translucent bricks) and the sites that mark spawn areas are left out.
-  Close it, or use it in a `with` statement: GL contexts are few.
+  Renderers are cheap: those of a process share a GL context, and those of a task a
+  model.
   """
 
-  def __init__(self, env: Any, size: tuple[int, int] = (240, 320)) -> None:
-    """Makes a GL context of its own.
+  def __init__(
+    self,
+    env: Any,
+    size: tuple[int, int] = (240, 320),
+    camera: str = 'overview',
+    coarse: bool = False,
+  ) -> None:
+    """Prepares for drawing.
 
     Args:
-      env: has a `physics` of dm_control, whose model it keeps.
+      env: a `ManipulationEnvironment`.
       size: height and width of the pictures, in pixels.
+      camera: a name in `pictures.CAMERAS`.
+      coarse: leaves out what costs much and shows little in a small picture: hulls
+        with few vertices stand in for meshes, bricks have no studs, and the
+        floor is plain.
 
     Raises:
       RuntimeError: this machine cannot render; see `choose_gl`.
-      ValueError: `size` is not two positive numbers.
+      ValueError: `size` is not two positive numbers, or there is no such camera.
     """
-    if len(size) != 2 or min(size) < 1:
-      raise ValueError(f'size is {size}; expected (height, width), each above 0')
-    self._data = env.physics.data.ptr
-    model = copy.copy(env.physics.model.ptr)
-    model.geom_group[model.geom_rgba[:, 3] < 1] = _HIDDEN_GROUP
-    model.tex_data[:] = _LIGHTEN + model.tex_data * ((255 - _LIGHTEN) / 255)
-    planes = model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE
-    model.geom_size[planes, :2] = 0  # Infinite, so that no black shows behind it.
-    model.vis.global_.fovy = 42
-    self._canvas = _Canvas(choose_gl(), model, size[0] * _SCALE, size[1] * _SCALE)
-    self._camera = mujoco.MjvCamera()
-    self._camera.type = mujoco.mjtCamera.mjCAMERA_FREE
-    self._camera.lookat[:] = 0, 0.02, 0.16
-    self._camera.distance, self._camera.azimuth = 0.8, 90
-    self._camera.elevation = -34
+    pictures_lib.check_size(size)
+    self.size, self._coarse = (int(size[0]), int(size[1])), coarse
+    """Height and width of the pictures, in pixels."""
+    self._camera = pictures_lib.get(camera)
+    self._model, self._data = env.physics.model.ptr, env.physics.data.ptr
+    backend, name = choose_gl(), env.task.environment
+    canvases = _context(backend).canvases
+    if name not in canvases:
+      canvases[name] = _Canvas(backend, _compile(env.mjcf_root))
+    self._canvas = canvases[name]
 
   def render(self) -> np.ndarray:
     """Returns uint8 (height, width, 3): the present state, anti-aliased."""
-    picture = self._canvas.draw(self._data, self._camera)
-    # As costly as OpenGL's 4x multisampling in software, and it smooths textures too.
-    return np.asarray(Image.fromarray(picture).reduce(_SCALE))[::-1].copy()
+    self._canvas.pose(self._model, self._data)
+    return self._canvas.draw(self._camera, self.size, self._coarse)
 
-  def close(self) -> None:
-    """Gives the GL context back; the renderer is of no use afterwards."""
-    self._canvas.close()
+  def render_states(self, states: np.ndarray) -> Iterator[np.ndarray]:
+    """Yields what `render` returns in each state; the environment stays where it is.
 
-  def __enter__(self) -> 'Renderer':
-    return self
+    Args:
+      states: of `ManipulationEnvironment.get_state`, float64, (T, S).
 
-  def __exit__(self, *exception: object) -> None:
-    self.close()
+    Raises:
+      ValueError: the states have another size than this task's.
+    """
+    size = mujoco.mj_stateSize(self._model, _STATE)
+    if states.shape[1:] != (size,):
+      raise ValueError(f'states have shape {states.shape}; expected (T, {size})')
+    for state in states:
+      self._canvas.pose_state(self._model, state)
+      yield self._canvas.draw(self._camera, self.size, self._coarse)

@@ -5,6 +5,7 @@ are recorded in its `run.json`. A temperature is given only for what hardly move
 demonstration, which therefore says nothing about its scale. Weights are ours.
 """
 
+from envs import picture_distances
 from envs import rewards
 
 _ARM = rewards.Angles('arm_cos', 'arm_sin')
@@ -19,6 +20,18 @@ LIFT_BRICK = rewards.Reward(
     rewards.Term('brick', rewards.Euclidean('brick/position'), 0.40),
   )
 )
+
+LIFT_BRICK_PIXELS = rewards.Reward(
+  (
+    rewards.Term('arm', _ARM, 0.20),
+    rewards.Term('fingers', _FINGERS, 0.15),
+    rewards.Term('pinch', _PINCH, 0.15),
+    rewards.Term('picture', picture_distances.Picture('front'), 0.15),
+    rewards.Term('colour', picture_distances.Colour('front', 'red'), 0.35),
+  )
+)
+"""From what the robot knows of itself and what a camera sees, and no object's pose.
+`colour` is what sees the brick: most of a whole picture's difference is the arm's."""
 
 REACH_DUPLO = rewards.Reward(
   (

@@ -16,8 +16,9 @@ with warnings.catch_warnings():
   from dm_control import composer
   from dm_control import manipulation
   from dm_control import mjcf
+  from dm_control.mujoco import engine
 
-__all__ = ['composer', 'manipulation', 'mjcf']
+__all__ = ['composer', 'engine', 'manipulation', 'mjcf']
 
 
 def _has_meaning(record: logging.LogRecord) -> bool:

@@ -15,6 +15,8 @@ import mujoco
 import numpy as np
 
 from envs import observations
+from envs import pictures as pictures_lib
+from envs import rendering
 from envs import scene as scene_lib
 from envs import simulator
 from envs import success
@@ -68,7 +70,11 @@ class ManipulationEnvironment(dm_env.Environment):
   """
 
   def __init__(
-    self, task: Task, seed: int, like: 'ManipulationEnvironment | None' = None
+    self,
+    task: Task,
+    seed: int,
+    like: 'ManipulationEnvironment | None' = None,
+    pictures: pictures_lib.Pictures | None = None,
   ):
     """Loads and compiles the task.
 
@@ -77,11 +83,13 @@ class ManipulationEnvironment(dm_env.Environment):
       seed: of the random starts.
       like: if given, another environment of the task, whose compiled model serves this
         one, too. That saves most of the time of loading, and models share the
-        processor's caches; a picture may show the other's hint of the goal.
+        processor's caches.
+      pictures: to observe beside the features; None: none.
 
     Raises:
       RuntimeError: the dm_control task has hooks that only composer calls, so that it
-        cannot be stepped without it.
+        cannot be stepped without it; or there are to be pictures, and this machine
+        cannot render.
     """
     self.task = task
     if like is None:
@@ -99,12 +107,18 @@ class ManipulationEnvironment(dm_env.Environment):
     self._random_state = np.random.RandomState(seed)
     self._model, self._data = self.physics.model.ptr, self.physics.data.ptr
     self._substeps = composer_task.physics_steps_per_control_step
-    self.layout = observations.Layout(task.objects)
+    self.layout = observations.Layout(task.objects, pictures)
     self.scene = scene_lib.Scene(composer_task, self.physics, self.layout)
     self._limits = self.scene.velocity_limits
     self._control = self._data.ctrl
     self._warnings = self._data.warning.number
     self._state_size = mujoco.mj_stateSize(self._model, _STATE)
+    self._renderers = {}
+    if pictures is not None:
+      for name in pictures.cameras:
+        self._renderers[pictures_lib.group(name)] = rendering.Renderer(
+          self, pictures.size, name, coarse=True
+        )
     self._held_steps = self._num_steps = 0
     self.pursue(next(iter(task.skills)))
     self.begin()
@@ -135,7 +149,7 @@ class ManipulationEnvironment(dm_env.Environment):
     with self.physics.reset_context():
       self._composer.task.initialize_episode(self.physics, self._random_state)
     self.begin()
-    return observations.restart(self.scene.observe())
+    return observations.restart(self.observe())
 
   def step(self, action: np.ndarray) -> dm_env.TimeStep:
     """Advances one control step of 0.04 s.
@@ -185,7 +199,19 @@ class ManipulationEnvironment(dm_env.Environment):
       )
     self._num_steps += 1
     self._held_steps = self._held_steps + 1 if self._is_success() else 0
-    return self.scene.observe()
+    return self.observe()
+
+  def observe(self) -> dict[str, np.ndarray]:
+    """Returns a new observation of the present state."""
+    observation = self.scene.observe()
+    for group, renderer in self._renderers.items():
+      observation[group] = renderer.render()
+    return observation
+
+  @property
+  def mjcf_root(self) -> simulator.mjcf.RootElement:
+    """What the physics was compiled from."""
+    return self._composer.task.root_entity.mjcf_model
 
   @property
   def succeeded(self) -> bool:
@@ -221,7 +247,7 @@ class ManipulationEnvironment(dm_env.Environment):
     mujoco.mj_setState(self._model, self._data, state, _STATE)
     mujoco.mj_forward(self._model, self._data)
     self.begin()
-    return self.scene.observe()
+    return self.observe()
 
   def begin(self) -> None:
     """Begins an episode in the present state, as `reset` and `set_state` do.
@@ -234,7 +260,7 @@ class ManipulationEnvironment(dm_env.Environment):
     self._warnings[:] = 0
 
   def observation_spec(self) -> dict[str, specs.Array]:
-    """Returns float32 vectors by group."""
+    """Returns float32 vectors by group, and uint8 pictures if there are any."""
     return self.layout.spec()
 
   def action_spec(self) -> specs.BoundedArray:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from envs import pictures as pictures_lib
 from envs import stepping
 from envs import success
 
@@ -64,33 +65,40 @@ def get(name: str) -> stepping.Task:
     raise ValueError(f'no task {name!r}; there are {sorted(TASKS)}') from None
 
 
-def load(name: str, seed: int) -> stepping.ManipulationEnvironment:
+def load(
+  name: str, seed: int, pictures: pictures_lib.Pictures | None = None
+) -> stepping.ManipulationEnvironment:
   """Returns the environment of the task called `name`.
 
   Args:
     name: a name in `TASKS`.
     seed: of its random starts.
+    pictures: to observe beside the features; None: none.
 
   Raises:
+    RuntimeError: there are to be pictures, and this machine cannot render.
     ValueError: there is no such task.
   """
-  return stepping.ManipulationEnvironment(get(name), seed)
+  return stepping.ManipulationEnvironment(get(name), seed, pictures=pictures)
 
 
 def load_many(
-  name: str, seeds: Sequence[int]
+  name: str, seeds: Sequence[int], pictures: pictures_lib.Pictures | None = None
 ) -> list[stepping.ManipulationEnvironment]:
   """Returns an environment for each seed; they share one compiled model.
 
   Args:
     name: a name in `TASKS`.
     seeds: of their random starts.
+    pictures: to observe beside the features; None: none.
 
   Raises:
+    RuntimeError: there are to be pictures, and this machine cannot render.
     ValueError: there is no such task.
   """
-  first = load(name, seeds[0])
+  first = load(name, seeds[0], pictures)
   others = [
-    stepping.ManipulationEnvironment(get(name), seed, first) for seed in seeds[1:]
+    stepping.ManipulationEnvironment(get(name), seed, first, pictures)
+    for seed in seeds[1:]
   ]
   return [first, *others]

@@ -48,6 +48,19 @@ _SHOWN = (
   'mujoco',
   'numpy',
 )
+_DRAW = """
+import time
+from envs import pictures
+from envs import rendering
+from envs import tasks
+env = tasks.load('lift_brick', 0, pictures.Pictures(height=84, width=84))
+env.reset()
+begun = time.process_time()
+for _ in range(100):
+  env.observe()
+rate = 100 / (time.process_time() - begun)
+print(f'{rendering.device()}: {rate:.0f} pictures of 84 x 84 per CPU second')
+"""
 _REINSTALL = 'rm -rf .venv && make setup'
 _SECONDS = 120.0
 
@@ -207,13 +220,28 @@ def check_loopback(host: str = '127.0.0.1') -> Finding:
 
 
 def check_rendering() -> Finding:
-  """The OpenGL library, with which videos are drawn."""
+  """The OpenGL library, with which videos and observed pictures are drawn."""
   try:
-    return Finding('rendering', f'MUJOCO_GL={gl.choose_gl()} draws')
+    backend = gl.choose_gl()
   except RuntimeError as e:
     asked = os.environ.get('MUJOCO_GL')
     mend = 'unset MUJOCO_GL' if asked else 'apt-get install libosmesa6'
     return Finding('rendering', str(e), mend)
+  try:
+    done = subprocess.run(
+      [sys.executable, '-c', _DRAW],
+      cwd=LOCK.parent,
+      env=os.environ | {'MUJOCO_GL': backend},
+      capture_output=True,
+      text=True,
+      timeout=_SECONDS,
+    )
+  except subprocess.TimeoutExpired:
+    return Finding('rendering', f'not done within {_SECONDS:.0f} s', _REINSTALL)
+  if done.returncode:
+    reason = (done.stderr.strip().splitlines() or ['no message'])[-1]
+    return Finding('rendering', f'MUJOCO_GL={backend}: {reason}', _REINSTALL)
+  return Finding('rendering', f'MUJOCO_GL={backend} draws with {done.stdout.strip()}')
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -86,13 +86,8 @@ def play(
     RuntimeError: this machine cannot render.
     ValueError: the states are not of this version of the task.
   """
-  env = tasks.load(demonstration.task, seed=0)
-  pictures = []
-  with rendering.Renderer(env, size) as renderer:
-    for state in demonstration.states:
-      env.set_state(state)
-      pictures.append(renderer.render())
-  return np.stack(pictures)
+  renderer = rendering.Renderer(tasks.load(demonstration.task, seed=0), size)
+  return np.stack([*renderer.render_states(demonstration.states)])
 
 
 def _print_file(

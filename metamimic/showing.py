@@ -94,13 +94,9 @@ def pictures(
     A picture of each state of the demonstration and one of each of the episode, uint8,
     (T+1, height, width, 3) and (T'+1, height, width, 3).
   """
+  renderer = rendering.Renderer(environment.environment, size)
 
-  def demonstrated(renderer: rendering.Renderer) -> Iterator[np.ndarray]:
-    for state in demonstration.states:
-      environment.environment.set_state(state)
-      yield renderer.render()
-
-  def acted(renderer: rendering.Renderer) -> Iterator[np.ndarray]:
+  def acted() -> Iterator[np.ndarray]:
     timestep = begin()
     yield renderer.render()
     while not timestep.last():
@@ -108,8 +104,8 @@ def pictures(
       timestep = environment.step(act(batch)[0])
       yield renderer.render()
 
-  with rendering.Renderer(environment.environment, size) as renderer:
-    return np.stack([*demonstrated(renderer)]), np.stack([*acted(renderer)])
+  demonstrated = renderer.render_states(demonstration.states)
+  return np.stack([*demonstrated]), np.stack([*acted()])
 
 
 def _write(

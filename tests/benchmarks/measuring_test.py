@@ -1,4 +1,4 @@
-"""Runs the benchmarks of actor and learner as a user does, but hardly long enough.
+"""Runs benchmarks that measure speed as a user does, but hardly long enough.
 
 What they measure is no matter here: that every arm does real work, and is reported.
 """
@@ -51,11 +51,27 @@ def test_every_arm_works_and_is_reported(
   demonstrations: str,
   tmp_path: pathlib.Path,
 ) -> None:
-  output = tmp_path / 'results.csv'
-  done = _call(
-    *(module, '--demonstrations', demonstrations, '--output', str(output)),
-    *('--rounds', '1', *settings),
-  )
+  _check(module, ('--demonstrations', demonstrations, *settings), arms, bars, tmp_path)
+
+
+def test_pictures_are_drawn_and_compared(tmp_path: pathlib.Path) -> None:
+  arms, bars = ['ours', 'fine', 'dm_control'], ["pictures / dm_control's"]
+  rows = _check('benchmarks.rendering', ('--states', '4'), arms, bars, tmp_path)
+  # The same from the same camera, but for the floor's shade; dm_control's own has none.
+  assert all(0 < float(row['difference']) < 0.4 for row in rows[:2])
+  assert rows[2]['difference'] == ''
+
+
+def _check(
+  module: str,
+  settings: tuple[str, ...],
+  arms: list[str],
+  bars: list[str],
+  folder: pathlib.Path,
+) -> list[dict[str, str]]:
+  """Runs one round of a benchmark; returns the rows of its file."""
+  output = folder / 'results.csv'
+  done = _call(module, '--output', str(output), '--rounds', '1', *settings)
   assert output.exists(), done.stderr
   with open(output, newline='') as f:
     rows = list(csv.DictReader(f))
@@ -64,6 +80,7 @@ def test_every_arm_works_and_is_reported(
   verdicts = done.stdout.splitlines()[-len(bars) :]
   assert [line.partition(':')[0] for line in verdicts] == bars
   assert done.returncode == int(any('MISSED' in line for line in verdicts))
+  return rows
 
 
 def _rows(path: pathlib.Path) -> list[dict[str, str]]:

@@ -18,8 +18,8 @@ def stack() -> stepping.ManipulationEnvironment:
   return environment
 
 
-@pytest.fixture(autouse=True)
-def _forget() -> Iterator[None]:
+@pytest.fixture
+def forget() -> Iterator[None]:
   gl.choose_gl.cache_clear()
   yield
   gl.choose_gl.cache_clear()
@@ -31,8 +31,7 @@ def _redness(picture: np.ndarray) -> np.ndarray:
 
 
 def test_draws_the_arm_and_both_bricks(stack: stepping.ManipulationEnvironment) -> None:
-  with rendering.Renderer(stack, size=(120, 160)) as renderer:
-    picture = renderer.render()
+  picture = rendering.Renderer(stack, size=(120, 160)).render()
   assert picture.shape == (120, 160, 3) and picture.dtype == np.uint8
   assert (_redness(picture) > 100).sum() > 20
   assert (_redness(picture[..., [1, 0, 2]]) > 100).sum() > 20  # The green brick.
@@ -41,69 +40,99 @@ def test_draws_the_arm_and_both_bricks(stack: stepping.ManipulationEnvironment) 
   assert (picture[:40].max(-1) < 40).sum() > (picture[80:].max(-1) < 40).sum()
 
 
-def test_leaves_out_the_goal_hints(stack: stepping.ManipulationEnvironment) -> None:
+@pytest.mark.parametrize('coarse', [False, True])
+def test_leaves_out_the_goal_hints(
+  stack: stepping.ManipulationEnvironment, coarse: bool
+) -> None:
   model = stack.physics.model.ptr
-  before = model.geom_rgba.copy(), model.geom_group.copy(), model.tex_data.copy()
-  hints = np.flatnonzero((model.geom_rgba[:, 3] < 1) & (model.geom_group < 3))
-  with rendering.Renderer(stack, size=(60, 80)) as renderer:
-    picture = renderer.render()
+  before = model.body_pos.copy()
+  hints = np.unique(model.geom_bodyid[model.geom_rgba[:, 3] < 1])
+  hints = hints[model.body_weldid[hints] == 0]  # Those of the hand do move.
   assert hints.size
-  model.geom_rgba[hints] = 0
-  with rendering.Renderer(stack, size=(60, 80)) as renderer:
-    without = renderer.render()
-  model.geom_rgba[:] = before[0]
-  np.testing.assert_array_equal(picture, without)
-  np.testing.assert_array_equal(model.geom_group, before[1])
-  np.testing.assert_array_equal(model.tex_data, before[2])
+  renderer = rendering.Renderer(stack, (60, 80), coarse=coarse)
+  picture = renderer.render()
+  model.body_pos[hints] = 0, -0.1, 0.2  # In front of everything.
+  np.testing.assert_array_equal(renderer.render(), picture)
+  model.body_pos[:] = before
+
+
+def test_where_the_model_has_put_a_thing_is_drawn(
+  stack: stepping.ManipulationEnvironment,
+) -> None:
+  model = stack.physics.model.ptr
+  renderer = rendering.Renderer(stack, (60, 80))
+  picture = renderer.render()
+  model.body_pos[1] += 0.1
+  moved = renderer.render()
+  model.body_pos[1] -= 0.1
+  assert (moved != picture).any()
 
 
 def test_draws_the_present_state(stack: stepping.ManipulationEnvironment) -> None:
   start = stack.get_state()
   action = np.full(9, 0.5, np.float32)
-  with rendering.Renderer(stack, size=(60, 80)) as renderer:
-    first = renderer.render()
-    for _ in range(10):
-      stack.step(action)
-    moved = renderer.render()
-    stack.set_state(start)
-    again = renderer.render()
+  renderer = rendering.Renderer(stack, size=(60, 80))
+  first = renderer.render()
+  for _ in range(10):
+    stack.step(action)
+  moved, end = renderer.render(), stack.get_state()
+  np.testing.assert_array_equal(
+    [*renderer.render_states(np.stack([start, end]))], [first, moved]
+  )
+  np.testing.assert_array_equal(stack.get_state(), end)
+  stack.set_state(start)
+  again = renderer.render()
   assert (first != moved).any(-1).mean() > 0.02
   np.testing.assert_array_equal(first, again)
 
 
-def test_two_renderers_do_not_disturb_each_other(
+def test_states_of_another_task_are_refused(
+  stack: stepping.ManipulationEnvironment,
+) -> None:
+  size = stack.get_state().size
+  with pytest.raises(ValueError, match=rf'shape \(2, 3\); expected \(T, {size}\)'):
+    [*rendering.Renderer(stack).render_states(np.zeros((2, 3)))]
+
+
+def test_renderers_do_not_disturb_each_other(
   stack: stepping.ManipulationEnvironment,
 ) -> None:
   other = tasks.load('lift_brick', seed=1)
   other.reset()
-  with rendering.Renderer(stack, size=(60, 80)) as a:
-    alone = a.render()
-    with rendering.Renderer(other, size=(30, 40)) as b:
-      assert b.render().shape == (30, 40, 3)
-      np.testing.assert_array_equal(a.render(), alone)
+  a = rendering.Renderer(stack, size=(30, 40))
+  alone = a.render()
+  # Another model, larger buffers, other settings.
+  assert rendering.Renderer(other, size=(120, 160)).render().shape == (120, 160, 3)
+  np.testing.assert_array_equal(a.render(), alone)
+  assert rendering.Renderer(stack, (60, 160), 'side', True).render().any()
+  np.testing.assert_array_equal(a.render(), alone)
 
 
-def test_closed_renderer_refuses(stack: stepping.ManipulationEnvironment) -> None:
-  renderer = rendering.Renderer(stack, size=(30, 40))
-  renderer.close()
-  renderer.close()
-  with pytest.raises(RuntimeError, match='the renderer is closed'):
-    renderer.render()
+def test_renderers_share_a_context_and_a_model(
+  stack: stepping.ManipulationEnvironment,
+) -> None:
+  other = tasks.load('two_bricks', seed=1)  # The same for dm_control.
+  first, second = rendering.Renderer(stack), rendering.Renderer(other, (64, 64), 'side')
+  assert first._canvas is second._canvas
+  assert rendering._context.cache_info().currsize == 1
 
 
-def test_size_is_checked(stack: stepping.ManipulationEnvironment) -> None:
+def test_what_is_asked_for_is_checked(stack: stepping.ManipulationEnvironment) -> None:
   with pytest.raises(
     ValueError, match=r'size is \(0, 80\); expected \(height, width\)'
   ):
     rendering.Renderer(stack, size=(0, 80))
+  with pytest.raises(ValueError, match="no camera 'back'; there are"):
+    rendering.Renderer(stack, camera='back')
 
 
 def test_choose_gl_names_a_backend_that_draws() -> None:
   backend = rendering.choose_gl()
   assert backend in ('egl', 'osmesa', 'glfw')
-  rendering.draw_test_frame(backend)  # Raises if the picture is not right.
+  assert rendering.draw_test_frame(backend)  # Raises if the picture is not right.
 
 
+@pytest.mark.usefixtures('forget')
 def test_choose_gl_tries_egl_then_osmesa_once(monkeypatch: pytest.MonkeyPatch) -> None:
   tried: list[str] = []
 
@@ -118,12 +147,14 @@ def test_choose_gl_tries_egl_then_osmesa_once(monkeypatch: pytest.MonkeyPatch) -
   assert tried == ['egl', 'osmesa']
 
 
+@pytest.mark.usefixtures('forget')
 def test_choose_gl_respects_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
   monkeypatch.setattr(gl, '_probe', lambda backend: '')
   monkeypatch.setenv('MUJOCO_GL', 'osmesa')
   assert gl.choose_gl() == 'osmesa'
 
 
+@pytest.mark.usefixtures('forget')
 def test_choose_gl_names_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
   monkeypatch.setattr(gl, '_probe', lambda backend: f'OSError: no lib of {backend}')
   monkeypatch.delenv('MUJOCO_GL', raising=False)
@@ -135,6 +166,7 @@ def test_choose_gl_names_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
   assert 'osmesa: OSError: no lib of osmesa' in str(info.value)
 
 
+@pytest.mark.usefixtures('forget')
 @pytest.mark.parametrize(
   'value, message',
   [

@@ -1,4 +1,5 @@
 import pathlib
+import re
 import signal
 import sys
 
@@ -128,6 +129,25 @@ def test_no_loopback() -> None:
   finding = check.check_loopback('192.0.2.1')
   assert finding.detail.startswith('192.0.2.1: ')
   assert finding.remedy == 'ip link set lo up'
+
+
+def test_rendering_says_with_what_and_how_fast() -> None:
+  finding = check.check_rendering()
+  assert not finding.remedy
+  match = re.fullmatch(
+    r'MUJOCO_GL=(egl|osmesa|glfw) draws with .+: (\d+) pictures of 84 x 84 per CPU '
+    r'second',
+    finding.detail,
+  )
+  assert match and int(match[2]) > 0
+
+
+def test_rendering_that_fails_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+  monkeypatch.setattr(check.gl, 'choose_gl', lambda: 'osmesa')
+  monkeypatch.setattr(check, '_DRAW', 'raise OSError("lost")')
+  finding = check.check_rendering()
+  assert finding.detail == 'MUJOCO_GL=osmesa: OSError: lost'
+  assert finding.remedy
 
 
 def test_rendering_that_is_asked_for_and_unknown(

@@ -1,0 +1,102 @@
+"""Pictures as observations: from which cameras, and of which size.
+
+Declarations only: whoever draws them is `rendering`, and whoever does not ask for any
+needs no OpenGL.
+"""
+
+import dataclasses
+
+from dm_env import specs
+import numpy as np
+
+_GROUP = 'pixels'
+
+
+@dataclasses.dataclass(frozen=True)
+class Camera:
+  """Where one looks from; its field of view is 42 degrees from top to bottom."""
+
+  target: tuple[float, float, float]
+  """What is in the middle of the picture, m, world frame."""
+  distance: float
+  """From there, m."""
+  azimuth: float
+  """Direction of looking, degrees about the vertical; 90 is along y, to the arm."""
+  elevation: float
+  """Degrees; below 0 one looks down."""
+
+
+CAMERAS = {
+  # As close as the hand at the top of its reach and bricks at the edge allow.
+  'front': Camera((0.0, 0.0, 0.19), 0.68, 90.0, -32.0),
+  # What moves along the direction of looking hardly moves in a picture of `front`.
+  'side': Camera((0.0, 0.0, 0.19), 0.68, 0.0, -32.0),
+  'overview': Camera((0.0, 0.02, 0.16), 0.8, 90.0, -34.0),
+}
+"""By name; `overview` is for people to look at."""
+
+
+def get(name: str) -> Camera:
+  """Returns the camera called `name`.
+
+  Raises:
+    ValueError: there is none; the message lists those there are.
+  """
+  try:
+    return CAMERAS[name]
+  except KeyError:
+    raise ValueError(f'no camera {name!r}; there are {list(CAMERAS)}') from None
+
+
+def group(camera: str) -> str:
+  """Returns the name of the observation group of a camera's pictures."""
+  return f'{_GROUP}/{camera}'
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+  """What pictures an observation has: a group `pixels/<camera>` for each camera."""
+
+  cameras: tuple[str, ...] = ('front',)
+  """Names in `CAMERAS`."""
+  height: int = 64
+  """Pixels."""
+  width: int = 64
+  """Pixels."""
+
+  def __post_init__(self) -> None:
+    """Validates.
+
+    Raises:
+      ValueError: names the field, what was found and what was expected.
+    """
+    if not self.cameras or len(set(self.cameras)) != len(self.cameras):
+      raise ValueError(f'cameras are {self.cameras}; expected one or more, distinct')
+    for name in self.cameras:
+      get(name)
+    check_size((self.height, self.width))
+
+  @property
+  def size(self) -> tuple[int, int]:
+    """Height and width, in pixels."""
+    return self.height, self.width
+
+  def spec(self) -> dict[str, specs.Array]:
+    """Returns uint8 (height, width, 3) by group: red, green, blue, top row first."""
+    return {
+      group(name): specs.Array((*self.size, 3), np.uint8, name=group(name))
+      for name in self.cameras
+    }
+
+
+def check_size(size: tuple[int, int]) -> None:
+  """Checks the size of a picture.
+
+  Args:
+    size: height and width, in pixels.
+
+  Raises:
+    ValueError: it is not two positive numbers.
+  """
+  if len(size) != 2 or min(size) < 1:
+    raise ValueError(f'size is {size}; expected (height, width), each above 0')

@@ -1,0 +1,108 @@
+"""Pictures of demonstrations: drawn once from their states, then read from disk.
+
+Demonstrations are recorded without pictures. Their physics states are whole, so that
+any camera and any size can be asked for later.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import hashlib
+import itertools
+import os
+
+import numpy as np
+
+from envs import pictures as pictures_lib
+from envs import rendering
+from envs import tasks
+from metamimic.demonstrations import types
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Seen:
+  """A demonstration with pictures, to be followed in an `ImitationEnvironment`."""
+
+  demonstration: types.Demonstration
+  pictures: Mapping[str, np.ndarray]
+  """Group -> (T + 1, height, width, 3) uint8, read-only and in no one's memory."""
+
+  @property
+  def skill(self) -> str:
+    """Name of the skill shown."""
+    return self.demonstration.skill
+
+  @property
+  def observations(self) -> Mapping[str, np.ndarray]:
+    """By group, pictures included, (T + 1, ...)."""
+    return {**self.demonstration.observations, **self.pictures}
+
+  @property
+  def states(self) -> np.ndarray:
+    """Physics states, (T + 1, S) float64."""
+    return self.demonstration.states
+
+
+def draw(
+  demonstrations: Sequence[types.Demonstration],
+  pictures: pictures_lib.Pictures,
+  folder: str,
+) -> list[Seen]:
+  """Returns demonstrations with pictures; draws those that are not in the folder.
+
+  Args:
+    demonstrations: at least one, all of one task.
+    pictures: cameras and size.
+    folder: of the files, one for each camera; made if need be. Their names depend on
+      all that pictures depend on, so that one folder serves any demonstrations.
+
+  Raises:
+    RuntimeError: this machine cannot render.
+    ValueError: the states are not of this version of the task.
+  """
+  os.makedirs(folder, exist_ok=True)
+  environment = tasks.load(demonstrations[0].task, seed=0)
+  states = [d.states for d in demonstrations]
+  found = {}
+  for camera in pictures.cameras:
+    renderer = rendering.Renderer(environment, pictures.size, camera, coarse=True)
+    path = os.path.join(folder, f'{camera}-{_digest(renderer, states)}.npy')
+    if not os.path.exists(path):
+      _draw(renderer, states, path)
+    found[pictures_lib.group(camera)] = np.load(path, mmap_mode='r')
+  environment.close()
+  ends = np.cumsum([len(d.states) for d in demonstrations])
+  seen = []
+  for demonstration, end in zip(demonstrations, ends, strict=True):
+    part = slice(end - len(demonstration.states), end)
+    seen.append(Seen(demonstration, {g: frames[part] for g, frames in found.items()}))
+  return seen
+
+
+def _digest(renderer: rendering.Renderer, states: Sequence[np.ndarray]) -> str:
+  """Returns what tells apart all that is drawn differently."""
+  # The first picture: two libraries, or versions of one, do not draw the same.
+  (first,) = renderer.render_states(states[0][:1])
+  digest = hashlib.sha256(repr(first.shape).encode() + first.tobytes())
+  for part in states:
+    digest.update(part.tobytes())
+  return digest.hexdigest()[:16]
+
+
+def _draw(
+  renderer: rendering.Renderer, states: Sequence[np.ndarray], path: str
+) -> None:
+  """Writes the pictures of all states, one after the other, as one array."""
+  # Others may be drawing the same.
+  temporary = f'{path}.{os.getpid()}.tmp'
+  try:
+    frames = np.lib.format.open_memmap(
+      temporary, 'w+', np.uint8, shape=(sum(map(len, states)), *renderer.size, 3)
+    )
+    drawn = itertools.chain.from_iterable(map(renderer.render_states, states))
+    for i, picture in enumerate(drawn):
+      frames[i] = picture
+    frames.flush()
+    os.replace(temporary, path)
+  finally:
+    if os.path.exists(temporary):
+      os.remove(temporary)

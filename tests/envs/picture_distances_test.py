@@ -1,0 +1,164 @@
+"""Tests of envs.picture_distances, and of the reward that is declared with it."""
+
+from collections.abc import Iterator
+import math
+
+import numpy as np
+import pytest
+
+from envs import observations
+from envs import picture_distances
+from envs import pictures
+from envs import reward_library
+from envs import rewards
+from envs import stepping
+from envs import tasks
+from tests.envs import conftest
+
+_PICTURES = pictures.Pictures(height=8, width=8)
+_LAYOUT = observations.Layout(('brick',), _PICTURES)
+_UPRIGHT = np.array([1.0, 0.0, 0.0, 0.0])
+_GREY, _RED = (90, 90, 90), (190, 90, 90)
+
+
+def _observation(*pixels: tuple[int, int, tuple[int, int, int]]) -> dict:
+  """Returns a grey picture with some pixels, (row, column, colour), set."""
+  picture = np.full((8, 8, 3), _GREY, np.uint8)
+  for row, column, value in pixels:
+    picture[row, column] = value
+  return {'pixels/front': picture}
+
+
+def test_average_is_the_mean_of_each_box() -> None:
+  values = np.random.default_rng(0).integers(0, 256, (5, 3, 8, 12))
+  expected = values.reshape(5, 3, 2, 4, 3, 4).mean((-3, -1))
+  found = picture_distances.average(values, 4)
+  assert found.dtype == np.float32
+  np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  'pixel, channel, expected',
+  [
+    ((255, 0, 0), 'red', 510),
+    ((0, 255, 0), 'green', 510),
+    ((0, 0, 255), 'blue', 510),
+    ((0, 255, 0), 'red', 0),
+    ((200, 100, 50), 'red', 250),
+    ((10, 10, 10), 'red', 0),
+    ((255, 255, 255), 'green', 0),
+  ],
+)
+def test_colour_is_what_a_channel_has_beyond_the_others(
+  pixel: tuple[int, int, int], channel: str, expected: int
+) -> None:
+  picture = np.array(pixel, np.uint8)[None, None]
+  assert picture_distances.colour(picture, channel) == expected
+
+
+def test_picture_is_the_rms_over_boxes() -> None:
+  distance = picture_distances.Picture('front').bind(_LAYOUT)
+  # One of 16 boxes is (100, 0, 0) / 4 brighter, in one of three colours.
+  found = distance(_observation((0, 0, _RED)), _observation())
+  assert found == pytest.approx(25 / 255 / math.sqrt(16 * 3), rel=1e-6)
+  # Within its box a pixel may be anywhere.
+  assert distance(_observation((0, 0, _RED)), _observation((1, 1, _RED))) == 0
+
+
+def test_colour_distance_is_the_rms_over_boxes() -> None:
+  distance = picture_distances.Colour('front', 'red').bind(_LAYOUT)
+  # One of four boxes has one red pixel of 16, 200 of 510.
+  found = distance(_observation((5, 6, _RED)), _observation())
+  assert found == pytest.approx(200 / 16 / 510 / math.sqrt(4), rel=1e-6)
+  black = [(row, column, (0, 0, 0)) for row in range(8) for column in range(5)]
+  assert distance(_observation(*black), _observation()) == 0  # As a grey arm.
+
+
+@pytest.mark.parametrize(
+  'declared',
+  [picture_distances.Picture('front'), picture_distances.Colour('front', 'red')],
+)
+def test_batched_distances_equal_single_ones(declared: rewards.Distance) -> None:
+  rng = np.random.default_rng(0)
+  a, b = rng.integers(0, 256, (2, 5, 8, 8, 3), np.uint8)
+  distance = declared.bind(_LAYOUT)
+  batched = distance({'pixels/front': a}, {'pixels/front': b})
+  assert batched.shape == (5,) and batched.dtype == np.float32
+  for i in range(5):
+    one = distance({'pixels/front': a[i]}, {'pixels/front': b[i]})
+    assert one == pytest.approx(batched[i], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+  'declared, layout, message',
+  [
+    (
+      picture_distances.Picture('front'),
+      observations.Layout(('brick',)),
+      r"no pictures of camera 'front' in the observation; there are \(\)",
+    ),
+    (
+      picture_distances.Colour('side', 'red'),
+      _LAYOUT,
+      r"no pictures of camera 'side' in the observation; there are \('front',\)",
+    ),
+    (
+      picture_distances.Picture('front', 3),
+      _LAYOUT,
+      r'pictures have size \(8, 8\); expected multiples of 3',
+    ),
+    (
+      picture_distances.Colour('front', 'pink'),
+      _LAYOUT,
+      r"channel is 'pink'; expected one of \('red', 'green', 'blue'\)",
+    ),
+  ],
+)
+def test_what_cannot_be_bound_is_refused(
+  declared: rewards.Distance, layout: observations.Layout, message: str
+) -> None:
+  with pytest.raises(ValueError, match=message):
+    declared.bind(layout)
+
+
+@pytest.fixture(scope='module')
+def env() -> Iterator[stepping.ManipulationEnvironment]:
+  environment = tasks.load('lift_brick', 0, pictures.Pictures())
+  environment.reset()
+  yield environment
+  environment.close()
+
+
+def test_the_reward_from_pictures_sees_no_pose(
+  env: stepping.ManipulationEnvironment,
+) -> None:
+  reward = reward_library.LIFT_BRICK_PIXELS.bind(env.layout)
+  observation, goal = env.observe(), env.advance(np.full(9, 0.3))
+  expected = reward.distances(observation, goal)
+  assert all(distance > 0 for distance in expected[:4])
+  for seen in (observation, goal):
+    del seen['objects']
+  assert reward.distances(observation, goal) == expected
+
+
+def test_colour_sees_a_brick_that_is_elsewhere_and_not_the_arm(
+  env: stepping.ManipulationEnvironment, place: conftest.Place
+) -> None:
+  reward = reward_library.LIFT_BRICK_PIXELS.bind(env.layout)
+  names = [term.name for term in reward.terms]
+
+  def distances(a: dict, b: dict) -> dict[str, float]:
+    return dict(zip(names, map(float, reward.distances(a, b)), strict=True))
+
+  env.reset(seed=1)
+  before = env.observe()
+  place(env, 'brick', env.scene.object_position('brick') + [0, 0, 0.1], _UPRIGHT)
+  lifted = distances(before, env.observe())
+  env.reset(seed=1)
+  for _ in range(5):
+    moved = env.advance(np.array([0.5] * 6 + [0] * 3))
+  arm = distances(before, moved)
+  assert arm['arm'] > 0.1
+  assert lifted['arm'] == 0
+  assert lifted['colour'] > 20 * arm['colour']
+  assert lifted['picture'] < arm['picture']
