@@ -56,6 +56,8 @@ def parse_json(text: str, where: str) -> dict[str, Any]:
   """
   try:
     values = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+    # Half characters, which cannot be printed, can be written in ASCII.
+    json.dumps(values, ensure_ascii=False).encode()
   except (ValueError, RecursionError) as e:
     raise ValueError(f'{where}: expected JSON ({e})') from e
   if not isinstance(values, dict):
@@ -86,4 +88,9 @@ def are_counts(values: object) -> bool:
 
 def is_number(value: object) -> bool:
   """Returns whether a value from JSON is a number, 0 or more."""
-  return type(value) in (int, float) and 0 <= value < 1e300  # type: ignore[operator]
+  return (is_count(value) or type(value) is float) and value >= 0  # type: ignore[operator]
+
+
+def are_numbers(values: object) -> bool:
+  """Returns whether a value from JSON is an object of such numbers."""
+  return isinstance(values, Mapping) and all(is_number(v) for v in values.values())

@@ -183,11 +183,12 @@ def _data(file: hdf5.Group) -> tuple[hdf5.Group, str]:
     task = files.parse_json(text, path)['env_name']
   except (KeyError, TypeError, ValueError):
     raise ValueError(
-      f'{path}: data has attribute env_args = {text!r}; expected JSON with an env_name'
+      f'{path}: data has attribute env_args = {text!r:.200}; expected JSON with an '
+      'env_name'
     ) from None
   if not isinstance(task, str) or task not in tasks.TASKS:
     raise ValueError(
-      f'{path}: the task is {task!r}; expected one of {sorted(tasks.TASKS)}'
+      f'{path}: the task is {task!r:.200}; expected one of {sorted(tasks.TASKS)}'
     )
   return data, task
 
@@ -197,7 +198,9 @@ def _names(data: hdf5.Group) -> list[str]:
   names = data.names()
   for name in names:
     if not re.fullmatch(_NAME, name):
-      raise ValueError(f'{path}: data holds {name!r}; expected demo_0, demo_1, ...')
+      raise ValueError(
+        f'{path}: data holds {name!r:.200}; expected demo_0, demo_1, ...'
+      )
   if not names:
     raise ValueError(f'{path}: data holds no demonstrations; expected demo_0, ...')
   return sorted(names, key=lambda name: int(name.partition('_')[2]))
@@ -220,7 +223,7 @@ def _mask(file: hdf5.Group, split: str, names: list[str]) -> tuple[int, ...]:
   for name in mask:
     if name not in ids:
       raise ValueError(
-        f'{path}: mask/{split} holds {name!r}; expected names of '
+        f'{path}: mask/{split} holds {name!r:.200}; expected names of '
         f'demonstrations in the file'
       )
     found.append(ids[name])
@@ -293,7 +296,9 @@ def _observations(
 def _skill(group: hdf5.Group) -> str:
   skill = group.attribute('skill')
   if not isinstance(skill, str):
-    raise ValueError(f'{group.where}: attribute skill is {skill!r}; expected a name')
+    raise ValueError(
+      f'{group.where}: attribute skill is {skill!r:.200}; expected a name'
+    )
   return skill
 
 
@@ -303,5 +308,5 @@ def _expert(group: hdf5.Group) -> dict[str, Any]:
     return files.parse_json(text, group.where)
   except (TypeError, ValueError):
     raise ValueError(
-      f'{group.where}: attribute expert is {text!r}; expected a JSON object'
+      f'{group.where}: attribute expert is {text!r:.200}; expected a JSON object'
     ) from None
