@@ -23,7 +23,6 @@ import tyro
 from metamimic import config as config_lib
 from metamimic import files
 from metamimic import plotting
-from metamimic import preparation
 from metamimic import statistics
 from metamimic import tables
 
@@ -123,7 +122,7 @@ def _read(directory: pathlib.Path) -> _Run:
   return _Run(
     directory,
     config_lib.load(str(directory / 'config.json')),
-    preparation.description(str(directory)) if described.exists() else {},
+    files.read_json(described) if described.exists() else {},
     _summary(directory / 'summary.json'),
     {
       path.stem.partition('-')[2]: tables.read(path, tables.LEARNER)
