@@ -23,6 +23,7 @@ STARTUP_TIMEOUT = 300.0
 
 _HOST = r'[a-zA-Z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\]'
 _PORT = r'[1-9][0-9]{0,4}'
+_LAST_PORT = 65_535
 
 
 def default_path(demonstrations: str) -> pathlib.Path:
@@ -166,7 +167,8 @@ def published_address(path: pathlib.Path, role: str) -> str | None:
   except FileNotFoundError:
     return None
   host, _, port = address.rpartition(':')
-  if not re.fullmatch(_HOST, host) or not re.fullmatch(_PORT, port):
+  good = re.fullmatch(_HOST, host) and re.fullmatch(_PORT, port)
+  if not good or int(port) > _LAST_PORT:
     raise ValueError(f'{file} holds {address!r:.100}; expected host:port')
   return address
 

@@ -308,7 +308,10 @@ class Supervisor:
       return f'{node.name} is about to be started again'
     for server in self._nodes:
       if server.serves and not server.index:
-        address = run_directory.published_address(self._run_dir, server.role)
+        try:
+          address = run_directory.published_address(self._run_dir, server.role)
+        except ValueError as e:
+          return str(e)
         log = self._log(server)
         if address is None:
           return f'{server.name} does not serve yet, see {log}'

@@ -150,7 +150,8 @@ def _references(file: h5py.File) -> None:
 
 
 def _named_in_bytes(file: h5py.File) -> None:
-  file['data'].id.links.create_hard(b'demo_\xff', file[_DEMO].parent.id, b'demo_1')
+  data = file['data'].id
+  data.links.create_hard(b'demo_\xff', data, b'demo_1')
 
 
 @pytest.mark.parametrize(
