@@ -280,7 +280,8 @@ class Checkpointer:
     draft.add(checkpoints.REPLAY, move)
     saved.rmdir()
     # The server makes it anew when it saves again.
-    saved.parent.rmdir()
+    with contextlib.suppress(OSError):
+      saved.parent.rmdir()
     info = replay.info(self._client)
     if info is None:
       raise RuntimeError('no answer')
