@@ -9,6 +9,7 @@ import pathlib
 import re
 import threading
 import time
+from typing import Any
 
 from metamimic import config
 from metamimic import files
@@ -136,7 +137,7 @@ def is_finished(path: pathlib.Path, settings: config.Config) -> bool:
   summary = path / 'summary.json'
   if not summary.exists():
     return False
-  done = files.read_json(summary).get('learner_steps')
+  done: Any = files.read_json(summary).get('learner_steps')
   try:
     return all(done[name] >= settings.last_step(name) for name in settings.learners)
   except (KeyError, TypeError) as e:

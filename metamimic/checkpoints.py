@@ -331,11 +331,11 @@ def _check(found: CheckpointSet, part: str) -> None:
   if part and (not listed or part not in {*found.learner_steps, REPLAY}):
     raise DamagedError(f'{found.path} has no {part}')
   for path in (found.path / part).glob('**/*'):
-    name = path.relative_to(found.path)
+    inside = path.relative_to(found.path)
     # Of a learner that came too late there may be a rest.
-    if name.parts[0].endswith(_PARTIAL) or (path.is_dir() and not path.is_symlink()):
+    if inside.parts[0].endswith(_PARTIAL) or (path.is_dir() and not path.is_symlink()):
       continue
-    known = str(name) in {*listed, _MANIFEST} and path.is_file()
+    known = str(inside) in {*listed, _MANIFEST} and path.is_file()
     if not known or path.is_symlink():
       raise DamagedError(f'{path} is no file of its manifest')
   for name, expected in listed.items():

@@ -22,9 +22,11 @@ def read_text(path: str | os.PathLike[str]) -> str:
     ValueError: it is something else than a file, too large, or no text.
   """
   # A pipe without a writer would keep who opens it waiting.
-  with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), 'rb') as f:
-    if not stat.S_ISREG(os.fstat(f.fileno()).st_mode):
-      raise ValueError(f'{path}: expected a regular file')
+  descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+  if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    os.close(descriptor)
+    raise ValueError(f'{path}: expected a regular file')
+  with open(descriptor, 'rb') as f:
     content = f.read(_MOST_BYTES + 1)
   if len(content) > _MOST_BYTES:
     raise ValueError(f'{path}: expected at most {_MOST_BYTES:,} bytes')
