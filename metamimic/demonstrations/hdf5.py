@@ -36,7 +36,7 @@ _CHECKSUM = 4  # Bytes that a checksum adds to a chunk.
 
 # Of the child that goes first.
 _SPARE = 256 * 2**20  # Bytes of memory, beside those for arrays.
-_SECONDS = 3  # Of CPU time, and one more for ...
+_SECONDS = 2  # Of CPU time, and one more for ...
 _BYTES_PER_SECOND = 2**22  # ... so much of the file.
 
 _T = TypeVar('_T')
@@ -133,7 +133,13 @@ class Group:
   def names(self) -> list[str]:
     """Returns the names of what is in it."""
     with _reading(self.where):
-      return list(self._group)
+      names = list(self._group)
+      for name in names:
+        if not isinstance(name, str):
+          raise DamagedError(
+            f'{self.where}: a name is {name!r:.200}; expected it in UTF-8'
+          )
+      return names
 
   def has(self, name: str) -> bool:
     """Returns whether something has this name in it, whatever it is."""

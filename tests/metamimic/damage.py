@@ -31,9 +31,11 @@ def damaged(content: bytes, seed: int) -> bytes:
   if rng.random() < 0.15:
     return bytes(found[: rng.randrange(len(found))])
   for _ in range(rng.choice((1, 1, 1, 2, 4, 16))):
-    at = rng.randrange(len(found))
+    at = rng.randrange(len(found) or 1)
     run = rng.choice((2, 4, 8, 64))
     kind = rng.randrange(6)
+    if not found:
+      return b''
     if kind == 0:
       found[at] ^= 1 << rng.randrange(8)
     elif kind == 1:

@@ -183,7 +183,7 @@ def test_policies_of_damaged_runs(run_dir: pathlib.Path) -> None:
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
-    ({'policy_width': 10**9}, 'its policy has 4,000,000,000,000,000,'),
+    ({'policy_width': 10**9}, 'its policy has 4,000,000,012,000,000,064 bytes or more'),
     ({'policy_blocks': 10**9, 'policy_width': 1}, 'its policy has '),
     ({'policy_width': 33}, 'does not hold the policy of '),
     ({'policy_blocks': 2}, 'does not hold the policy of '),
@@ -215,9 +215,9 @@ def test_objects_of_a_state_that_refer_to_nothing(
   graph = b'\x0a\x06\x0a\x04\x08\x63\x12\x00'  # A child that is node 99 of 1.
   tf.raw_ops.SaveV2(
     prefix=str(folder / 'state'),
-    tensor_names=['_CHECKPOINTABLE_OBJECT_GRAPH'],
-    shape_and_slices=[''],
-    tensors=[tf.constant(graph)],
+    tensor_names=['_CHECKPOINTABLE_OBJECT_GRAPH', 'large'],
+    shape_and_slices=['', ''],
+    tensors=[tf.constant(graph), tf.zeros(10_000)],
   )
   for path in folder.iterdir():
     _listed(folder.parent, f'imitation/{path.name}', path)
