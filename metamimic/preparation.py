@@ -229,7 +229,7 @@ def reward(run_dir: str, temperatures: str = 'temperatures') -> rewards.RewardFu
     ValueError: the reward cannot be imported any more, or the run has none.
   """
   about = description(run_dir)
-  for name in ('reward', temperatures):
+  for name in ('reward', 'terms', temperatures):
     if name not in about:
       raise ValueError(f'{run_dir}/{_DESCRIPTION}: no {name}; expected that of a run')
   layout = observations.Layout(tasks.get(about['task']).objects)

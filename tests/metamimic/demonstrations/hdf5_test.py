@@ -108,7 +108,7 @@ def _virtual(file: h5py.File) -> None:
 
 
 def _bomb(file: h5py.File) -> None:
-  """Packs as much as a quarter of a gigabyte into the one chunk of an array of a hundred bytes."""
+  """Packs a quarter of a gigabyte into the one chunk of a hundred bytes."""
   del file[_STATES]
   states = file.create_dataset(_STATES, (2, 6), 'f8', chunks=(2, 6), compression='gzip')
   packer = zlib.compressobj(1)
