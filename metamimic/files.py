@@ -61,9 +61,11 @@ def parse_json(text: str, where: str) -> dict[str, Any]:
     # Half characters, which cannot be printed, can be written in ASCII.
     json.dumps(values, ensure_ascii=False).encode()
   except (ValueError, RecursionError) as e:
-    raise ValueError(f'{where}: expected JSON ({e})') from e
+    raise ValueError(f'{where}: expected a JSON object ({e})') from e
   if not isinstance(values, dict):
-    raise ValueError(f'{where}: expected an object of JSON')
+    raise ValueError(
+      f'{where}: expected a JSON object, found a {type(values).__name__}'
+    )
   return values
 
 

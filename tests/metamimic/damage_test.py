@@ -157,7 +157,7 @@ def test_what_is_no_small_file(
 
 def test_json_is_finite_and_can_be_printed() -> None:
   for text in ('1e999', 'NaN', '-Infinity', '"\\ud800"', '[' * 10**5, '7' * 10**5):
-    with pytest.raises(ValueError, match='here: expected JSON'):
+    with pytest.raises(ValueError, match='here: expected a JSON object'):
       files.parse_json(f'{{"a": {text}}}', 'here')
 
 
