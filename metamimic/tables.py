@@ -24,7 +24,7 @@ EVALUATOR = ('wall_time', 'learner_steps', 'arm', 'split')
 """Those of the evaluator's log."""
 LEARNER = ('wall_time', 'learner_steps')
 """Those of a learner's log."""
-ACTOR = ('wall_time', 'environment_steps')
+ACTOR = ('environment_steps',)
 """Those of an actor's log."""
 
 _TEXTS = {

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 import contextlib
+import os
 import pathlib
 import socket
 from typing import NamedTuple
@@ -44,8 +45,12 @@ def _internet(process: psutil.Process) -> Iterator[Socket]:
 
 def _unix(process: psutil.Process) -> Iterator[Socket]:
   folder = pathlib.Path(f'/proc/{process.pid}')
-  own = {str(path.readlink()) for path in (folder / 'fd').iterdir()}
+  own = set()
+  for path in (folder / 'fd').iterdir():
+    # One is that of looking.
+    with contextlib.suppress(FileNotFoundError):
+      own.add(os.readlink(path))
   for line in (folder / 'net' / 'unix').read_text().splitlines()[1:]:
-    _, _, _, flags, _, _, inode, *path = line.split()
+    _, _, _, flags, _, _, inode, *name = line.split()
     if int(flags, 16) & _LISTENS and f'socket:[{inode}]' in own:
-      yield Socket(process.pid, 'unix', ' '.join(path), 0)
+      yield Socket(process.pid, 'unix', ' '.join(name), 0)
