@@ -57,7 +57,9 @@ def read(path: str | os.PathLike[str], columns: Sequence[str]) -> pd.DataFrame:
     return table
   missing = [name for name in columns if name not in table]
   if missing:
-    raise ValueError(f'{path}: no columns {missing}; there are {list(table)[:50]}')
+    raise ValueError(
+      f'{path}: columns {missing} are missing; there are {list(table)[:50]}'
+    )
   for name in table:
     column = table[name]
     if name in _TEXTS:
