@@ -14,7 +14,6 @@ from envs import tasks
 from metamimic import checkpoints
 from metamimic import config as config_lib
 from metamimic import preparation
-from metamimic import validation
 from metamimic.demonstrations import goals
 from metamimic.demonstrations import types
 from metamimic.networks import features as features_lib
@@ -318,10 +317,6 @@ def _load(run_dir: str, kind: type[_P]) -> tuple[str, config_lib.Config, _P, int
   task = preparation.description(run_dir)['task']
   path = os.path.join(run_dir, 'config.json')
   config = config_lib.load(path)
-  try:
-    validation.validate(config)
-  except ValueError as e:
-    raise ValueError(f'{path}: {e}') from e
   learners = [name for name in config.learners if _kind(name, config) is kind]
   if not learners:
     raise ValueError(
@@ -355,9 +350,17 @@ def _check_size(
   found: checkpoints.CheckpointSet,
   learner: str,
 ) -> None:
-  """Refuses networks that are larger than what is saved, before they are made."""
+  """Refuses networks that cannot be what is saved, before they are made."""
   width = network.policy_width
   layers = network.policy_blocks * network.block_layers
+  if width < 1 or min(network.policy_blocks, network.block_layers) < 0:
+    raise ValueError(
+      f'{path}: the sizes of its policy are {network}; expected positive'
+    )
+  if min(look_ahead, default=0) < 1:
+    raise ValueError(
+      f'{path}: imitation.look_ahead is {look_ahead}; expected steps >= 1'
+    )
   # Weights; a layer without any has at least a name.
   least = 4 * width * len(look_ahead) + layers * (4 * width**2 + _LAYER)
   size = sum(file.size for file in found.part(learner).values())
