@@ -255,8 +255,8 @@ class Builder:
       self._seed(_EXPLORATION, index, begun),
       self._stop.is_set,
       may_begin,
-      steps=int(logger.last.get('environment_steps', 0)),
-      episodes=int(logger.last.get('episodes', 0)),
+      steps=logger.last_count('environment_steps'),
+      episodes=logger.last_count('episodes'),
     )
 
   def _imitation_environments(

@@ -279,6 +279,9 @@ class Checkpointer:
 
     draft.add(checkpoints.REPLAY, move)
     saved.rmdir()
+    # The server makes it anew when it saves again.
+    with contextlib.suppress(OSError):
+      saved.parent.rmdir()
     info = replay.info(self._client)
     if info is None:
       raise RuntimeError('no answer')

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import csv
 import os
+import re
 import time
 from typing import Any
 
@@ -41,8 +42,11 @@ class Clock:
 def _last_row(path: str) -> dict[str, str]:
   if not os.path.exists(path):
     return {}
-  with open(path, newline='') as f:
-    return next(iter(collections.deque(csv.DictReader(f), maxlen=1)), {})
+  try:
+    with open(path, newline='') as f:
+      return next(iter(collections.deque(csv.DictReader(f), maxlen=1)), {})
+  except (csv.Error, ValueError) as e:
+    raise ValueError(f'{path}: expected CSV ({e})') from e
 
 
 def _cut_torn_line(path: str) -> None:
@@ -75,6 +79,19 @@ class RoleLogger(loggers.Logger):
     if step is not None:
       directory = os.path.join(run_dir, 'tensorboard', role)
       self._summary = tf.summary.create_file_writer(directory)
+
+  def last_count(self, column: str) -> int:
+    """Returns a count of the last row that an earlier process wrote; 0: there is none.
+
+    Raises:
+      ValueError: something else is there; the message names the file.
+    """
+    text = self.last.get(column) or '0'
+    if not re.fullmatch(r'[0-9]{1,18}', text):
+      raise ValueError(
+        f'{self._path}: {column} ends with {text!r:.100}; expected a whole number'
+      )
+    return int(text)
 
   def write(self, data: dict[str, Any]) -> None:
     """Writes a row, with the time in front, and flushes it.

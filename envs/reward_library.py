@@ -91,6 +91,9 @@ TWO_BRICKS = rewards.Reward(
   )
 )
 
+PREFIX = f'{__name__}:'
+"""How the name of a reward begins that is declared here."""
+
 DEFAULTS = {
   'lift_brick': 'envs.reward_library:LIFT_BRICK',
   'reach_duplo': 'envs.reward_library:REACH_DUPLO',

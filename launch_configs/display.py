@@ -61,7 +61,10 @@ class CsvTail:
   def read(self) -> list[dict[str, str]]:
     """Returns the new complete rows; none when there is no such file yet."""
     rows = []
-    for cells in csv.reader(self._tail.read()):
+    # What a disk did to a line costs the line, and not the run.
+    longest = csv.field_size_limit()
+    lines = [x for x in self._tail.read() if '\0' not in x and len(x) < longest]
+    for cells in csv.reader(lines):
       # Every file begins with this column; a resumed run may write the header again.
       if cells and cells[0] == 'wall_time':
         self._header = cells
@@ -107,8 +110,8 @@ class LearnerProgress:
       self._row = row
       self.last_row = time.monotonic()
       # Rows of an earlier launch of this run say nothing about today's rate.
-      if float(row['wall_time']) >= self._start:
-        self._rates.append((float(row['wall_time']), _number(row, 'learner_steps')))
+      if _number(row, 'wall_time') >= self._start:
+        self._rates.append((_number(row, 'wall_time'), _number(row, 'learner_steps')))
 
   @property
   def steps(self) -> float:
@@ -166,7 +169,7 @@ class Progress:
       for row in tail.read():
         self._actor_rows[index] = row
     for row in self._evaluator.read():
-      self.scores[row['arm'], row['split']] = Score(
+      self.scores[row.get('arm', ''), row.get('split', '')] = Score(
         _number(row, 'reward'),
         _number(row, 'completed'),
         _number(row, 'success'),
@@ -186,7 +189,7 @@ class Progress:
       _number(row, 'steps_per_second')
       for row in self._actor_rows.values()
       # Those who have done their part no longer act.
-      if now - float(row['wall_time']) < _STALE
+      if now - _number(row, 'wall_time') < _STALE
     )
 
   @property
@@ -369,4 +372,7 @@ def _show(score: Score | None, field: str) -> str:
 
 
 def _number(row: dict[str, str], name: str) -> float:
-  return float(row.get(name) or 0)
+  try:
+    return float(row.get(name) or 0)
+  except ValueError:
+    return 0.0

@@ -21,6 +21,7 @@ import threading
 
 import tyro
 
+from envs import reward_library
 from launch_configs import entry
 from launch_configs import loopback
 from launch_configs import run_directory
@@ -50,16 +51,19 @@ def parse(args: Sequence[str]) -> tuple[pathlib.Path, config.Config]:
   """Returns the run directory and the configuration asked for.
 
   Raises:
-    ValueError: the run directory holds something else than a run.
+    ValueError: the run directory holds something else than a run, or a reward that only
+      it names.
     SystemExit: the command line is wrong, or asks for help.
   """
   first = argparse.ArgumentParser(_PROGRAM, add_help=False, allow_abbrev=False)
   first.add_argument('--run-dir', '--run_dir', default='')
+  first.add_argument('--imitation.reward', dest='reward')
   first.add_argument('--preset', default='', choices=['', *config.PRESETS])
   given, _ = first.parse_known_args(args)
   base = config.PRESETS[given.preset or 'laptop'][1]
   if given.run_dir and not given.preset:
     base = run_directory.stored_config(pathlib.Path(given.run_dir)) or base
+    _check_reward(given.run_dir, base.imitation.reward, given.reward)
   presets = '\n'.join(f'  {n}: {text}' for n, (text, _) in config.PRESETS.items())
   options = tyro.cli(
     Options,
@@ -74,6 +78,16 @@ def parse(args: Sequence[str]) -> tuple[pathlib.Path, config.Config]:
     fields['demonstrations'] = os.path.abspath(options.demonstrations)
   path = options.run_dir or run_directory.default_path(options.demonstrations)
   return pathlib.Path(path), config.Config(**fields)
+
+
+def _check_reward(run_dir: str, stored: str, given: str | None) -> None:
+  """Refuses to run code that a run names, and its user does not."""
+  trusted = not stored or stored.startswith(reward_library.PREFIX)
+  if not trusted and given is None:
+    raise ValueError(
+      f'{run_dir}: its reward is {stored!r}, and importing it runs code; expected '
+      f'--imitation.reward {stored} from whoever trusts it'
+    )
 
 
 def prepare(run_dir: pathlib.Path, settings: config.Config) -> supervisor.Supervisor:

@@ -4,13 +4,15 @@ from collections.abc import Iterator
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
 import pathlib
+import re
 import threading
 import time
+from typing import Any
 
 from metamimic import config
+from metamimic import files
 
 CHANGEABLE = ('learner_steps', 'task.learner_steps', 'evaluation.')
 """Settings that may differ on resume, by name or prefix. They say how long to go on
@@ -18,6 +20,11 @@ and what to measure, and change nothing of what has been learnt so far."""
 
 STARTUP_TIMEOUT = 300.0
 """Seconds after which a node gives up on a server that publishes no address."""
+
+
+_HOST = r'[a-zA-Z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\]'
+_PORT = r'[1-9][0-9]{0,4}'
+_LAST_PORT = 65_535
 
 
 def default_path(demonstrations: str) -> pathlib.Path:
@@ -92,7 +99,7 @@ def check_resumable(path: pathlib.Path, settings: config.Config) -> None:
       'these back, or give another --run-dir'
     )
   digest = path / 'demonstrations.sha256'
-  if digest.exists() and digest.read_text() != _digest_line(settings):
+  if digest.exists() and files.read_text(digest) != _digest_line(settings):
     raise ValueError(
       f'{settings.demonstrations} is not the file that the run in {path} began '
       'with, and its replay refers to that one by demonstration and step. Bring '
@@ -130,10 +137,10 @@ def is_finished(path: pathlib.Path, settings: config.Config) -> bool:
   summary = path / 'summary.json'
   if not summary.exists():
     return False
+  done: Any = files.read_json(summary).get('learner_steps')
   try:
-    done = json.loads(summary.read_text())['learner_steps']
     return all(done[name] >= settings.last_step(name) for name in settings.learners)
-  except (ValueError, KeyError, TypeError) as e:
+  except (KeyError, TypeError) as e:
     raise ValueError(
       f'{summary}: expected a JSON object with the steps of {settings.learners} in '
       f'learner_steps ({e!r})'
@@ -150,11 +157,21 @@ def publish_address(path: pathlib.Path, role: str, address: str) -> None:
 
 
 def published_address(path: pathlib.Path, role: str) -> str | None:
-  """Returns where the server of `role` listens; None: it does not yet."""
+  """Returns where the server of `role` listens; None: it does not yet.
+
+  Raises:
+    ValueError: something else than an address is written there.
+  """
+  file = path / 'addresses' / role
   try:
-    return (path / 'addresses' / role).read_text()
+    address = files.read_text(file)
   except FileNotFoundError:
     return None
+  host, _, port = address.rpartition(':')
+  good = re.fullmatch(_HOST, host) and re.fullmatch(_PORT, port)
+  if not good or int(port) > _LAST_PORT:
+    raise ValueError(f'{file} holds {address!r:.100}; expected host:port')
+  return address
 
 
 def wait_for_address(

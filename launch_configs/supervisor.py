@@ -115,6 +115,7 @@ class Supervisor:
     self._running: dict[str, _Running] = {}
     self._due: dict[str, tuple[float, Node]] = {}
     self._histories: dict[str, _History] = {}
+    self._finished: list[Node] = []
     self._notices = display.LineTail(run_dir / notices.FILE, new=True)
     self._said: set[str] = set()
     self._signals: list[int] = []
@@ -191,12 +192,25 @@ class Supervisor:
         if time.monotonic() >= due:
           del self._due[node.name]
           self._start(node)
+          if node.serves:
+            self._publish_again()
       self._tell_notices()
       if not self._clients():
         return DONE
       self._display.update(list(self._running))
       self._warn_of_stall()
       time.sleep(_POLL)
+
+  def _publish_again(self) -> None:
+    """Starts learners that were done: others may wait for what they had published.
+
+    A server comes back with what it had at the last checkpoint set. A learner restores
+    itself, publishes, saves a set, and leaves.
+    """
+    for node in self._finished:
+      self._display.say(f'{node.name} was done, and is started to tell the server so')
+      self._start(node)
+    self._finished = []
 
   def _clients(self) -> list[Node]:
     """Returns the nodes that have not done their work; one may be about to start."""
@@ -246,6 +260,8 @@ class Supervisor:
       # Its own children, if it left any, are in its session.
       self._signal(run, signal.SIGKILL)
       self._event('exit', node=run.node.name, status=run.process.returncode)
+      if run.node.role == 'learner' and not run.process.returncode:
+        self._finished.append(run.node)
     return exited
 
   def _report(self, run: _Running, more: str = '') -> None:
@@ -308,7 +324,10 @@ class Supervisor:
       return f'{node.name} is about to be started again'
     for server in self._nodes:
       if server.serves and not server.index:
-        address = run_directory.published_address(self._run_dir, server.role)
+        try:
+          address = run_directory.published_address(self._run_dir, server.role)
+        except ValueError as e:
+          return str(e)
         log = self._log(server)
         if address is None:
           return f'{server.name} does not serve yet, see {log}'

@@ -20,6 +20,8 @@ import time
 
 from absl import logging
 
+from metamimic import files
+
 FOLDER = 'checkpoints'
 """Of all sets, in a run directory."""
 REPLAY = 'replay'
@@ -27,6 +29,7 @@ REPLAY = 'replay'
 
 _MANIFEST = 'manifest.json'
 _STEPS = 'steps'  # File in a learner's folder.
+_FILE = r'\w[\w-]*/[\w-][\w.-]*'  # Its name in the manifest.
 _PARTIAL, _DAMAGED = '.partial', '.damaged'
 _KEPT = 2
 _BLOCK = 1 << 20
@@ -119,15 +122,15 @@ class Draft:
 
   def link(self, name: str, source: CheckpointSet) -> None:
     """Takes a part from an earlier set; it needs no room, and no time."""
-    files = source.part(name)
+    part = source.part(name)
 
     def write(folder: pathlib.Path) -> None:
-      for file in files:
+      for file in part:
         os.link(source.path / file, folder / pathlib.Path(file).name)
 
     self.add(name, write)
     # Not looked at again: what has happened to it since shall be found.
-    self._linked.update(files)
+    self._linked.update(part)
 
   def complete(
     self,
@@ -145,12 +148,12 @@ class Draft:
     # Of a learner that came too late, for whom an earlier state was taken.
     for late in self.path.glob(f'*{_PARTIAL}'):
       shutil.rmtree(late, ignore_errors=True)
-    files = {
+    written = {
       str(path.relative_to(self.path)): path
       for path in sorted(self.path.rglob('*'))
       if path.is_file()
     }
-    found = {name: self._linked.get(name) or _file(p) for name, p in files.items()}
+    found = {name: self._linked.get(name) or _file(p) for name, p in written.items()}
     manifest = {
       'learner_steps': {
         path.parent.name: int(path.read_text())
@@ -294,20 +297,48 @@ def _newest(
 
 def _read(path: pathlib.Path) -> CheckpointSet:
   try:
-    manifest = json.loads((path / _MANIFEST).read_text())
-    files = {name: File(**file) for name, file in manifest.pop('files').items()}
-    return CheckpointSet(path=path, files=files, **manifest)
+    manifest = files.read_json(path / _MANIFEST)
+    listed = {name: File(**file) for name, file in manifest.pop('files').items()}
+    found = CheckpointSet(path=path, files=listed, **manifest)
   except FileNotFoundError as e:
     raise DamagedError(f'{path} has no {_MANIFEST}') from e
-  except (OSError, ValueError, TypeError, KeyError, AttributeError) as e:
-    raise DamagedError(f'{path / _MANIFEST} cannot be read: {e!r}') from e
+  except ValueError as e:
+    raise DamagedError(str(e)) from e
+  except (OSError, TypeError, KeyError, AttributeError) as e:
+    raise DamagedError(f'{path / _MANIFEST} cannot be read: {e!r:.500}') from e
+  if not (
+    files.are_counts(found.learner_steps)
+    and files.are_counts(found.environment_steps)
+    and all(
+      files.is_number(v) for v in (found.seconds, found.replay_seconds, found.time)
+    )
+    and all(
+      # Of this set, and of no other place.
+      re.fullmatch(_FILE, name) and files.is_count(file.size)
+      for name, file in listed.items()
+    )
+  ):
+    raise DamagedError(
+      f'{path / _MANIFEST} cannot be read: expected counts of steps, seconds, and '
+      'files of the set'
+    )
+  return found
 
 
 def _check(found: CheckpointSet, part: str) -> None:
-  files = found.part(part) if part else found.files
-  if part and not files:
+  listed = found.part(part) if part else found.files
+  # A learner and its steps are read together.
+  if part and (not listed or part not in {*found.learner_steps, REPLAY}):
     raise DamagedError(f'{found.path} has no {part}')
-  for name, expected in files.items():
+  for path in (found.path / part).glob('**/*'):
+    inside = path.relative_to(found.path)
+    # Of a learner that came too late there may be a rest.
+    if inside.parts[0].endswith(_PARTIAL) or (path.is_dir() and not path.is_symlink()):
+      continue
+    known = str(inside) in {*listed, _MANIFEST} and path.is_file()
+    if not known or path.is_symlink():
+      raise DamagedError(f'{path} is no file of its manifest')
+  for name, expected in listed.items():
     path = found.path / name
     try:
       size = path.stat().st_size

@@ -17,6 +17,7 @@ import tyro
 
 from envs import disturbances
 from envs import rendering
+from envs import reward_library
 from envs import rewards
 from metamimic import config as config_lib
 from metamimic import controllers
@@ -45,6 +46,8 @@ class Arguments:
   """At most so many of each split."""
   disturbance: disturbances.Disturbance = disturbances.NONE
   """What goes wrong in every episode, the same for every arm."""
+  reward: str = ''
+  """The run's reward, if it is not of envs.reward_library: importing it runs code."""
   output: str = ''
   """CSV file to write, one row an episode; empty: none."""
   video_folder: str = ''
@@ -82,6 +85,7 @@ def main(arguments: Arguments) -> pd.DataFrame:
   }
   if not chosen:
     raise ValueError(f'{path}: no demonstrations in the split {arguments.split!r}')
+  _check_reward(arguments, about)
   reward = preparation.reward(arguments.run_dir)
   measure = Measure(
     demonstrations, reward, about['terms'], config.seed, chosen, arguments.disturbance
@@ -102,6 +106,16 @@ def main(arguments: Arguments) -> pd.DataFrame:
     measure.draw(arguments.video_folder)
   _print(table)
   return table
+
+
+def _check_reward(arguments: Arguments, about: Mapping[str, Any]) -> None:
+  """Refuses to run code that a run names, and its user does not."""
+  name = about.get('reward', '')
+  if not name.startswith(reward_library.PREFIX) and arguments.reward != name:
+    raise ValueError(
+      f'{arguments.run_dir}: its reward is {name!r}, and importing it runs code; '
+      f'expected --reward {name} from whoever trusts it'
+    )
 
 
 def _load(path: str, config: config_lib.Config) -> types.DemonstrationSet:

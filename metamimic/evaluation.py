@@ -244,13 +244,21 @@ def measured(path: str) -> set[tuple[str, str, str]]:
 
   Args:
     path: the file; it may not be there yet.
+
+  Raises:
+    ValueError: it is damaged.
   """
   if not os.path.exists(path):
     return set()
-  with open(path, newline='') as f:
-    return {
-      (row['arm'], row['split'], row['demonstration']) for row in csv.DictReader(f)
-    }
+  try:
+    with open(path, newline='') as f:
+      return {
+        (row['arm'], row['split'], row['demonstration']) for row in csv.DictReader(f)
+      }
+  except (csv.Error, KeyError, ValueError) as e:
+    raise ValueError(
+      f'{path}: expected CSV with the columns arm, split and demonstration ({e!r:.500})'
+    ) from e
 
 
 def rows(

@@ -56,7 +56,8 @@ def main(arguments: Arguments) -> None:
       f'{arguments.file}: no demonstration {name!r}; expected one of '
       f'{", ".join(by_name)}'
     )
-  console = rich_console.Console(highlight=False)
+  # Whoever recorded the file chose the names of its experts' parameters.
+  console = rich_console.Console(highlight=False, markup=False, emoji=False)
   _print_file(console, arguments.file, demonstrations)
   if len(demonstrations.skills) > 1:
     console.print(_skills(demonstrations))
@@ -68,7 +69,6 @@ def main(arguments: Arguments) -> None:
     video.write(arguments.video, play(by_name[name]), fps=_FPS)
     console.print(
       f'{arguments.video}: {name}, {by_name[name].num_steps * _STEP:.1f} s',
-      markup=False,
       soft_wrap=True,
     )
 
@@ -93,9 +93,7 @@ def play(
 def _print_file(
   console: rich_console.Console, path: str, demonstrations: types.DemonstrationSet
 ) -> None:
-  console.print(
-    f'{path}: {os.path.getsize(path) / 1e6:.1f} MB', markup=False, soft_wrap=True
-  )
+  console.print(f'{path}: {os.path.getsize(path) / 1e6:.1f} MB', soft_wrap=True)
   actions = 'recorded' if storage.has_actions(path) else 'not recorded'
   table = rich_table.Table(
     title=f'{demonstrations.task}, actions {actions}', title_justify='left'
@@ -165,7 +163,7 @@ def _experts(demonstrations: types.DemonstrationSet) -> rich_table.Table:
   names = dict.fromkeys(n for d in demonstrations.demonstrations for n in d.expert)
   for name in names:
     table.add_row(
-      name,
+      _plain(name),
       *(
         _span([d.expert[name] for d in demonstrations.split(split) if name in d.expert])
         for split in ('train', 'valid')
@@ -180,9 +178,16 @@ def _span(values: Sequence[object]) -> str:
   if len(numbers) == len(values) and len(set(numbers)) > 1:
     return f'{min(numbers):.3g} to {max(numbers):.3g}'
   distinct = list(
-    dict.fromkeys(f'{v:.3g}' if isinstance(v, float) else str(v) for v in values)
+    dict.fromkeys(
+      f'{v:.3g}' if isinstance(v, float) else _plain(str(v)) for v in values
+    )
   )
   return ', '.join(distinct[:3]) + (', ...' if len(distinct) > 3 else '')
+
+
+def _plain(text: str) -> str:
+  """Returns a text without what a terminal would do something about."""
+  return ''.join(c if c.isprintable() else '?' for c in text[:100])
 
 
 def _print_demonstration(
@@ -193,11 +198,10 @@ def _print_demonstration(
   console.print(
     f'{demonstration.name}: {demonstration.num_steps} steps '
     f'({demonstration.num_steps * _STEP:.1f} s), {when}',
-    markup=False,
   )
-  console.print(f'  skill: {demonstration.skill}', markup=False)
+  console.print(f'  skill: {demonstration.skill}')
   for name, value in demonstration.expert.items():
-    console.print(f'  {name}: {_span([value])}', markup=False)
+    console.print(f'  {_plain(name)}: {_span([value])}')
 
 
 if __name__ == '__main__':

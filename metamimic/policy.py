@@ -1,7 +1,7 @@
 """The trained policy: how it is put together, loaded and used, with no server."""
 
 import abc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import os
 from typing import Any, TypeVar
 
@@ -267,13 +267,16 @@ class Solver:
 def load(run_dir: str) -> Imitator:
   """Returns the imitation policy of a run's newest checkpoint set that is good.
 
+  Nothing that the run names is imported: not its reward either.
+
   Args:
     run_dir: a run directory, finished or not.
 
   Raises:
     FileNotFoundError: it is no run directory, or has no checkpoint yet.
     DamagedError: it has checkpoints, and the policy is good in none.
-    ValueError: the run learns no policy that can be shown a demonstration.
+    ValueError: a file of it is damaged, or the run learns no policy that can be shown
+      a demonstration.
   """
   task, config, policy, steps = _load(run_dir, GoalConditionedPolicy)
   return Imitator(task, config, policy, steps)
@@ -288,7 +291,8 @@ def load_task(run_dir: str) -> Solver:
   Raises:
     FileNotFoundError: it is no run directory, or has no checkpoint yet.
     DamagedError: it has checkpoints, and the policy is good in none.
-    ValueError: the run learns no policy that does without a demonstration.
+    ValueError: a file of it is damaged, or the run learns no policy that does without
+      a demonstration.
   """
   task, _, policy, steps = _load(run_dir, TaskPolicy)
   return Solver(task, policy, steps)
@@ -304,12 +308,15 @@ def saved_name(config: config_lib.Config, learner: str) -> str:
   return 'averaged_policy' if config.averages(learner) else 'policy'
 
 
+_LAYER = 64  # Bytes.
+
 _P = TypeVar('_P', GoalConditionedPolicy, TaskPolicy)
 
 
 def _load(run_dir: str, kind: type[_P]) -> tuple[str, config_lib.Config, _P, int]:
   task = preparation.description(run_dir)['task']
-  config = config_lib.load(os.path.join(run_dir, 'config.json'))
+  path = os.path.join(run_dir, 'config.json')
+  config = config_lib.load(path)
   learners = [name for name in config.learners if _kind(name, config) is kind]
   if not learners:
     raise ValueError(
@@ -319,11 +326,46 @@ def _load(run_dir: str, kind: type[_P]) -> tuple[str, config_lib.Config, _P, int
   found = checkpoints.newest(run_dir, learners[0])
   if found is None:
     raise FileNotFoundError(f'{run_dir} holds no checkpoint yet')
+  _check_size(path, config.network, config.imitation.look_ahead, found, learners[0])
   layout = observations_lib.Layout(tasks.get(task).objects)
   size = features_lib.present_size(layout)
   policy = kind(layout, config, np.zeros(size), np.ones(size))
   saved = saved_name(config, learners[0])
   restored = tf.train.Checkpoint(**{saved: policy.network}, features=policy.features)
-  state = restored.read(state_path(found.path / learners[0]))
-  state.assert_existing_objects_matched().expect_partial()
+  state = state_path(found.path / learners[0])
+  try:
+    status = restored.read(state)
+    status.assert_existing_objects_matched().expect_partial()
+  except Exception as e:  # Any: it depends on what is there instead.
+    raise checkpoints.DamagedError(
+      f'{state} does not hold the {saved} of {path} ({type(e).__name__}: {e!s:.500})'
+    ) from e
   return task, config, policy, found.learner_steps[learners[0]]
+
+
+def _check_size(
+  path: str,
+  network: config_lib.NetworkConfig,
+  look_ahead: Sequence[int],
+  found: checkpoints.CheckpointSet,
+  learner: str,
+) -> None:
+  """Refuses networks that cannot be what is saved, before they are made."""
+  width = network.policy_width
+  layers = network.policy_blocks * network.block_layers
+  if width < 1 or min(network.policy_blocks, network.block_layers) < 0:
+    raise ValueError(
+      f'{path}: the sizes of its policy are {network}; expected positive'
+    )
+  if min(look_ahead, default=0) < 1:
+    raise ValueError(
+      f'{path}: imitation.look_ahead is {look_ahead}; expected steps >= 1'
+    )
+  # Weights; a layer without any has at least a name.
+  least = 4 * width * len(look_ahead) + layers * (4 * width**2 + _LAYER)
+  size = sum(file.size for file in found.part(learner).values())
+  if least > size:
+    raise ValueError(
+      f'{path}: its policy has {least:,} bytes or more; expected at most the {size:,} '
+      f'of {found.path / learner}'
+    )

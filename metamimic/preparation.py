@@ -3,7 +3,7 @@
 Without TensorFlow, which takes seconds to import: a mistake is told at once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import json
 import os
@@ -16,11 +16,27 @@ from envs import reward_library
 from envs import rewards
 from envs import tasks
 from metamimic import config as config_lib
+from metamimic import files
 from metamimic import validation
 from metamimic.demonstrations import storage
 from metamimic.demonstrations import types
 
 _DESCRIPTION = 'run.json'
+
+
+def _are_texts(value: object) -> bool:
+  return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+_FIELDS: Mapping[str, tuple[Callable[[object], bool], str]] = {
+  'task': (lambda v: isinstance(v, str) and v in tasks.TASKS, 'the name of a task'),
+  'reward': (lambda v: isinstance(v, str), 'package.module:attribute'),
+  'terms': (_are_texts, 'a list of names'),
+  'temperatures': (files.are_numbers, 'numbers by term'),
+  'training_temperatures': (files.are_numbers, 'numbers by term'),
+  'started': (files.is_number, 'seconds'),
+}
+"""Of run.json: what is good, and how to call it."""
 
 
 def prepare(config: config_lib.Config, run_dir: str | None = None) -> None:
@@ -161,9 +177,9 @@ def _agree(run_dir: str, found: dict[str, Any]) -> None:
     describe(run_dir, {**found, 'started': time.time()})
     return
   for key, value in found.items():
-    if before[key] != value:
+    if before.get(key) != value:
       raise ValueError(
-        f'{run_dir}/run.json: the run began with {key} {before[key]}; now it is '
+        f'{run_dir}/run.json: the run began with {key} {before.get(key)}; now it is '
         f'{value}. The reward has changed: begin a new run.'
       )
 
@@ -181,16 +197,27 @@ def description(run_dir: str) -> dict[str, Any]:
 
   Raises:
     FileNotFoundError: `run_dir` is no run.
+    ValueError: the file is damaged; the message names it, the field and what was
+      expected.
   """
   path = os.path.join(run_dir, _DESCRIPTION)
-  if not os.path.exists(path):
-    raise FileNotFoundError(f'{path} is missing: {run_dir} is not a run directory')
-  with open(path) as f:
-    return json.load(f)
+  try:
+    found = files.read_json(path)
+  except FileNotFoundError as e:
+    raise FileNotFoundError(
+      f'{path} is missing: {run_dir} is not a run directory'
+    ) from e
+  for name, (is_good, expected) in _FIELDS.items():
+    # Only a run that has been prepared has all of them.
+    if (name in found or name == 'task') and not is_good(found.get(name)):
+      raise ValueError(
+        f'{path}: {name} is {found.get(name)!r:.100}; expected {expected}'
+      )
+  return found
 
 
 def reward(run_dir: str, temperatures: str = 'temperatures') -> rewards.RewardFunction:
-  """Returns the reward that a run was prepared with.
+  """Returns the reward that a run was prepared with, and imports it.
 
   Args:
     run_dir: a run directory.
@@ -199,8 +226,11 @@ def reward(run_dir: str, temperatures: str = 'temperatures') -> rewards.RewardFu
 
   Raises:
     FileNotFoundError: `run_dir` is no run.
-    ValueError: the reward cannot be imported any more.
+    ValueError: the reward cannot be imported any more, or the run has none.
   """
   about = description(run_dir)
+  for name in ('reward', 'terms', temperatures):
+    if name not in about:
+      raise ValueError(f'{run_dir}/{_DESCRIPTION}: no {name}; expected that of a run')
   layout = observations.Layout(tasks.get(about['task']).objects)
   return rewards.load(about['reward'], layout, about[temperatures])

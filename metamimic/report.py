@@ -10,7 +10,6 @@ import base64
 from collections.abc import Mapping, Sequence
 import dataclasses
 import datetime as dt
-import json
 import math
 import os
 import pathlib
@@ -22,8 +21,10 @@ import pandas as pd
 import tyro
 
 from metamimic import config as config_lib
+from metamimic import files
 from metamimic import plotting
 from metamimic import statistics
+from metamimic import tables
 
 _EMBED_FILE = 6 * 2**20  # Bytes of the largest video to put into the page, ...
 _EMBED_TOTAL = 30 * 2**20  # ... and of all together; the rest is linked.
@@ -87,7 +88,7 @@ def write(run_dir: str | os.PathLike[str]) -> str:
     finished=bool(run.summary),
     headline=_headline(run),
     facts=_facts(run),
-    figures=_figures(run),
+    figures=_drawn(run),
     splits=_splits(run.arms),
     solving=_splits(run.solving),
     policies=run.policies,
@@ -109,10 +110,10 @@ def _read(directory: pathlib.Path) -> _Run:
     raise FileNotFoundError(
       f'{directory}: no config.json in it; expected a run directory'
     )
-  logs = directory / 'logs'
+  logs, described = directory / 'logs', directory / 'run.json'
   actors = sorted(logs.glob('actor-*.csv'))
   learners = sorted(logs.glob('learner-*.csv'))
-  evaluation = _table(directory / 'evaluation.csv')
+  evaluation = tables.read(directory / 'evaluation.csv', tables.EVALUATION)
   try:
     arms = statistics.summarise(evaluation) if len(evaluation) else pd.DataFrame()
     solving = statistics.solving(evaluation) if len(evaluation) else pd.DataFrame()
@@ -121,34 +122,30 @@ def _read(directory: pathlib.Path) -> _Run:
   return _Run(
     directory,
     config_lib.load(str(directory / 'config.json')),
-    _json(directory / 'run.json'),
-    _json(directory / 'summary.json'),
-    {path.stem.partition('-')[2]: _table(path) for path in learners},
-    [_table(actor) for actor in actors],
-    _table(logs / 'evaluator.csv'),
+    files.read_json(described) if described.exists() else {},
+    _summary(directory / 'summary.json'),
+    {
+      path.stem.partition('-')[2]: tables.read(path, tables.LEARNER)
+      for path in learners
+    },
+    [tables.read(actor, tables.ACTOR) for actor in actors],
+    tables.read(logs / 'evaluator.csv', tables.EVALUATOR),
     evaluation,
     arms,
     solving,
   )
 
 
-def _json(path: pathlib.Path) -> dict[str, Any]:
+def _summary(path: pathlib.Path) -> dict[str, Any]:
   if not path.exists():
     return {}
-  try:
-    values = json.loads(path.read_text())
-  except ValueError as e:
-    raise ValueError(f'{path}: {e}; expected JSON') from e
-  if not isinstance(values, dict):
-    raise ValueError(f'{path}: expected an object of JSON')
-  return values
-
-
-def _table(path: pathlib.Path) -> pd.DataFrame:
-  try:
-    return plotting.read(path)
-  except ValueError as e:
-    raise ValueError(f'{path}: {e}; expected CSV') from e
+  found = files.read_json(path)
+  for name in ('learner_steps', 'environment_steps'):
+    if not files.are_counts(found.get(name, {})):
+      raise ValueError(f'{path}: {name}: expected numbers of steps')
+  if not files.is_number(found.get('wall_seconds', 0)):
+    raise ValueError(f'{path}: wall_seconds: expected a number')
+  return found
 
 
 def _task(run: _Run) -> str:
@@ -245,6 +242,14 @@ def _interval(row: 'pd.Series[Any]', column: str, percent: bool = False) -> str:
   if math.isnan(low):
     return f'{value:.2f}'
   return f'{value:.2f} (95 % interval {low:.2f}–{high:.2f})'
+
+
+def _drawn(run: _Run) -> dict[str, str]:
+  try:
+    return _figures(run)
+  except (ValueError, KeyError, OverflowError) as e:
+    # What it takes for mathematics in a name, and the like.
+    raise ValueError(f'{run.directory}: its tables cannot be drawn ({e!r:.500})') from e
 
 
 def _figures(run: _Run) -> dict[str, str]:

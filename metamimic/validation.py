@@ -29,6 +29,11 @@ def validate(config: config_lib.Config) -> None:
     'imitation.temperature_factor',
   ):
     _positive(values, name)
+  for name in ('policy_blocks', 'critic_blocks', 'block_layers'):
+    if values[f'network.{name}'] < 0:
+      raise ValueError(
+        f'network.{name} is {values[f"network.{name}"]}; expected 0 or more'
+      )
   if config.train_demonstrations < 0:
     raise ValueError(
       f'train_demonstrations is {config.train_demonstrations}; expected 0 or more'

@@ -12,10 +12,10 @@ data                 attributes: total, env_args (JSON), metamimic_version
 mask/train, mask/valid   names of demonstrations, as bytes
 """
 
-from collections.abc import Iterator
 import contextlib
 import json
 import os
+import re
 from typing import Any
 
 import h5py
@@ -23,6 +23,8 @@ import numpy as np
 
 from envs import observations
 from envs import tasks
+from metamimic import files
+from metamimic.demonstrations import hdf5
 from metamimic.demonstrations import types
 
 VERSION = 2
@@ -31,6 +33,8 @@ VERSION = 2
 # robomimic's documentation calls this env_type, its code reads `type`. There is no
 # number for dm_control; 2 is Gym, the one that promises least.
 _ROBOMIMIC_TYPE = 2
+
+_NAME = r'demo_[0-9]{1,9}'
 
 # Of the states alone: most of their numbers are zero.
 _COMPRESSION = {'compression': 'gzip', 'compression_opts': 1}
@@ -107,28 +111,28 @@ def load(path: str, with_actions: bool = False) -> types.DemonstrationSet:
     ValueError: it is no file of `save`'s; the message names the file, the
       demonstration, the field and what was expected.
   """
-  with _open(path) as file:
-    task = _task(path, file)
+
+  def interpret(file: hdf5.Group) -> types.DemonstrationSet:
+    data, task = _data(file)
     layout = observations.Layout(tasks.get(task).objects)
-    data = file['data']
-    names = _names(path, data)
+    names = _names(data)
     demonstrations = tuple(
-      _Reader(f'{path}: {name}', data[name]).read(name, task, layout, with_actions)
-      for name in names
+      _read(data, name, task, layout, with_actions) for name in names
     )
     total = sum(d.num_steps for d in demonstrations)
-    if data.attrs.get('total') != total:
+    found = data.attribute('total')
+    if found != total:
       raise ValueError(
-        f'{path}: data has attribute total = '
-        f'{data.attrs.get("total")}; expected {total}, the number of '
+        f'{path}: data has attribute total = {found}; expected {total}, the number of '
         f'steps in it'
       )
-    ids = {name: i for i, name in enumerate(names)}
-    train, valid = (_mask(path, file, split, ids) for split in ('train', 'valid'))
-  try:
-    return types.DemonstrationSet(task, demonstrations, train, valid)
-  except ValueError as e:
-    raise ValueError(f'{path}: {e}') from e
+    train, valid = (_mask(file, split, names) for split in ('train', 'valid'))
+    try:
+      return types.DemonstrationSet(task, demonstrations, train, valid)
+    except ValueError as e:
+      raise ValueError(f'{path}: {e}') from e
+
+  return hdf5.read(path, interpret)
 
 
 def has_actions(path: str) -> bool:
@@ -138,9 +142,12 @@ def has_actions(path: str) -> bool:
     OSError: there is no such file, or it cannot be read.
     ValueError: it is no HDF5 file with demonstrations.
   """
-  with _open(path) as file:
-    _task(path, file)
-    return all('actions' in demonstration for demonstration in file['data'].values())
+
+  def interpret(file: hdf5.Group) -> bool:
+    data, _ = _data(file)
+    return all(_demonstration(data, name).has('actions') for name in _names(data))
+
+  return hdf5.read(path, interpret)
 
 
 def counts(path: str) -> tuple[int, int]:
@@ -150,190 +157,156 @@ def counts(path: str) -> tuple[int, int]:
     OSError: there is no such file, or it cannot be read.
     ValueError: it is no HDF5 file with demonstrations.
   """
-  with _open(path) as file:
-    _task(path, file)
-    names = _names(path, file['data'])
-    ids = {name: i for i, name in enumerate(names)}
-    train, valid = (_mask(path, file, split, ids) for split in ('train', 'valid'))
+
+  def interpret(file: hdf5.Group) -> tuple[int, int]:
+    data, _ = _data(file)
+    names = _names(data)
+    train, valid = (_mask(file, split, names) for split in ('train', 'valid'))
     return len(train), len(valid)
 
-
-@contextlib.contextmanager
-def _open(path: str) -> Iterator[h5py.File]:
-  if not os.path.isfile(path):
-    raise FileNotFoundError(
-      f'{path}: no such file; expected demonstrations in HDF5 '
-      f'(python -m metamimic.record makes them)'
-    )
-  if not h5py.is_hdf5(path):
-    raise ValueError(
-      f'{path}: not an HDF5 file; expected demonstrations as '
-      f'python -m metamimic.record writes them'
-    )
-  try:
-    file = h5py.File(path, 'r')
-  except OSError as e:
-    raise OSError(f'{path}: damaged; expected a complete HDF5 file ({e})') from e
-  with file:
-    yield file
+  return hdf5.read(path, interpret)
 
 
-def _task(path: str, file: h5py.File) -> str:
-  """Returns the name of the task, after checking all that is said of the file."""
-  data = file.get('data')
-  if not isinstance(data, h5py.Group):
+def _data(file: hdf5.Group) -> tuple[hdf5.Group, str]:
+  """Returns the demonstrations and their task, after checking what is said of them."""
+  path = file.where
+  data = file.group('data', path)
+  if data is None:
     raise ValueError(f'{path}: no group data; expected demonstrations in it')
-  version = data.attrs.get('metamimic_version')
+  version = data.attribute('metamimic_version')
   if version != VERSION:
     raise ValueError(
       f'{path}: data has attribute metamimic_version = {version}; expected {VERSION}'
     )
+  text = data.attribute('env_args')
   try:
-    task = json.loads(data.attrs['env_args'])['env_name']
+    task = files.parse_json(text, path)['env_name']
   except (KeyError, TypeError, ValueError):
     raise ValueError(
-      f'{path}: data has attribute env_args = '
-      f'{data.attrs.get("env_args")!r}; expected JSON with an '
-      f'env_name'
+      f'{path}: data has attribute env_args = {text!r:.200}; expected JSON with an '
+      'env_name'
     ) from None
-  if task not in tasks.TASKS:
+  if not isinstance(task, str) or task not in tasks.TASKS:
     raise ValueError(
-      f'{path}: the task is {task!r}; expected one of {sorted(tasks.TASKS)}'
+      f'{path}: the task is {task!r:.200}; expected one of {sorted(tasks.TASKS)}'
     )
-  return task
+  return data, task
 
 
-def _names(path: str, data: h5py.Group) -> list[str]:
-  for name in data:
-    prefix, _, number = name.partition('_')
-    if prefix != 'demo' or not number.isdecimal():
-      raise ValueError(f'{path}: data holds {name!r}; expected demo_0, demo_1, ...')
-  if not len(data):
-    raise ValueError(f'{path}: data holds no demonstrations; expected demo_0, ...')
-  return sorted(data, key=lambda name: int(name.partition('_')[2]))
-
-
-def _mask(
-  path: str, file: h5py.File, split: str, ids: dict[str, int]
-) -> tuple[int, ...]:
-  mask = file.get(f'mask/{split}')
-  if (
-    not isinstance(mask, h5py.Dataset)
-    or mask.ndim != 1
-    or h5py.check_string_dtype(mask.dtype) is None
-  ):
-    raise ValueError(
-      f'{path}: mask/{split} is {mask!r}; expected a list of names of demonstrations'
-    )
-  names = [name.decode() for name in mask[()]]
+def _names(data: hdf5.Group) -> list[str]:
+  path = data.where
+  names = data.names()
   for name in names:
+    if not re.fullmatch(_NAME, name):
+      raise ValueError(
+        f'{path}: data holds {name!r:.200}; expected demo_0, demo_1, ...'
+      )
+  if not names:
+    raise ValueError(f'{path}: data holds no demonstrations; expected demo_0, ...')
+  return sorted(names, key=lambda name: int(name.partition('_')[2]))
+
+
+def _demonstration(data: hdf5.Group, name: str) -> hdf5.Group:
+  found = data.group(name, f'{data.where}: {name}')
+  if found is None:
+    raise ValueError(f'{data.where}: no group {name}; expected a demonstration')
+  return found
+
+
+def _mask(file: hdf5.Group, split: str, names: list[str]) -> tuple[int, ...]:
+  path = file.where
+  ids = {name: i for i, name in enumerate(names)}
+  mask = file.strings(f'mask/{split}', len(names))
+  if mask is None:
+    raise ValueError(f'{path}: no mask/{split}; expected a list of demonstrations')
+  found = []
+  for name in mask:
     if name not in ids:
       raise ValueError(
-        f'{path}: mask/{split} holds {name!r}; expected names of '
+        f'{path}: mask/{split} holds {name!r:.200}; expected names of '
         f'demonstrations in the file'
       )
-  return tuple(ids[name] for name in names)
+    found.append(ids[name])
+  return tuple(found)
 
 
-class _Reader:
-  """Reads one demonstration; `where` names file and demonstration in errors."""
+def _read(
+  data: hdf5.Group,
+  name: str,
+  task: str,
+  layout: observations.Layout,
+  with_actions: bool,
+) -> types.Demonstration:
+  group = _demonstration(data, name)
+  where = group.where
+  states = group.array('states', np.float64)
+  final_state = group.array('final_state', np.float64)
+  if states.ndim != 2 or final_state.shape != states.shape[1:]:
+    raise ValueError(
+      f'{where}: final_state has shape {final_state.shape} and '
+      f'states {states.shape}; expected (S,) and (T, S)'
+    )
+  num_samples = group.attribute('num_samples')
+  if num_samples != len(states):
+    raise ValueError(
+      f'{where}: attribute num_samples is {num_samples}; expected {len(states)}, the '
+      f'length of states'
+    )
+  try:
+    return types.Demonstration(
+      name=name,
+      task=task,
+      skill=_skill(group),
+      observations={
+        observed: _observations(group, observed, size, len(states))
+        for observed, size in layout.sizes.items()
+      },
+      states=np.concatenate([states, final_state[None]]),
+      actions=group.array('actions', np.float32) if with_actions else None,
+      expert=_expert(group),
+      rewards=group.array('rewards', np.float32),
+    )
+  except ValueError as e:
+    message = str(e)
+    if message.startswith(where):
+      raise
+    # The type names the demonstration already.
+    raise ValueError(f'{where}{message.removeprefix(name)}') from e
 
-  def __init__(self, where: str, group: h5py.Group) -> None:
-    self._where = where
-    if not isinstance(group, h5py.Group):
-      raise ValueError(f'{where} is a dataset; expected a group')
-    self._group = group
 
-  def read(
-    self,
-    name: str,
-    task: str,
-    layout: observations.Layout,
-    with_actions: bool,
-  ) -> types.Demonstration:
-    """Returns the demonstration, or raises ValueError; see `load`."""
-    states = self._array('states', np.float64)
-    final_state = self._array('final_state', np.float64)
-    if states.ndim != 2 or final_state.shape != states.shape[1:]:
+def _observations(
+  group: hdf5.Group, observed: str, size: int, num_steps: int
+) -> np.ndarray:
+  fields = {}
+  for field in (f'obs/{observed}', f'next_obs/{observed}'):
+    values = fields[field] = group.array(field, np.float32)
+    if values.shape != (num_steps, size):
       raise ValueError(
-        f'{self._where}: final_state has shape {final_state.shape} and '
-        f'states {states.shape}; expected (S,) and (T, S)'
+        f'{group.where}: {field} has shape {values.shape}; expected {(num_steps, size)}'
       )
-    if self._group.attrs.get('num_samples') != len(states):
-      raise ValueError(
-        f'{self._where}: attribute num_samples is '
-        f'{self._group.attrs.get("num_samples")}; expected '
-        f'{len(states)}, the length of states'
-      )
-    try:
-      return types.Demonstration(
-        name=name,
-        task=task,
-        skill=self._skill(),
-        observations={
-          group: self._observations(group, size, len(states))
-          for group, size in layout.sizes.items()
-        },
-        states=np.concatenate([states, final_state[None]]),
-        actions=self._array('actions', np.float32) if with_actions else None,
-        expert=self._expert(),
-        rewards=self._array('rewards', np.float32),
-      )
-    except ValueError as e:
-      message = str(e)
-      if message.startswith(self._where):
-        raise
-      # The type names the demonstration already.
-      raise ValueError(f'{self._where}{message.removeprefix(name)}') from e
+  now, after = fields.values()
+  if not np.array_equal(now[1:], after[:-1], equal_nan=True):
+    raise ValueError(
+      f'{group.where}: next_obs/{observed} is not obs/{observed} one step '
+      f'on; expected the same numbers'
+    )
+  return np.concatenate([now, after[-1:]])
 
-  def _array(self, field: str, dtype: type) -> np.ndarray:
-    dataset = self._group.get(field)
-    if not isinstance(dataset, h5py.Dataset):
-      raise ValueError(
-        f'{self._where}: no dataset {field}; expected one of {np.dtype(dtype)}'
-      )
-    if dataset.dtype != dtype:
-      raise ValueError(
-        f'{self._where}: {field} is {dataset.dtype}; expected {np.dtype(dtype)}'
-      )
-    try:
-      return dataset[()]
-    except OSError as e:
-      raise OSError(
-        f'{self._where}: {field} is damaged; expected it readable ({e})'
-      ) from e
 
-  def _observations(self, group: str, size: int, num_steps: int) -> np.ndarray:
-    fields = {}
-    for field in (f'obs/{group}', f'next_obs/{group}'):
-      values = fields[field] = self._array(field, np.float32)
-      if values.shape != (num_steps, size):
-        raise ValueError(
-          f'{self._where}: {field} has shape {values.shape}; expected '
-          f'{(num_steps, size)}'
-        )
-    now, after = fields.values()
-    if not np.array_equal(now[1:], after[:-1], equal_nan=True):
-      raise ValueError(
-        f'{self._where}: next_obs/{group} is not obs/{group} one step '
-        f'on; expected the same numbers'
-      )
-    return np.concatenate([now, after[-1:]])
+def _skill(group: hdf5.Group) -> str:
+  skill = group.attribute('skill')
+  if not isinstance(skill, str):
+    raise ValueError(
+      f'{group.where}: attribute skill is {skill!r:.200}; expected a name'
+    )
+  return skill
 
-  def _skill(self) -> str:
-    skill = self._group.attrs.get('skill')
-    if not isinstance(skill, str):
-      raise ValueError(f'{self._where}: attribute skill is {skill!r}; expected a name')
-    return skill
 
-  def _expert(self) -> dict[str, Any]:
-    text = self._group.attrs.get('expert')
-    try:
-      expert = json.loads(text)
-    except (TypeError, ValueError):
-      expert = None
-    if not isinstance(expert, dict):
-      raise ValueError(
-        f'{self._where}: attribute expert is {text!r}; expected a JSON object'
-      )
-    return expert
+def _expert(group: hdf5.Group) -> dict[str, Any]:
+  text = group.attribute('expert')
+  try:
+    return files.parse_json(text, group.where)
+  except (TypeError, ValueError):
+    raise ValueError(
+      f'{group.where}: attribute expert is {text!r:.200}; expected a JSON object'
+    ) from None

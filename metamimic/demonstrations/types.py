@@ -75,7 +75,9 @@ class Demonstration:
     """
     skills = tasks.TASKS[task].skills if task in tasks.TASKS else (skill,)
     if skill not in skills:
-      raise ValueError(f'{name}: skill is {skill!r}; expected one of {list(skills)}')
+      raise ValueError(
+        f'{name}: skill is {skill!r:.200}; expected one of {list(skills)}'
+      )
     if not observations:
       raise ValueError(f'{name}: observations has no groups; expected at least one')
     _check_array(name, 'states', states, np.float64, 2)
@@ -100,7 +102,7 @@ class Demonstration:
         )
     try:
       parameters = json.loads(json.dumps(dict(expert or {})))
-    except (TypeError, ValueError) as e:
+    except (TypeError, ValueError, RecursionError) as e:
       raise ValueError(f'{name}: expert holds {e}; expected JSON values') from e
 
     self._set('name', name)

@@ -32,6 +32,7 @@ from metamimic import policy
 from metamimic import statistics
 from metamimic import video
 from metamimic.demonstrations import storage
+from tests.integration import sockets
 
 ROOT = pathlib.Path(__file__).absolute().parents[2]
 PATIENCE = 240.0  # s; only for how long a failing test hangs
@@ -429,6 +430,8 @@ class TaskRun:
   learnt_when_stopped: dict[str, list[dict[str, str]]]
   """Rows of each learner's log then."""
   done: Launch
+  reachable: set[sockets.Socket]
+  """By what its processes could be reached, from the second launch to its end."""
 
 
 @pytest.fixture(name='task_run', scope='module')
@@ -451,9 +454,29 @@ def task_run_fixture(
       **meanwhile,
     )
 
+  reachable: set[sockets.Socket] = set()
+
+  def watch(process: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + PATIENCE
+    while process.poll() is None and time.monotonic() < end:
+      reachable.update(sockets.reachable(psutil.Process(process.pid)))
+      time.sleep(0.2)
+
   stopped = launch(dict.fromkeys(TASK_STEPS, ENDLESS), meanwhile=stop)
   learnt = {learner: _learnt(run_dir, learner) for learner in TASK_STEPS}
-  return TaskRun(run_dir, stopped, learnt, launch(TASK_STEPS))
+  done = launch(TASK_STEPS, meanwhile=watch)
+  return TaskRun(run_dir, stopped, learnt, done, reachable)
+
+
+def test_one_port_of_loopback_is_all_there_is(task_run: TaskRun) -> None:
+  address = (task_run.dir / 'addresses' / 'replay').read_text()
+  host, port = address.split(':')
+  assert host == '127.0.0.1'
+  server = task_run.done.pids['replay-0']
+  assert {s._replace(host='') for s in task_run.reachable} == {
+    sockets.Socket(server, 'tcp', '', int(port))
+  }
+  assert {s.host for s in task_run.reachable} <= {'127.0.0.1', '::ffff:127.0.0.1'}
 
 
 def test_both_learners_go_on_to_their_last_step(task_run: TaskRun) -> None:

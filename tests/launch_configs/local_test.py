@@ -1,3 +1,4 @@
+import dataclasses
 import fcntl
 import json
 import os
@@ -58,6 +59,26 @@ def test_resumed_run_needs_no_flags(tmp_path: pathlib.Path) -> None:
   assert local.parse(['--run-dir', str(tmp_path)]) == (tmp_path, stored)
   _, changed = local.parse(['--run-dir', str(tmp_path), '--seed', '6'])
   assert config.differences(stored, changed) == ['seed: 5 -> 6']
+
+
+def test_reward_that_only_the_run_names_is_not_imported(
+  tmp_path: pathlib.Path,
+) -> None:
+  own = config.ImitationConfig(reward='theirs:REWARD')
+  stored = config.Config(demonstrations='/a/b.h5', imitation=own)
+  config.save(stored, str(tmp_path / 'config.json'))
+  with pytest.raises(ValueError) as e:
+    local.parse(['--run-dir', str(tmp_path)])
+  assert str(e.value) == (
+    f"{tmp_path}: its reward is 'theirs:REWARD', and importing it runs code; expected "
+    '--imitation.reward theirs:REWARD from whoever trusts it'
+  )
+  trusted = ['--run-dir', str(tmp_path), '--imitation.reward', 'theirs:REWARD']
+  assert local.parse(trusted) == (tmp_path, stored)
+  ours = dataclasses.replace(own, reward='envs.reward_library:LIFT_BRICK')
+  stored = dataclasses.replace(stored, imitation=ours)
+  config.save(stored, str(tmp_path / 'config.json'))
+  assert local.parse(['--run-dir', str(tmp_path)]) == (tmp_path, stored)
 
 
 @pytest.mark.parametrize(

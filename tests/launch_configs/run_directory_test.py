@@ -7,6 +7,7 @@ import pytest
 
 from launch_configs import run_directory
 from metamimic import config
+from tests.metamimic import damage
 
 
 @pytest.fixture(name='settings')
@@ -40,6 +41,44 @@ def test_saving_forgets_old_addresses(
   assert run_directory.published_address(path, 'replay') == '127.0.0.1:1'
   run_directory.save(path, settings)
   assert run_directory.published_address(path, 'replay') is None
+
+
+@pytest.mark.parametrize(
+  'text',
+  ['', ':', '127.0.0.1', '127.0.0.1:', '127.0.0.1:0', '127.0.0.1:65536', 'a b:1'],
+)
+def test_what_is_no_address_is_refused(path: pathlib.Path, text: str) -> None:
+  run_directory.publish_address(path, 'replay', text)
+  with pytest.raises(ValueError, match=r'replay holds .*; expected host:port'):
+    run_directory.published_address(path, 'replay')
+
+
+def test_damaged_files_are_refused_or_as_good_as_before(
+  path: pathlib.Path, settings: config.Config
+) -> None:
+  run_directory.save(path, settings)
+  cases = range(damage.CASES // 4)
+  run_directory.publish_address(path, 'replay', '127.0.0.1:34567')
+  damage.assert_refused(
+    lambda: run_directory.published_address(path, 'replay'),
+    path / 'addresses' / 'replay',
+    (damage.damaged(b'127.0.0.1:34567', seed) for seed in cases),
+  )
+  summary = {'learner_steps': {'imitation': 9}, 'wall_seconds': 3.5}
+  damage.assert_refused(
+    lambda: run_directory.is_finished(path, settings),
+    path / 'summary.json',
+    [damage.changed(summary, seed) for seed in cases]
+    + [damage.damaged(json.dumps(summary).encode(), seed) for seed in cases],
+  )
+  digest = (path / 'demonstrations.sha256').read_bytes()
+  (path / 'summary.json').unlink()
+  damage.assert_refused(
+    lambda: run_directory.check_resumable(path, settings),
+    path / 'demonstrations.sha256',
+    (damage.damaged(digest, seed) for seed in cases),
+    named=path,
+  )
 
 
 def test_waiting_for_an_address(path: pathlib.Path) -> None:

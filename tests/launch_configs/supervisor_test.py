@@ -79,6 +79,23 @@ def test_killed_nodes_are_started_again_and_the_run_ends_well(
   assert run.nothing_left()
 
 
+def test_learner_that_was_done_publishes_again_to_a_server_that_comes_back(
+  launch: Any, wait_until: Any
+) -> None:
+  run = launch({'learner-0': 'leave', 'actor-0': 'leave', 'evaluator-0': 'wait'})
+  run.wait_until_works('evaluator-0')
+  wait_until(lambda: len(run.events('exit')) == 2)
+  run.behave({'evaluator-0': 'leave', 'learner-0': 'leave'})
+  os.kill(run.pids()['replay-0'], signal.SIGKILL)
+  wait_until(lambda: len(run.events('exit')) == 4)
+  starts = [e['node'] for e in run.events('start')]
+  assert starts.count('learner-0') == starts.count('replay-0') == 2
+  assert starts.count('actor-0') == 1
+  run.signal(signal.SIGTERM)
+  _, output = run.finish()
+  assert 'learner-0 was done, and is started to tell the server so\n' in output
+
+
 def test_node_told_to_leave_by_somebody_else_is_started_again(
   launch: Any, wait_until: Any
 ) -> None:

@@ -122,7 +122,7 @@ DAMAGES = {
   'replay/tables has changed since it was written': _change,
   'imitation/state cannot be read: No such file or directory': _remove,
   ' has no manifest.json': _forget,
-  'manifest.json cannot be read: JSONDecodeError': _garble,
+  'manifest.json: expected a JSON object': _garble,
   'manifest.json cannot be read: TypeError': _simplify,
 }
 

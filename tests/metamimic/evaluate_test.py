@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 
 from envs import tasks
+import metamimic
 from metamimic import config as config_lib
 from metamimic import evaluate
+from metamimic import preparation
 from metamimic import video
 from metamimic.demonstrations import storage
 from tests.metamimic import untrained
@@ -97,6 +99,21 @@ def test_a_file_of_another_task_is_refused(
     ValueError, match="its task is 'lift_brick'; expected 'reach_duplo'"
   ):
     evaluate.main(arguments)
+
+
+def test_reward_that_only_the_run_names_is_not_imported(
+  run_dir: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  theirs = pathlib.Path(shutil.copytree(run_dir, tmp_path / 'run'))
+  (tmp_path / 'theirs.py').write_text('raise SystemExit("imported")')
+  monkeypatch.syspath_prepend(tmp_path)
+  about = preparation.description(str(theirs))
+  preparation.describe(str(theirs), {**about, 'reward': 'theirs:REWARD'})
+  assert metamimic.load(str(theirs)).learner_steps == 70
+  with pytest.raises(ValueError, match='runs code; expected --reward theirs:REWARD'):
+    evaluate.main(_arguments(theirs))
+  with pytest.raises(SystemExit, match='imported'):
+    evaluate.main(_arguments(theirs, reward='theirs:REWARD'))
 
 
 def test_an_output_that_is_there_is_kept(

@@ -35,6 +35,24 @@ def _rows(output: str) -> dict[str, list[str]]:
   return rows
 
 
+def test_names_of_parameters_do_nothing_to_a_terminal(
+  demonstrations: types.DemonstrationSet,
+  tmp_path: pathlib.Path,
+  capsys: pytest.CaptureFixture[str],
+) -> None:
+  first = demonstrations.demonstrations[0]
+  expert = {'[/]\x1b[2J': '[link=x]\x07:bomb:', 'speed': 1e300}
+  strange = types.Demonstration(
+    'demo_0', first.task, first.skill, first.observations, first.states, expert=expert
+  )
+  path = str(tmp_path / 'strange.hdf5')
+  storage.save(path, types.DemonstrationSet(first.task, (strange,), (0,), ()))
+  inspect.main(inspect.Arguments(path, demonstration='demo_0'))
+  output = capsys.readouterr().out
+  assert '  [/]?[2J: [link=x]?:bomb:' in output
+  assert not {'\x1b', '\x07'} & set(output)
+
+
 def test_prints_what_is_in_a_file(
   demonstrations: types.DemonstrationSet,
   path: str,

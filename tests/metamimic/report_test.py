@@ -362,7 +362,7 @@ def test_refuses_what_is_no_run(tmp_path: pathlib.Path) -> None:
   with pytest.raises(FileNotFoundError, match=r'no config\.json in it; expected a run'):
     report.write(tmp_path)
   (tmp_path / 'config.json').write_text('{')
-  with pytest.raises(ValueError, match=r'config\.json: Expecting property name'):
+  with pytest.raises(ValueError, match=r'config\.json: expected a JSON object'):
     report.write(tmp_path)
   config_lib.save(config_lib.Config(), str(tmp_path / 'config.json'))
   (tmp_path / 'evaluation.csv').write_text('seed,arm\n0,zero\n')

@@ -283,7 +283,7 @@ def _nan_in_both(file: h5py.File) -> None:
     # The split.
     (
       _removed('mask/valid'),
-      ': mask/valid is None; expected a list of names of demonstrations',
+      ': no mask/valid; expected a list of demonstrations',
     ),
     (
       _replaced('mask/train', lambda names: np.array([b'demo_0', b'demo_7'])),
@@ -427,10 +427,10 @@ def test_load_refuses_what_is_no_hdf5(tmp_path: pathlib.Path) -> None:
 def test_load_refuses_a_truncated_file(path: str) -> None:
   with open(path, 'rb+') as file:
     file.truncate(os.path.getsize(path) // 2)
-  with pytest.raises(OSError) as e:
+  with pytest.raises(ValueError) as e:
     storage.load(path)
   assert str(e.value).startswith(
-    f'{path}: damaged; expected a complete HDF5 file (Unable'
+    f'{path}: damaged; expected a complete HDF5 file (OSError: Unable'
   )
 
 
@@ -440,7 +440,7 @@ def test_load_refuses_damaged_numbers(path: str) -> None:
   with open(path, 'rb+') as file:
     file.seek(states.byte_offset)
     file.write(bytes(states.size))
-  with pytest.raises(OSError) as e:
+  with pytest.raises(ValueError) as e:
     storage.load(path)
   assert str(e.value).startswith(
     f'{path}: demo_1: states is damaged; expected it readable ('
