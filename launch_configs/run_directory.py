@@ -1,6 +1,6 @@
 """The directory of a run: made or resumed, locked, and where nodes find each other."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import contextlib
 import fcntl
 import hashlib
@@ -19,6 +19,8 @@ and what to measure, and change nothing of what has been learnt so far."""
 STARTUP_TIMEOUT = 300.0
 """Seconds after which a node gives up on a server that publishes no address."""
 
+_ENDED = 'ended'  # File that says why nobody goes on with the run.
+
 
 def default_path(demonstrations: str) -> pathlib.Path:
   """Returns a new path under runs/, named after the file and the time."""
@@ -27,8 +29,15 @@ def default_path(demonstrations: str) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def locked(path: pathlib.Path) -> Iterator[None]:
+def locked(
+  path: pathlib.Path, wait: Callable[[], bool] = lambda: False
+) -> Iterator[None]:
   """Makes `path` if need be and holds its lock; leaves no empty directory behind.
+
+  Args:
+    path: of the run.
+    wait: called again and again while another launcher holds it: waits for a while;
+      false: long enough.
 
   Raises:
     RuntimeError: another launcher holds it.
@@ -40,11 +49,14 @@ def locked(path: pathlib.Path) -> Iterator[None]:
   except OSError as e:
     raise OSError(f'cannot write to the run directory {path}: {e.strerror}') from e
   directory = os.open(path, os.O_RDONLY)
-  try:
-    fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError as e:
-    os.close(directory)
-    raise RuntimeError(f'{path} is in use by another launcher') from e
+  while True:
+    try:
+      fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      break
+    except BlockingIOError as e:
+      if not wait():
+        os.close(directory)
+        raise RuntimeError(f'{path} is in use by another launcher') from e
   try:
     yield
   finally:
@@ -101,7 +113,7 @@ def check_resumable(path: pathlib.Path, settings: config.Config) -> None:
 
 
 def save(path: pathlib.Path, settings: config.Config) -> None:
-  """Writes what `check_resumable` compares, and forgets old addresses."""
+  """Writes what `check_resumable` compares; forgets old addresses, and `end`."""
   digest = path / 'demonstrations.sha256'
   temporary = digest.with_suffix('.tmp')
   temporary.write_text(_digest_line(settings))
@@ -110,6 +122,7 @@ def save(path: pathlib.Path, settings: config.Config) -> None:
   (path / 'addresses').mkdir(exist_ok=True)
   for address in (path / 'addresses').iterdir():
     address.unlink()
+  (path / _ENDED).unlink(missing_ok=True)
 
 
 def _digest_line(settings: config.Config) -> str:
@@ -138,6 +151,27 @@ def is_finished(path: pathlib.Path, settings: config.Config) -> bool:
       f'{summary}: expected a JSON object with the steps of {settings.learners} in '
       f'learner_steps ({e!r})'
     ) from e
+
+
+def end(path: pathlib.Path, why: str) -> None:
+  """Lets all who work for a run on other hosts know that nobody goes on with it."""
+  temporary = path / f'.{_ENDED}'
+  temporary.write_text(why)
+  temporary.replace(path / _ENDED)
+
+
+def why_over(path: pathlib.Path, settings: config.Config) -> str:
+  """Returns why there is no more work for a run, in words; empty: there is.
+
+  Raises:
+    ValueError: summary.json is broken; the message names it.
+  """
+  if is_finished(path, settings):
+    return f'{path} is finished'
+  try:
+    return f'{path} was ended: {(path / _ENDED).read_text()}'
+  except FileNotFoundError:
+    return ''
 
 
 def publish_address(path: pathlib.Path, role: str, address: str) -> None:

@@ -4,7 +4,7 @@
 ROLE INDEX` launch_configs.entry, with nodes whose behaviour the "demonstrations" file
 says: JSON, node name -> behaviour. With FAKE_REVERB set the program is the real one,
 with a Reverb server; else there is none, and a node starts in a tenth of a second.
-FAKE_POLICY is JSON, too: fields of supervisor.Policy, for every role.
+FAKE_POLICY is JSON, too: fields of restarts.Policy, for every role.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from typing import Any
 
 from launch_configs import entry
 from launch_configs import local
-from launch_configs import loopback
+from launch_configs import restarts
 from launch_configs import run_directory
 from launch_configs import supervisor
 import metamimic
@@ -56,7 +56,7 @@ class FakeBuilder:
     return Worker(self, f'learner-{index}', lambda: self.learn(replay, name))
 
   def actor(self, replay: Any, index: int) -> 'Worker':
-    name = self.settings.actors[index]
+    name = self.settings.acts_for(index)
     return Worker(self, f'actor-{index}', lambda: self.act(replay, name))
 
   def evaluator(self, replay: Any) -> 'Worker':
@@ -184,8 +184,10 @@ class FakeProgram:
     settings: config.Config,
     make_builder: Callable[[], FakeBuilder],
     on_made: Callable[[], object] = lambda: None,
+    num_actors: int | None = None,
   ) -> None:
     self.settings = settings
+    self.num_actors = len(settings.actors) if num_actors is None else num_actors
     self.make_builder = make_builder
     self.on_made = on_made
 
@@ -195,7 +197,7 @@ def places(topology: FakeProgram) -> list[supervisor.Node]:
   names = [('replay', 0)]
   names += [('learner', i) for i in range(len(topology.settings.learners))]
   names += [('evaluator', 0)]
-  names += [('actor', i) for i in range(len(topology.settings.actors))]
+  names += [('actor', i) for i in range(topology.num_actors)]
   return [supervisor.Node(r, i, r == 'replay', []) for r, i in names]
 
 
@@ -213,7 +215,8 @@ def run_node(
   if place.serves:
     server = socket.socket()
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    server.bind((loopback.HOST, int(address_of('replay').split(':')[1])))
+    host, _, port = address_of('replay').rpartition(':')
+    server.bind((host, int(port)))
     if builder.behaviours.get('replay-0') != 'wait':
       server.listen()
     Worker(builder, 'replay-0', builder.stop.wait).run()
@@ -256,7 +259,7 @@ def main() -> None:
     entry.main()
   else:
     entry.command = command
-    policy = supervisor.Policy(
+    policy = restarts.Policy(
       **{
         'grace': 1.0,
         'first_pause': 0.1,
@@ -264,7 +267,7 @@ def main() -> None:
       }
     )
     roles = ('replay', 'learner', 'actor', 'evaluator')
-    supervisor.POLICIES = dict.fromkeys(roles, policy)
+    restarts.POLICIES = dict.fromkeys(roles, policy)
     sys.exit(local.main())
 
 
