@@ -32,7 +32,8 @@ from launch_configs import supervisor
 from metamimic import checkpoints
 from metamimic import config
 
-_PERIOD = 1.0  # Seconds between two looks at what an actor depends on.
+PERIOD = 1.0
+"""Seconds between two looks at what an actor depends on."""
 
 Received = list[int]
 """Signals so far that ask to leave."""
@@ -53,17 +54,17 @@ def head(run_dir: pathlib.Path, network: str, received: Received) -> int:
     # may be alive, lost to Slurm alone: two heads at once would spoil the run.
     waiting = _Reminder(f'another launcher of {run_dir} to end', settings.stall_warning)
     lock = run_directory.locked(run_dir, lambda: not received and waiting.sleep())
-    with contextlib.ExitStack() as stack:
-      stack.enter_context(lock)
+    with lock:
       count = os.environ.get('SLURM_RESTART_COUNT', '0')
       name = socket.gethostname()
       print(f'head on {name}, serving at {host}, restart {count}', flush=True)
-      return _head(run_dir, settings, host, received)
+      status = _head(run_dir, settings, host, received)
   except (ValueError, OSError, RuntimeError) as e:
     if received:
       return entry.STOPPED
     print(f'error: {e}', file=sys.stderr)
     return local.REFUSED
+  return status
 
 
 def _head(
@@ -94,7 +95,7 @@ class _Reminder:
 
   def sleep(self) -> bool:
     """Sleeps for a moment; returns true."""
-    time.sleep(_PERIOD)
+    time.sleep(PERIOD)
     now = time.monotonic()
     if now - self._said >= self._period:
       self._said = now
@@ -149,7 +150,7 @@ class ActorKeeper:
           status = self._process.poll()
           if status is not None and not self._ended(status):
             return supervisor.FAILED
-          time.sleep(_PERIOD)
+          time.sleep(PERIOD)
           waiting = self._wait_for_head()
         elif self._is_saved():
           print('its learner has finished')

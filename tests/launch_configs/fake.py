@@ -1,10 +1,11 @@
 """Stand-ins for what a run consists of, run as scripts in processes of their own.
 
-`python fake.py local FLAGS` is launch_configs.local, and `python fake.py entry RUN_DIR
-ROLE INDEX` launch_configs.entry, with nodes whose behaviour the "demonstrations" file
+`python fake.py local FLAGS` is launch_configs.local, and so are slurm, job and entry
+those of launch_configs, with nodes whose behaviour the "demonstrations" file
 says: JSON, node name -> behaviour. With FAKE_REVERB set the program is the real one,
 with a Reverb server; else there is none, and a node starts in a tenth of a second.
-FAKE_POLICY is JSON, too: fields of restarts.Policy, for every role.
+FAKE_POLICY is JSON, too: fields of restarts.Policy, for every role. FAKE_HOST is the
+address of this host in whatever network.
 """
 
 from collections.abc import Callable
@@ -21,9 +22,12 @@ import types
 from typing import Any
 
 from launch_configs import entry
+from launch_configs import job
 from launch_configs import local
+from launch_configs import loopback
 from launch_configs import restarts
 from launch_configs import run_directory
+from launch_configs import slurm
 from launch_configs import supervisor
 import metamimic
 from metamimic import config
@@ -230,9 +234,9 @@ def run_node(
 
 def prepare(settings: config.Config, run_dir: str | None = None) -> None:
   """As `metamimic.preparation.prepare`; the file has to be JSON."""
-  assert run_dir is not None
   json.loads(pathlib.Path(settings.demonstrations).read_text())
-  (pathlib.Path(run_dir) / 'run.json').write_text('{}')
+  if run_dir is not None:
+    (pathlib.Path(run_dir) / 'run.json').write_text('{}')
 
 
 def command(run_dir: pathlib.Path, role: str, index: int) -> list[str]:
@@ -268,7 +272,9 @@ def main() -> None:
     )
     roles = ('replay', 'learner', 'actor', 'evaluator')
     restarts.POLICIES = dict.fromkeys(roles, policy)
-    sys.exit(local.main())
+    loopback.host_in = lambda network: os.environ['FAKE_HOST']
+    job.PERIOD = 0.05
+    sys.exit({'local': local, 'slurm': slurm, 'job': job}[what].main())
 
 
 if __name__ == '__main__':
