@@ -131,6 +131,7 @@ class Worker:
       'progress': self._progress,
       'deaf': self._deaf,
       'listen': self._listen,
+      'move': self._move,
       'child': self._child,
     }
 
@@ -172,6 +173,11 @@ class Worker:
     server = socket.socket()
     server.bind(('', 0))
     server.listen()
+    self._builder.stop.wait()
+
+  def _move(self) -> None:
+    run_directory.publish_address(self._builder.run_dir, 'other', '127.0.0.9:1')
+    run_directory.publish_address(self._builder.run_dir, 'replay', '127.0.0.9:1')
     self._builder.stop.wait()
 
   def _child(self) -> None:

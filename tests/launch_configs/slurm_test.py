@@ -259,7 +259,7 @@ def test_run_whose_jobs_are_in_the_queue_is_not_submitted_again(
 
 
 def test_refused_actors_take_the_head_along(cluster: Slurm) -> None:
-  status, output = cluster.submit(*NETWORK, FAIL='actors')
+  status, output = cluster.submit(*NETWORK, FAIL='actors.sbatch')
   assert status == local.REFUSED
   script = cluster.dir / 'slurm' / 'actors.sbatch'
   assert output == f'error: sbatch --parsable {script}: no such queue\n'
