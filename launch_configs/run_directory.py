@@ -20,6 +20,9 @@ STARTUP_TIMEOUT = 300.0
 """Seconds after which a node gives up on a server that publishes no address."""
 
 _ENDED = 'ended'  # File that says why nobody goes on with the run.
+# A file: other hosts of a shared file system do not see the lock of a directory.
+_LOCK = 'lock'
+_MADE = ('logs', _LOCK)  # By `locked`, and no sign of a run.
 
 
 def default_path(demonstrations: str) -> pathlib.Path:
@@ -46,24 +49,27 @@ def locked(
   try:
     path.mkdir(parents=True, exist_ok=True)
     (path / 'logs').mkdir(exist_ok=True)
+    # NFS locks what is open for writing alone.
+    lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
   except OSError as e:
     raise OSError(f'cannot write to the run directory {path}: {e.strerror}') from e
-  directory = os.open(path, os.O_RDONLY)
   while True:
     try:
-      fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
       break
     except BlockingIOError as e:
       if not wait():
-        os.close(directory)
+        os.close(lock)
         raise RuntimeError(f'{path} is in use by another launcher') from e
   try:
     yield
   finally:
     with contextlib.suppress(OSError):
       (path / 'logs').rmdir()
-      path.rmdir()
-    os.close(directory)
+      if [entry.name for entry in path.iterdir()] == [_LOCK]:
+        (path / _LOCK).unlink()
+        path.rmdir()
+    os.close(lock)
 
 
 def stored_config(path: pathlib.Path) -> config.Config | None:
@@ -74,7 +80,7 @@ def stored_config(path: pathlib.Path) -> config.Config | None:
   """
   if (path / 'config.json').exists():
     return config.load(str(path / 'config.json'))
-  if path.is_dir() and any(entry.name != 'logs' for entry in path.iterdir()):
+  if path.is_dir() and any(entry.name not in _MADE for entry in path.iterdir()):
     raise ValueError(
       f'{path} is not empty and holds no run (no config.json); expected a new '
       'or an empty directory, or that of a run'

@@ -47,7 +47,7 @@ SelectTypeParameters=CR_CPU
 SlurmdParameters=config_overrides
 ReturnToService=2
 SlurmctldTimeout=30
-SlurmdTimeout=30
+SlurmdTimeout=60
 KillWait=20
 MessageTimeout=20
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
@@ -181,7 +181,7 @@ class Cluster:
 
   def _wait(self, condition: object, what: str) -> None:
     assert callable(condition)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while not condition():
       assert time.monotonic() < end, f'{what} does not come up; see {self.folder}'
       time.sleep(0.2)

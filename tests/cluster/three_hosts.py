@@ -20,10 +20,10 @@ import pytest
 
 from metamimic import checkpoints
 
-pytestmark = pytest.mark.timeout(3600)
+pytestmark = pytest.mark.timeout(7200)
 
 ROOT = pathlib.Path(__file__).absolute().parents[2]
-PATIENCE = 900.0  # s; only for how long a failing test hangs
+PATIENCE = 1800.0  # s; only for how long a failing test hangs
 ENDLESS = 1_000_000
 MORE = 300
 """Learner steps of the run's last part."""
@@ -149,7 +149,7 @@ def _lose_actor(run: Run) -> Loss:
   loss.learnt_meanwhile = run.steps() - before
   run.cluster.start(loss.host)
   run.requeue_now(job)
-  run.wait(lambda: run.since('actor-1', loss.time + 30) > 1, 'the actor acts again')
+  run.wait(lambda: run.since('actor-1', loss.time + 1) > 1, 'the actor acts again')
   loss.recovered = time.time() - loss.time
   return loss
 

@@ -38,12 +38,27 @@ class Jobs:
 
   def prepare(self, behaviours: dict[str, str], **changes: Any) -> None:
     """As a submission leaves the run directory."""
-    file = self._folder / 'behaviours.json'
-    file.write_text(json.dumps(behaviours))
+    self.behave(behaviours)
     settings = config.Config(
-      demonstrations=str(file), learner_steps=600, stall_warning=0.3, **changes
+      demonstrations=str(self._folder / 'behaviours.json'),
+      learner_steps=600,
+      stall_warning=0.3,
+      **changes,
     )
     run_directory.save(self.dir, settings)
+
+  def behave(self, behaviours: dict[str, str]) -> None:
+    """Gives the nodes that start from now on other behaviours."""
+    (self._folder / 'behaviours.json').write_text(json.dumps(behaviours))
+
+  def starts(self) -> list[dict[str, Any]]:
+    """Returns the events of the head's nodes being started."""
+    lines = (self.dir / 'events.jsonl').read_text().splitlines()
+    return [e for e in map(json.loads, lines) if e['event'] == 'start']
+
+  def pids(self) -> dict[str, int]:
+    """Returns the process ids of the head's nodes, by name."""
+    return {e['node']: e['pid'] for e in self.starts()}
 
   def start(self, *words: str, **env: str) -> subprocess.Popen[str]:
     """Starts a job."""
@@ -93,21 +108,25 @@ Wait = Callable[[Callable[[], bool]], None]
 
 
 def _finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-  output, _ = process.communicate(timeout=120)
+  output, _ = process.communicate(timeout=400)
   return process.returncode, output
 
 
 def test_head_and_actors_end_with_the_run_and_at_once_when_started_again(
-  jobs: Jobs,
+  jobs: Jobs, wait_until: Wait
 ) -> None:
-  jobs.prepare({})
+  jobs.prepare({'learner-0': 'wait'})
   # One more than the run began with, and it need not be the next.
   others = [jobs.start('actor', index) for index in ('0', '5')]
-  status, output = _finish(jobs.start('head', 'net'))
+  head = jobs.start('head', 'net')
+  for index in ('0', '5'):
+    wait_until(lambda index=index: 'behaviour:' in jobs.log(f'actor-{index}'))
+  jobs.behave({})
+  os.kill(jobs.pids()['learner-0'], signal.SIGTERM)
+  status, output = _finish(head)
   assert status == 0, output
   assert 'serving at 127.0.0.2, restart 0\n' in output
-  starts = (jobs.dir / 'events.jsonl').read_text()
-  assert '"node": "actor' not in starts
+  assert set(jobs.pids()) == {'replay-0', 'learner-0', 'evaluator-0'}
   for process in others:
     status, output = _finish(process)
     assert status == 0, output
@@ -136,10 +155,7 @@ def test_actor_follows_a_head_that_moves_and_is_started_once_for_that(
   assert now is not None and now.startswith('127.0.0.3:')
   assert f'actor-0: replay moved from {before} to {now}\n' in jobs.log('actor-0')
   # Nobody else moved, and the actor stays.
-  starts = [
-    json.loads(line) for line in (jobs.dir / 'events.jsonl').read_text().splitlines()
-  ]
-  nodes = sorted(e['node'] for e in starts if e['event'] == 'start')
+  nodes = sorted(e['node'] for e in jobs.starts())
   assert nodes == sorted(['replay-0', 'learner-0', 'evaluator-0'] * 2)
   actor.send_signal(signal.SIGTERM)
   status, output = _finish(actor)
@@ -156,9 +172,7 @@ def test_server_that_is_started_again_where_it_was_moves_nobody(
   jobs.start('head', 'net')
   wait_until(lambda: 'behaviour:' in jobs.log('actor-0'))
   address = run_directory.published_address(jobs.dir, 'replay')
-  events = (jobs.dir / 'events.jsonl').read_text().splitlines()
-  started = {e['node']: e['pid'] for e in map(json.loads, events) if 'node' in e}
-  os.kill(started['replay-0'], signal.SIGKILL)
+  os.kill(jobs.pids()['replay-0'], signal.SIGKILL)
   wait_until(lambda: jobs.log('replay-0').count('behaviour:') == 2)
   assert run_directory.published_address(jobs.dir, 'replay') == address
   actor.send_signal(signal.SIGTERM)
