@@ -11,7 +11,6 @@ more to do, 1 a node failed for good, 2 refused, 143 asked to leave.
 """
 
 import argparse
-from collections.abc import Callable
 import contextlib
 import os
 import pathlib
@@ -21,7 +20,6 @@ import socket
 import subprocess
 import sys
 import time
-from typing import Any
 
 from launch_configs import entry
 from launch_configs import local
@@ -280,23 +278,23 @@ def _scontrol(*args: str) -> str:
   return done.stdout
 
 
-def _leave(end: Callable[[str], Any]) -> None:
-  """Does what is to be done when this job was asked to leave.
-
-  Args:
-    end: is called if it was cancelled.
-  """
+def _will_be_back() -> bool:
+  """Sees to it that a job which was asked to leave is started again, if it shall be."""
   job = _this_job()
   if not job:
-    return end('its head was stopped')
-  found = re.search(r'JobState=(\w+)', _scontrol('show', 'job', '--oneliner', job))
-  state = found[1] if found else 'unknown'
+    return False
+  shown = _scontrol('show', 'job', '--oneliner', job)
+  found = re.search(r'JobState=(\w+) .*Restarts=(\d+)', shown)
+  if not found:
+    return True
+  state, restarts_ = found[1], int(found[2])
   print(f'asked to leave; job {job} is {state}', flush=True)
-  if state == 'CANCELLED':
-    end(f'job {job} was cancelled')
-  elif state == 'RUNNING':
+  if state == 'RUNNING':
     # Slurm requeues of itself after the loss of a host, but not at the end of the time.
     _scontrol('requeue', job)
+    return True
+  # A job that was cancelled and one that was requeued are both completing at first.
+  return restarts_ > int(os.environ.get('SLURM_RESTART_COUNT', '0'))
 
 
 def main() -> int:
@@ -313,10 +311,8 @@ def main() -> int:
     status = head(args.run_dir, args.which, received)
   else:
     status = actor(args.run_dir, int(args.which), received)
-  if status >= entry.SIGNALLED:
-    _leave(
-      lambda why: run_directory.end(args.run_dir, why) if args.what == 'head' else None
-    )
+  if status >= entry.SIGNALLED and not _will_be_back() and args.what == 'head':
+    run_directory.end(args.run_dir, 'its head was cancelled')
   return status
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -193,8 +194,11 @@ def published_address(path: pathlib.Path, role: str) -> str | None:
   """Returns where the server of `role` listens; None: it does not yet."""
   try:
     return (path / 'addresses' / role).read_text()
-  except FileNotFoundError:
-    return None
+  except OSError as e:
+    # Of a file that another host replaced meanwhile, NFS has only a stale handle.
+    if e.errno in (errno.ENOENT, errno.ESTALE):
+      return None
+    raise
 
 
 def wait_for_address(

@@ -18,7 +18,7 @@ ROOT = FAKE.parents[2]
 WAIT = {'learner-0': 'wait', 'actor-0': 'wait', 'evaluator-0': 'wait'}
 SCONTROL = """#!/bin/sh
 echo "$@" >> {calls}
-[ "$1" = show ] && echo "JobId=7 JobState=$FAKE_STATE Reason=None"
+[ "$1" = show ] && echo "JobId=7 JobState=$FAKE_STATE Requeue=1 Restarts=1"
 exit 0
 """
 
@@ -131,7 +131,8 @@ def test_head_and_actors_end_with_the_run_and_at_once_when_started_again(
     status, output = _finish(process)
     assert status == 0, output
     assert 'starts, with replay at 127.0.0.2:' in output
-  assert 'behaviour: work' in jobs.log('actor-5')
+  # With the "demonstrations" that it began with.
+  jobs.behave({'learner-0': 'wait'})
   for words in (('head', 'net'), ('actor', '0')):
     status, output = _finish(jobs.start(*words))
     assert status == 0
@@ -207,10 +208,24 @@ def test_head_that_is_asked_to_leave_before_its_time_is_over_is_queued_again(
   assert not (jobs.dir / 'ended').exists()
 
 
+def test_head_that_slurm_has_queued_again_ends_nobody(
+  jobs: Jobs, wait_until: Wait
+) -> None:
+  jobs.prepare(WAIT)
+  # As after a preemption: scontrol tells of a restart more than the job knows of.
+  head = jobs.start('head', 'net', SLURM_JOB_ID='7', FAKE_STATE='COMPLETING')
+  wait_until(lambda: 'behaviour:' in jobs.log('learner-0'))
+  head.send_signal(signal.SIGTERM)
+  assert _finish(head)[0] == 143
+  assert jobs.calls() == ['show job --oneliner 7']
+  assert not (jobs.dir / 'ended').exists()
+
+
 def test_cancelled_head_ends_the_actors(jobs: Jobs, wait_until: Wait) -> None:
   jobs.prepare(WAIT)
   actor = jobs.start('actor', '0')
-  slurm = {'SLURM_JOB_ID': '7', 'FAKE_STATE': 'CANCELLED'}
+  slurm = {'SLURM_JOB_ID': '7', 'SLURM_RESTART_COUNT': '1'}
+  slurm |= {'FAKE_STATE': 'COMPLETING'}
   head = jobs.start('head', 'net', **slurm)
   wait_until(lambda: 'behaviour:' in jobs.log('actor-0'))
   head.send_signal(signal.SIGTERM)
@@ -218,7 +233,7 @@ def test_cancelled_head_ends_the_actors(jobs: Jobs, wait_until: Wait) -> None:
   assert jobs.calls() == ['show job --oneliner 7']
   status, output = _finish(actor)
   assert status == 0
-  assert f'{jobs.dir} was ended: job 7 was cancelled\n' in output
+  assert f'{jobs.dir} was ended: its head was cancelled\n' in output
   # Who submits the run again does away with that.
   jobs.prepare(WAIT)
   actor = jobs.start('actor', '0')
@@ -228,7 +243,8 @@ def test_cancelled_head_ends_the_actors(jobs: Jobs, wait_until: Wait) -> None:
 
 def test_cancelled_actor_ends_nobody(jobs: Jobs, wait_until: Wait) -> None:
   jobs.prepare(WAIT)
-  slurm = {'SLURM_JOB_ID': '7', 'FAKE_STATE': 'CANCELLED'}
+  slurm = {'SLURM_JOB_ID': '7', 'SLURM_RESTART_COUNT': '1'}
+  slurm |= {'FAKE_STATE': 'COMPLETING'}
   actor = jobs.start('actor', '0', **slurm)
   head = jobs.start('head', 'net')
   wait_until(lambda: 'behaviour:' in jobs.log('actor-0'))
