@@ -1,9 +1,9 @@
 """A run on three hosts that loses one after the other; `make test-cluster` runs it.
 
-It goes through the loss of an actor's host, the loss of the head's, a cancellation, and
-an end; the tests look at what it left. Not one of the usual tests: it needs root and a
-Slurm (see conftest.py), and takes a quarter of an hour, minutes of which Slurm holds
-back what it has queued again.
+An actor joins and leaves; then the run goes through the loss of an actor's host, the
+loss of the head's, a cancellation, and an end. The tests look at what it left. Not one
+of the usual tests: it needs root and a Slurm (see conftest.py), and takes a quarter of
+an hour, minutes of which Slurm holds back what it has queued again.
 """
 
 from collections.abc import Callable, Iterator
@@ -64,6 +64,8 @@ class Run:
   dir: pathlib.Path
   listening: dict[str, list[str]] = dataclasses.field(default_factory=dict)
   """Addresses of all that listens, by host, while all went well."""
+  joined: dict[str, str] = dataclasses.field(default_factory=dict)
+  """What Slurm said of a further actor that was asked to leave."""
   losses: dict[str, Loss] = dataclasses.field(default_factory=dict)
   """By what was lost: actor or head."""
   jobs: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -74,6 +76,8 @@ class Run:
   """How often each actor had been started, before the cancellation."""
   cancelled: list[str] = dataclasses.field(default_factory=list)
   """Last line of each actor's job after the cancellation."""
+  last: int = 0
+  """Learner steps after which the last part was done."""
   states: dict[str, str] = dataclasses.field(default_factory=dict)
   """How each job of the last part ended."""
 
@@ -131,6 +135,19 @@ class Run:
       time.sleep(0.5)
     print(f'after {time.monotonic() - begun:.0f} s {what}', flush=True)
     return time.monotonic() - begun
+
+
+def _join_and_leave(run: Run) -> dict[str, str]:
+  """Adds an actor, and asks it to leave as Slurm does at the end of a job's time."""
+  script = str(run.dir / 'slurm' / 'actors.sbatch')
+  more = ['--array=2', '--cpus-per-task=1']
+  job = run.cluster.run('sbatch', '--parsable', *more, script).strip() + '_2'
+  run.wait(lambda: run.since('actor-2', 0) > 1, 'a further actor acts')
+  run.cluster.run('scancel', '--batch', '--signal=TERM', job)
+  run.wait(lambda: run.job(job)['JobState'] == 'PENDING', 'it is queued again')
+  found = run.job(job)
+  run.cluster.run('scancel', job)
+  return found
 
 
 def _lose_actor(run: Run) -> Loss:
@@ -197,6 +214,7 @@ def run_fixture(
     'all work',
   )
   run.listening = {host: cluster.listening(host) for host in cluster.computing}
+  run.joined = _join_and_leave(run)
   run.losses['actor'] = _lose_actor(run)
   run.losses['head'] = _lose_head(run)
   run.heads = re.findall(r'^head on (\w+), ', run.log('slurm/head.log'), re.MULTILINE)
@@ -207,7 +225,8 @@ def run_fixture(
   run.wait(lambda: not cluster.run('squeue', '-h'), 'nothing is left in the queue')
   for i in range(2):
     run.cancelled.append(run.log(f'slurm/actor-{i}.log').splitlines()[-1])
-  jobs = run.submit(demonstrations, run.steps() + MORE)
+  run.last = run.steps() + MORE
+  jobs = run.submit(demonstrations, run.last)
   run.wait(lambda: not cluster.run('squeue', '-h'), 'the run is finished')
   names = [jobs['head'], *(f'{jobs["actors"]}_{i}' for i in range(2))]
   for name in names:
@@ -225,6 +244,14 @@ def test_replay_alone_listens_and_on_its_host_in_the_network_alone(run: Run) -> 
     ip.replace('[::ffff:', '').replace(']', '') for ip in run.listening[head]
   } == {address}
   assert [run.listening[host] for host in run.listening if host != head] == [[], []]
+
+
+def test_actor_joined_and_was_queued_again_when_it_was_asked_to_leave(
+  run: Run,
+) -> None:
+  steps = [int(row['environment_steps']) for row in run.rows('actor-2')]
+  assert steps[-1] > 0
+  assert (run.joined['Restarts'], run.joined['Reason']) == ('1', 'BeginTime')
 
 
 def test_learner_went_on_without_an_actors_host(run: Run) -> None:
@@ -248,6 +275,12 @@ def test_head_moved_and_went_on_from_its_last_checkpoint(run: Run) -> None:
   log = run.log('learner-0.log')
   begun = [int(n) for n in re.findall(r'goes on from step (\d+) of ', log)]
   assert begun[0] >= loss.saved > 0
+  later = [
+    int(row['learner_steps'])
+    for row in run.rows('learner-imitation')
+    if float(row['wall_time']) > loss.time
+  ]
+  assert min(later) >= begun[0]
 
 
 def test_actors_followed_the_head_and_nobody_was_started_more_than_once(
@@ -269,12 +302,4 @@ def test_cancelled_head_ended_the_actors(run: Run) -> None:
 def test_submitted_again_the_run_was_finished_by_all_jobs(run: Run) -> None:
   assert set(run.states.values()) == {'COMPLETED 0:0'}
   summary = json.loads((run.dir / 'summary.json').read_text())
-  assert summary['learner_steps']['imitation'] == run.steps()
-  steps = [int(row['learner_steps']) for row in run.rows('learner-imitation')]
-  saved = run.losses['head'].saved
-  after = [
-    s
-    for s, row in zip(steps, run.rows('learner-imitation'), strict=True)
-    if float(row['wall_time']) > run.losses['head'].time
-  ]
-  assert min(after) >= saved
+  assert summary['learner_steps']['imitation'] == run.last

@@ -119,8 +119,8 @@ def test_head_and_actors_end_with_the_run_and_at_once_when_started_again(
   # One more than the run began with, and it need not be the next.
   others = [jobs.start('actor', index) for index in ('0', '5')]
   head = jobs.start('head', 'net')
-  for index in ('0', '5'):
-    wait_until(lambda index=index: 'behaviour:' in jobs.log(f'actor-{index}'))
+  wait_until(lambda: 'behaviour:' in jobs.log('actor-0'))
+  wait_until(lambda: 'behaviour:' in jobs.log('actor-5'))
   jobs.behave({})
   os.kill(jobs.pids()['learner-0'], signal.SIGTERM)
   status, output = _finish(head)
