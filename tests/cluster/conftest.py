@@ -192,9 +192,9 @@ def cluster_fixture() -> Iterator[Cluster]:
   """Gives a Slurm of three hosts."""
   missing = [command for command in _COMMANDS if shutil.which(command) is None]
   if missing:
-    pytest.fail(f'{", ".join(missing)} not on PATH; {_INSTALL}', pytrace=False)
+    pytest.exit(f'{", ".join(missing)} not on PATH; {_INSTALL}', returncode=2)
   if os.geteuid():
-    pytest.fail('network namespaces are made by root alone', pytrace=False)
+    pytest.exit('network namespaces are made by root alone', returncode=2)
   # Not pytest's own folder: a socket's path must not be long.
   with tempfile.TemporaryDirectory(prefix='slurm-') as folder:
     cluster = Cluster(pathlib.Path(folder))

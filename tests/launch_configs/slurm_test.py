@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import pathlib
@@ -72,6 +73,24 @@ def cluster_fixture(tmp_path: pathlib.Path) -> Slurm:
 
 def _options(**changes: Any) -> slurm.Options:
   return slurm.Options(**{'cluster_network': 'ib0', **changes})
+
+
+def test_help_lists_what_a_job_asks_for_beside_every_setting_of_a_run() -> None:
+  done = subprocess.run(
+    [sys.executable, '-m', 'launch_configs.slurm', '--help'],
+    capture_output=True,
+    text=True,
+    env={**os.environ, 'COLUMNS': '100'},
+    check=True,
+    cwd=ROOT,
+  )
+  options = ['--run-dir', '--cluster-network', '--actor.num-actors']
+  options += [
+    f'--{job}-job.{field.name}'
+    for job in ('head', 'actor')
+    for field in dataclasses.fields(slurm.Job)
+  ]
+  assert all(f' {option} ' in done.stdout for option in options)
 
 
 def test_scripts_of_given_settings(
