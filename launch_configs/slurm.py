@@ -125,7 +125,7 @@ def _validate_job(name: str, job: Job) -> None:
       )
 
 
-# Plain scripts: libraries that submit jobs pickle what these call, while a script can be
+# Plain scripts: libraries that submit jobs pickle what these call, and a script can be
 # read, and submitted again with another range of actors.
 def scripts(
   options: Options, run_dir: pathlib.Path, settings: config.Config
