@@ -3,7 +3,7 @@
 Everything the node needs is read from the run directory; nothing is pickled, so the
 same command serves the local launcher, a cluster's job, or somebody who looks at
 one node by hand. Exit status: 0 the node's work is done, 143 it was asked to stop,
-1 it failed, with its traceback and role printed last.
+75 a server it uses has moved, 1 it failed, with its traceback and role printed last.
 """
 
 import argparse

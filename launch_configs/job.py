@@ -46,17 +46,13 @@ def head(run_dir: pathlib.Path, network: str, received: Received) -> int:
     received: what has to be looked at before the nodes run.
   """
   try:
-    host = loopback.host_in(network)
     settings = config.load(str(run_dir / 'config.json'))
     # After the loss of a host its locks last until the file server gives it up. And it
     # may be alive, lost to Slurm alone: two heads at once would spoil the run.
     waiting = _Reminder(f'another launcher of {run_dir} to end', settings.stall_warning)
     lock = run_directory.locked(run_dir, lambda: not received and waiting.sleep())
     with lock:
-      count = os.environ.get('SLURM_RESTART_COUNT', '0')
-      name = socket.gethostname()
-      print(f'head on {name}, serving at {host}, restart {count}', flush=True)
-      status = _head(run_dir, settings, host, received)
+      status = _head(run_dir, settings, network, received)
   except (ValueError, OSError, RuntimeError) as e:
     if received:
       return entry.STOPPED
@@ -66,20 +62,23 @@ def head(run_dir: pathlib.Path, network: str, received: Received) -> int:
 
 
 def _head(
-  run_dir: pathlib.Path, settings: config.Config, host: str, received: Received
+  run_dir: pathlib.Path, settings: config.Config, network: str, received: Received
 ) -> int:
   try:
+    host, name = loopback.host_in(network), socket.gethostname()
+    count = os.environ.get('SLURM_RESTART_COUNT', '0')
+    print(f'head on {name}, serving at {host}, restart {count}', flush=True)
     if local.is_done(run_dir, settings):
       return supervisor.DONE
     library = local.prepare(run_dir, settings)
-  except (ValueError, OSError, RuntimeError):
-    run_directory.end(run_dir, 'its head was refused')
+    if received:
+      return entry.STOPPED
+    status = local.start(run_dir, settings, library, host, without=['actor'])
+  except BaseException:
+    run_directory.end(run_dir, 'its head failed')
     raise
-  if received:
-    return entry.STOPPED
-  status = local.start(run_dir, settings, library, host, without=['actor'])
   if status == supervisor.FAILED:
-    run_directory.end(run_dir, 'a node of its head failed')
+    run_directory.end(run_dir, 'its head failed')
   return status
 
 

@@ -262,7 +262,7 @@ def test_failed_head_ends_the_actors(jobs: Jobs) -> None:
   assert 'the brick is gone' in output
   status, output = _finish(actor)
   assert status == 0
-  assert 'was ended: a node of its head failed\n' in output
+  assert 'was ended: its head failed\n' in output
 
 
 def test_head_that_is_refused_ends_the_actors(jobs: Jobs) -> None:
@@ -273,7 +273,7 @@ def test_head_that_is_refused_ends_the_actors(jobs: Jobs) -> None:
   assert 'is not the file that the run in' in output
   status, output = _finish(jobs.start('actor', '0'))
   assert status == 0
-  assert 'was ended: its head was refused\n' in output
+  assert 'was ended: its head failed\n' in output
 
 
 def test_second_head_waits_for_the_first(jobs: Jobs, wait_until: Wait) -> None:
