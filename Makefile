@@ -14,7 +14,7 @@ export PYTHON
 PY := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check train test lint format pytest bazel-test lock clean
+.PHONY: help setup check train test lint format pytest bazel-test test-cluster lock clean
 
 help:  ## this list
 	@echo 'Usage: make TARGET'
@@ -54,6 +54,9 @@ pytest: setup  ## the tests alone
 
 bazel-test: setup  ## the same tests through Bazel (apt-get install bazel-bootstrap)
 	PATH="$(CURDIR)/.venv/bin:$$PATH" bazel test //...
+
+test-cluster: setup  ## a run on a Slurm of three virtual hosts that are lost; as root
+	$(PY) -m pytest -s tests/cluster/three_hosts.py
 
 lock: setup  ## write requirements.txt anew from requirements.in
 	$(PY) -m uv pip compile --quiet --custom-compile-command 'make lock' \

@@ -214,9 +214,9 @@ class Builder:
     return critic
 
   def actor(self, client: reverb.Client, index: int) -> actors.Actor:
-    """Returns the actor of this index in `config.actors`."""
+    """Returns the actor of this index; see `config.acts_for`."""
     config = self._config
-    name = config.actors[index]
+    name = config.acts_for(index)
     settings = config.actor_of(name)
     demonstrations = self._demonstrations()
     policy = self._policy(name, demonstrations)

@@ -154,10 +154,9 @@ class Progress:
     }
     """By name."""
     self._evaluator = CsvTail(logs / 'evaluator.csv')
-    self._actors = [
-      CsvTail(logs / f'actor-{i}.csv') for i in range(len(settings.actors))
-    ]
-    self._actor_rows: dict[int, dict[str, str]] = {}
+    self._logs = logs
+    self._actors: dict[str, CsvTail] = {}
+    self._actor_rows: dict[str, dict[str, str]] = {}
     self.scores: dict[tuple[str, str], Score] = {}
     """Latest evaluation by (arm, split)."""
 
@@ -165,9 +164,10 @@ class Progress:
     """Reads what was written since the last call."""
     for learner in self.learners.values():
       learner.update()
-    for index, tail in enumerate(self._actors):
-      for row in tail.read():
-        self._actor_rows[index] = row
+    # On a cluster actors may join at any time.
+    for path in self._logs.glob('actor-*.csv'):
+      for row in self._actors.setdefault(path.name, CsvTail(path)).read():
+        self._actor_rows[path.name] = row
     for row in self._evaluator.read():
       self.scores[row.get('arm', ''), row.get('split', '')] = Score(
         _number(row, 'reward'),

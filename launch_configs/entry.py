@@ -3,7 +3,7 @@
 Everything the node needs is read from the run directory; nothing is pickled, so the
 same command serves the local launcher, a cluster's job, or somebody who looks at
 one node by hand. Exit status: 0 the node's work is done, 143 it was asked to stop,
-1 it failed, with its traceback and role printed last.
+75 a server it uses has moved, 1 it failed, with its traceback and role printed last.
 """
 
 import argparse
@@ -35,6 +35,10 @@ SIGNALLED = 128
 STOPPED = SIGNALLED + signal.SIGTERM
 """Exit status of a node that left because it was asked to."""
 
+MOVED = 75
+"""Exit status of a node that left because a server it uses is at another address now:
+it has to be started again to find it there."""
+
 _THREAD_LIMITS = (
   'OMP_NUM_THREADS',
   'OPENBLAS_NUM_THREADS',
@@ -43,7 +47,7 @@ _THREAD_LIMITS = (
   'TF_NUM_INTEROP_THREADS',
 )
 _PR_SET_PDEATHSIG = 1
-_SOCKET_CHECK_PERIOD = 1.0
+_CHECK_PERIOD = 1.0
 
 
 def command(run_dir: pathlib.Path, role: str, index: int) -> list[str]:
@@ -52,12 +56,15 @@ def command(run_dir: pathlib.Path, role: str, index: int) -> list[str]:
   return [sys.executable, '-m', module, str(run_dir), role, str(index)]
 
 
-def environment(inherited: Mapping[str, str], library: pathlib.Path) -> dict[str, str]:
+def environment(
+  inherited: Mapping[str, str], library: pathlib.Path, host: str = loopback.HOST
+) -> dict[str, str]:
   """Returns the environment variables of a node.
 
   Args:
     inherited: the launcher's own; thread limits found there are kept.
     library: what `loopback.build_library` returned.
+    host: this host's address on which its servers listen.
   """
   checkout = str(pathlib.Path(__file__).resolve().parents[1])
   path = [checkout, *filter(None, [inherited.get('PYTHONPATH')])]
@@ -69,6 +76,7 @@ def environment(inherited: Mapping[str, str], library: pathlib.Path) -> dict[str
     'LD_PRELOAD': f'{library} {inherited.get("LD_PRELOAD", "")}'.strip(),
     'PYTHONPATH': os.pathsep.join(path),
     'PYTHONUNBUFFERED': '1',
+    loopback.HOST_VARIABLE: host,
     LAUNCHER_VARIABLE: str(os.getpid()),
   }
 
@@ -147,6 +155,7 @@ def make_program(
   settings: config.Config,
   stop: threading.Event,
   made: threading.Event,
+  num_actors: int | None = None,
 ) -> Any:
   """Returns the program of a run.
 
@@ -155,6 +164,7 @@ def make_program(
     settings: its configuration.
     stop: set when the nodes of this process shall leave.
     made: is set when the node of this process has been made.
+    num_actors: how many there are; None: as many as the settings say.
   """
   from launch_configs import program
 
@@ -163,7 +173,7 @@ def make_program(
 
     return builder.Builder(settings, str(run_dir), stop)
 
-  return program.make_program(settings, make_builder, made.set)
+  return program.make_program(settings, make_builder, made.set, num_actors)
 
 
 def _run(
@@ -179,45 +189,78 @@ def _run(
 
   logging.set_verbosity(logging.INFO)
   settings = config.load(str(run_dir / 'config.json'))
-  topology = make_program(run_dir, settings, stop, made)
+  num_actors = len(settings.actors)
+  if role == 'actor' and num_actors:
+    # A cluster may have more of them, and not always as many.
+    num_actors = max(num_actors, index + 1)
+  topology = make_program(run_dir, settings, stop, made, num_actors)
   place = program.find(topology, role, index)
-  claim = _claim(run_dir, role) if place.serves else None
+  # Only servers have any business beyond loopback.
+  host = os.environ.get(loopback.HOST_VARIABLE) if place.serves else None
+  host = host or loopback.HOST
+  claim = _claim(run_dir, role, host) if place.serves else None
+  used: dict[str, str] = {}
   threading.Thread(
-    target=_watch_sockets, args=(run_dir, role, index, claim), daemon=True
+    target=_watch, args=(run_dir, f'{role}-{index}', host, claim, used), daemon=True
   ).start()
-  own = f'{loopback.HOST}:{claim.getsockname()[1]}' if claim else ''
+  own = _address(claim) if claim else ''
 
   def address_of(server: str) -> str:
     if own and server == role:
       return own
-    return run_directory.wait_for_address(
+    used[server] = run_directory.wait_for_address(
       run_dir, server, stop, remind=settings.stall_warning
     )
+    return used[server]
 
   program.run_node(topology, place, address_of)
 
 
-def _claim(run_dir: pathlib.Path, role: str) -> socket.socket:
+def _claim(run_dir: pathlib.Path, role: str, host: str) -> socket.socket:
   """Claims a server's port: that of the one before, whose clients look for it there."""
-  before = run_directory.published_address(run_dir, role)
-  return loopback.claim_port(int(before.rpartition(':')[2]) if before else 0)
+  before = run_directory.published_address(run_dir, role) or ''
+  there, _, port = before.rpartition(':')
+  return loopback.claim_port(int(port) if there == host else 0, host)
 
 
-def _watch_sockets(
-  run_dir: pathlib.Path, role: str, index: int, claim: Any | None
+def _address(claim: socket.socket) -> str:
+  host, port = claim.getsockname()
+  return f'{host}:{port}'
+
+
+def _watch(
+  run_dir: pathlib.Path,
+  name: str,
+  host: str,
+  claim: socket.socket | None,
+  used: Mapping[str, str],
 ) -> None:
-  """Publishes a server's address once it listens; ends a node seen from outside."""
+  """Looks after a node's sockets and the addresses that it uses.
+
+  Args:
+    run_dir: of the run.
+    name: of the node.
+    host: the address on which it may listen; if on another one, it is ended.
+    claim: of a server, whose address is published once it listens.
+    used: addresses of other servers by role; if one moves, the node has to go, because
+      a client of Reverb looks for its server where it was.
+  """
   try:
     while True:
-      ports = loopback.listening_ports()
+      ports = loopback.listening_ports(host)
       if claim is not None and claim.getsockname()[1] in ports:
-        address = f'{loopback.HOST}:{claim.getsockname()[1]}'
+        address = _address(claim)
         claim.close()
         claim = None
-        run_directory.publish_address(run_dir, role, address)
-      time.sleep(_SOCKET_CHECK_PERIOD if claim is None else 0.05)
+        run_directory.publish_address(run_dir, name.rpartition('-')[0], address)
+      for server, before in list(used.items()):
+        now = run_directory.published_address(run_dir, server)
+        if now not in (None, before):
+          print(f'{name}: {server} moved from {before} to {now}', flush=True)
+          os._exit(MOVED)
+      time.sleep(_CHECK_PERIOD if claim is None else 0.05)
   except BaseException:
-    _report(f'{role}-{index}')
+    _report(name)
     sys.stderr.flush()
     os._exit(1)
 

@@ -10,7 +10,7 @@ it was before, too), 1 a node failed for good, 2 refused before anything was sta
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 import contextlib
 import dataclasses
 import os
@@ -18,6 +18,7 @@ import pathlib
 import signal
 import sys
 import threading
+from typing import TypeVar
 
 import tyro
 
@@ -32,7 +33,7 @@ from metamimic import validation
 
 REFUSED = 2
 _PROGRAM = 'python -m launch_configs.local'
-_CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
+CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +48,9 @@ class Options(config.Config):
   run_dir, or laptop."""
 
 
+_Options = TypeVar('_Options', bound=Options)
+
+
 def parse(args: Sequence[str]) -> tuple[pathlib.Path, config.Config]:
   """Returns the run directory and the configuration asked for.
 
@@ -55,7 +59,25 @@ def parse(args: Sequence[str]) -> tuple[pathlib.Path, config.Config]:
       it names.
     SystemExit: the command line is wrong, or asks for help.
   """
-  first = argparse.ArgumentParser(_PROGRAM, add_help=False, allow_abbrev=False)
+  return resolve(parse_options(Options, _PROGRAM, str(__doc__), args))
+
+
+def parse_options(
+  options: type[_Options], program: str, description: str, args: Sequence[str]
+) -> _Options:
+  """Returns what a command line asks for.
+
+  Args:
+    options: what there is to ask for.
+    program: how it is called.
+    description: what it does.
+    args: the words after that.
+
+  Raises:
+    ValueError: the run directory holds something else than a run.
+    SystemExit: the command line is wrong, or asks for help.
+  """
+  first = argparse.ArgumentParser(program, add_help=False, allow_abbrev=False)
   first.add_argument('--run-dir', '--run_dir', default='')
   first.add_argument('--imitation.reward', dest='reward')
   first.add_argument('--preset', default='', choices=['', *config.PRESETS])
@@ -65,13 +87,17 @@ def parse(args: Sequence[str]) -> tuple[pathlib.Path, config.Config]:
     base = run_directory.stored_config(pathlib.Path(given.run_dir)) or base
     _check_reward(given.run_dir, base.imitation.reward, given.reward)
   presets = '\n'.join(f'  {n}: {text}' for n, (text, _) in config.PRESETS.items())
-  options = tyro.cli(
-    Options,
-    prog=_PROGRAM,
-    description=f'{__doc__}\nPresets:\n{presets}',
+  return tyro.cli(
+    options,
+    prog=program,
+    description=f'{description}\nPresets:\n{presets}',
     args=args,
-    default=Options(**vars(base), run_dir=given.run_dir, preset=given.preset),
+    default=options(**vars(base), run_dir=given.run_dir, preset=given.preset),
   )
+
+
+def resolve(options: Options) -> tuple[pathlib.Path, config.Config]:
+  """Returns the run directory and the configuration that are meant."""
   fields = {f.name: getattr(options, f.name) for f in dataclasses.fields(config.Config)}
   if options.demonstrations:
     # A node or a resumed launch may have another working directory.
@@ -90,8 +116,22 @@ def _check_reward(run_dir: str, stored: str, given: str | None) -> None:
     )
 
 
-def prepare(run_dir: pathlib.Path, settings: config.Config) -> supervisor.Supervisor:
-  """Checks all that takes longer than a look and returns the run, ready to start.
+def is_done(run_dir: pathlib.Path, settings: config.Config) -> bool:
+  """Checks what is left of an earlier launch; returns whether there is nothing to do.
+
+  Raises:
+    ValueError: it cannot be gone on with.
+  """
+  run_directory.check_resumable(run_dir, settings)
+  checkpoints.recover(run_dir, say=print)
+  done = run_directory.is_finished(run_dir, settings)
+  if done:
+    print(f'{run_dir} is finished; see {run_dir / "report.html"}')
+  return done
+
+
+def prepare(run_dir: pathlib.Path, settings: config.Config) -> pathlib.Path:
+  """Checks all that takes longer than a look; returns the library for the nodes.
 
   Raises:
     ValueError: the demonstrations or the reward cannot be used.
@@ -100,9 +140,28 @@ def prepare(run_dir: pathlib.Path, settings: config.Config) -> supervisor.Superv
   # dm_control takes a second to import: not before the command line is known good.
   from metamimic import preparation
 
-  library = loopback.build_library(_CHECKOUT / 'build', run_dir)
+  library = loopback.build_library(CHECKOUT / 'build', run_dir)
   preparation.prepare(settings, str(run_dir))
   run_directory.save(run_dir, settings)
+  return library
+
+
+def start(
+  run_dir: pathlib.Path,
+  settings: config.Config,
+  library: pathlib.Path,
+  host: str = loopback.HOST,
+  without: Collection[str] = (),
+) -> int:
+  """Runs the nodes and returns the exit status, as `supervisor.Supervisor.run` does.
+
+  Args:
+    run_dir: of the run.
+    settings: of the run.
+    library: what `prepare` returned.
+    host: this machine's address on which servers listen.
+    without: roles whose nodes run elsewhere.
+  """
   # TensorFlow, which comes with Launchpad's node for Reverb, takes seconds: not before
   # the demonstrations and the reward are known to be good, too.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
@@ -112,9 +171,15 @@ def prepare(run_dir: pathlib.Path, settings: config.Config) -> supervisor.Superv
   nodes = [
     supervisor.Node(p.role, p.index, p.serves, entry.command(run_dir, p.role, p.index))
     for p in program.places(topology)
+    if p.role not in without
   ]
-  env = entry.environment(os.environ, library)
-  return supervisor.Supervisor(run_dir, settings, nodes, env)
+  env = entry.environment(os.environ, library, host)
+  print(f'run directory: {run_dir}', flush=True)
+  status = supervisor.Supervisor(run_dir, settings, nodes, env).run()
+  if status == supervisor.DONE and not run_directory.is_finished(run_dir, settings):
+    print(f'every node left, but {run_dir / "summary.json"} tells of no full run')
+    return supervisor.FAILED
+  return status
 
 
 def _run(args: Sequence[str], stack: contextlib.ExitStack) -> int:
@@ -122,21 +187,13 @@ def _run(args: Sequence[str], stack: contextlib.ExitStack) -> int:
     run_dir, settings = parse(args)
     validation.validate(settings)
     stack.enter_context(run_directory.locked(run_dir))
-    run_directory.check_resumable(run_dir, settings)
-    checkpoints.recover(run_dir, say=print)
-    if run_directory.is_finished(run_dir, settings):
-      print(f'{run_dir} is finished; see {run_dir / "report.html"}')
+    if is_done(run_dir, settings):
       return supervisor.DONE
-    run = prepare(run_dir, settings)
+    library = prepare(run_dir, settings)
   except (ValueError, OSError, RuntimeError) as e:
     print(f'error: {e}', file=sys.stderr)
     return REFUSED
-  print(f'run directory: {run_dir}', flush=True)
-  status = run.run()
-  if status == supervisor.DONE and not run_directory.is_finished(run_dir, settings):
-    print(f'every node left, but {run_dir / "summary.json"} tells of no full run')
-    return supervisor.FAILED
-  return status
+  return start(run_dir, settings, library)
 
 
 def main() -> int:

@@ -66,6 +66,7 @@ def make_program(
   settings: config.Config,
   make_builder: Callable[[], Builder],
   on_made: Callable[[], object] = lambda: None,
+  num_actors: int | None = None,
 ) -> lp.Program:
   """Returns the program: replay, learners, actors, evaluator.
 
@@ -74,6 +75,7 @@ def make_program(
     make_builder: called, once, where a node runs; who only looks at the program does
       without all that the nodes import.
     on_made: called where a node runs, when it has been made and is about to begin.
+    num_actors: how many there are; None: as many as the settings say.
   """
   builder = functools.cache(make_builder)
 
@@ -93,7 +95,7 @@ def make_program(
     for index in range(len(settings.learners)):
       program.add_node(lp.PyClassNode(part('learner'), replay, index))
   with program.group('actor'):
-    for index in range(len(settings.actors)):
+    for index in range(len(settings.actors) if num_actors is None else num_actors):
       program.add_node(lp.PyClassNode(part('actor'), replay, index))
   with program.group('evaluator'):
     program.add_node(lp.PyClassNode(part('evaluator'), replay))

@@ -1,7 +1,8 @@
 """The directory of a run: made or resumed, locked, and where nodes find each other."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -21,6 +22,11 @@ and what to measure, and change nothing of what has been learnt so far."""
 STARTUP_TIMEOUT = 300.0
 """Seconds after which a node gives up on a server that publishes no address."""
 
+_ENDED = 'ended'  # File that says why nobody goes on with the run.
+# A file: other hosts of a shared file system do not see the lock of a directory.
+_LOCK = 'lock'
+_MADE = ('logs', _LOCK)  # By `locked`, and no sign of a run.
+
 
 _HOST = r'[a-zA-Z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\]'
 _PORT = r'[1-9][0-9]{0,4}'
@@ -34,8 +40,15 @@ def default_path(demonstrations: str) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def locked(path: pathlib.Path) -> Iterator[None]:
+def locked(
+  path: pathlib.Path, wait: Callable[[], bool] = lambda: False
+) -> Iterator[None]:
   """Makes `path` if need be and holds its lock; leaves no empty directory behind.
+
+  Args:
+    path: of the run.
+    wait: called again and again while another launcher holds it: waits for a while;
+      false: long enough.
 
   Raises:
     RuntimeError: another launcher holds it.
@@ -44,21 +57,27 @@ def locked(path: pathlib.Path) -> Iterator[None]:
   try:
     path.mkdir(parents=True, exist_ok=True)
     (path / 'logs').mkdir(exist_ok=True)
+    # NFS locks what is open for writing alone.
+    lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
   except OSError as e:
     raise OSError(f'cannot write to the run directory {path}: {e.strerror}') from e
-  directory = os.open(path, os.O_RDONLY)
-  try:
-    fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError as e:
-    os.close(directory)
-    raise RuntimeError(f'{path} is in use by another launcher') from e
+  while True:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      break
+    except BlockingIOError as e:
+      if not wait():
+        os.close(lock)
+        raise RuntimeError(f'{path} is in use by another launcher') from e
   try:
     yield
   finally:
     with contextlib.suppress(OSError):
       (path / 'logs').rmdir()
-      path.rmdir()
-    os.close(directory)
+      if [entry.name for entry in path.iterdir()] == [_LOCK]:
+        (path / _LOCK).unlink()
+        path.rmdir()
+    os.close(lock)
 
 
 def stored_config(path: pathlib.Path) -> config.Config | None:
@@ -69,7 +88,7 @@ def stored_config(path: pathlib.Path) -> config.Config | None:
   """
   if (path / 'config.json').exists():
     return config.load(str(path / 'config.json'))
-  if path.is_dir() and any(entry.name != 'logs' for entry in path.iterdir()):
+  if path.is_dir() and any(entry.name not in _MADE for entry in path.iterdir()):
     raise ValueError(
       f'{path} is not empty and holds no run (no config.json); expected a new '
       'or an empty directory, or that of a run'
@@ -108,7 +127,7 @@ def check_resumable(path: pathlib.Path, settings: config.Config) -> None:
 
 
 def save(path: pathlib.Path, settings: config.Config) -> None:
-  """Writes what `check_resumable` compares, and forgets old addresses."""
+  """Writes what `check_resumable` compares; forgets old addresses, and `end`."""
   digest = path / 'demonstrations.sha256'
   temporary = digest.with_suffix('.tmp')
   temporary.write_text(_digest_line(settings))
@@ -117,6 +136,7 @@ def save(path: pathlib.Path, settings: config.Config) -> None:
   (path / 'addresses').mkdir(exist_ok=True)
   for address in (path / 'addresses').iterdir():
     address.unlink()
+  (path / _ENDED).unlink(missing_ok=True)
 
 
 def _digest_line(settings: config.Config) -> str:
@@ -147,6 +167,27 @@ def is_finished(path: pathlib.Path, settings: config.Config) -> bool:
     ) from e
 
 
+def end(path: pathlib.Path, why: str) -> None:
+  """Lets all who work for a run on other hosts know that nobody goes on with it."""
+  temporary = path / f'.{_ENDED}'
+  temporary.write_text(why)
+  temporary.replace(path / _ENDED)
+
+
+def why_over(path: pathlib.Path, settings: config.Config) -> str:
+  """Returns why there is no more work for a run, in words; empty: there is.
+
+  Raises:
+    ValueError: summary.json is broken; the message names it.
+  """
+  if is_finished(path, settings):
+    return f'{path} is finished'
+  try:
+    return f'{path} was ended: {(path / _ENDED).read_text()}'
+  except FileNotFoundError:
+    return ''
+
+
 def publish_address(path: pathlib.Path, role: str, address: str) -> None:
   """Writes where the server of `role` listens, in one piece."""
   file = path / 'addresses' / role
@@ -165,8 +206,11 @@ def published_address(path: pathlib.Path, role: str) -> str | None:
   file = path / 'addresses' / role
   try:
     address = files.read_text(file)
-  except FileNotFoundError:
-    return None
+  except OSError as e:
+    # Of a file that another host replaced meanwhile, NFS has only a stale handle.
+    if e.errno in (errno.ENOENT, errno.ESTALE):
+      return None
+    raise
   host, _, port = address.rpartition(':')
   good = re.fullmatch(_HOST, host) and re.fullmatch(_PORT, port)
   if not good or int(port) > _LAST_PORT:

@@ -1,7 +1,7 @@
 """Starts the nodes of a run as processes of this machine, and keeps watch over them.
 
 It ends by itself when every node but the servers has done its work. A node that dies is
-started again, a few times (see `Policy`): an actor or the evaluator while the others go
+started again, a few times (see `restarts`): an actor or the evaluator while others go
 on; a learner or the server from the last checkpoint set, while those who need it wait
 of themselves. Beyond that, or where it would be of no use, the run ends with the node's
 role and its last words. No process survives: each is in a session of its own which is
@@ -22,38 +22,13 @@ from typing import Any
 from launch_configs import display
 from launch_configs import entry
 from launch_configs import loopback
+from launch_configs import restarts
 from launch_configs import run_directory
 from metamimic import config
 from metamimic import notices
 
 DONE, FAILED = 0, 1
 _POLL = 0.1
-_TAIL_BYTES = 16_384
-_TAIL_LINES = 20
-
-
-@dataclasses.dataclass(frozen=True)
-class Policy:
-  """How the nodes of a role are treated; the values are ours."""
-
-  restarts: int = 5
-  """How often a node is started again within `window`."""
-  window: float = 600.0
-  """Seconds after which a death no longer counts."""
-  first_pause: float = 0.5
-  """Seconds before a node is started again; each further time twice as many."""
-  longest_pause: float = 10.0
-  """Seconds that they never exceed."""
-  settled: float = 30.0
-  """Seconds that a node has to have run for an exception to be worth another try. One
-  at the start, or the same again, would come each time. Signals are always worth it."""
-  grace: float = 6.5
-  """Seconds a node has to leave after SIGTERM, before SIGKILL. A learner saves a last
-  checkpoint in five; all of a run, servers last, is gone within ten."""
-
-
-POLICIES: Mapping[str, Policy] = {'replay': Policy(grace=1.5)}
-"""By role; the others have the defaults."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,18 +57,8 @@ class _Running:
   begun: float
 
   @property
-  def policy(self) -> Policy:
-    return POLICIES.get(self.node.role, Policy())
-
-
-@dataclasses.dataclass
-class _History:
-  """What a node died of so far."""
-
-  deaths: list[float] = dataclasses.field(default_factory=list)
-  """When (time.monotonic()), within the policy's window."""
-  words: str = ''
-  """The last line of its last exception."""
+  def policy(self) -> restarts.Policy:
+    return restarts.policy_of(self.node.role)
 
 
 class Supervisor:
@@ -114,7 +79,7 @@ class Supervisor:
     self._display = display.Display(self._progress, settings)
     self._running: dict[str, _Running] = {}
     self._due: dict[str, tuple[float, Node]] = {}
-    self._histories: dict[str, _History] = {}
+    self._histories: dict[str, restarts.History] = {}
     self._finished: list[Node] = []
     self._notices = display.LineTail(run_dir / notices.FILE, new=True)
     self._said: set[str] = set()
@@ -220,30 +185,18 @@ class Supervisor:
 
   def _will_restart(self, run: _Running) -> bool:
     """Sees to it that a dead node is started again; False: the run has failed."""
-    policy, name, now = run.policy, run.node.name, time.monotonic()
-    status = run.process.returncode
-    history = self._histories.setdefault(name, _History())
-    history.deaths = [t for t in history.deaths if now - t < policy.window] + [now]
-    count = len(history.deaths)
-    why = ''
-    if count > policy.restarts:
-      why = f', {count} times in {policy.window:.0f} s'
-    elif 0 <= status < entry.SIGNALLED:
-      words = last_words(run.log, run.log_start).splitlines()[-1]
-      if now - run.begun < policy.settled:
-        why = f' after {now - run.begun:.0f} s'
-      elif words == history.words:
-        why = ' as it did before'
-      history.words = words
+    name, now, status = run.node.name, time.monotonic(), run.process.returncode
+    history = self._histories.setdefault(name, restarts.History(run.policy))
+    why = history.add(status, now - run.begun, run.log, run.log_start)
     if why:
       self._report(run, why)
       return False
-    pause = min(policy.first_pause * 2 ** (count - 1), policy.longest_pause)
+    count, pause = history.count, history.pause
     self._due[name] = now + pause, run.node
     self._event('restart', node=name, status=status, count=count, pause=pause)
     self._display.say(
-      f'{name} {describe_status(status)}; it is started again in {pause:g} s '
-      f'({count} of {policy.restarts})',
+      f'{name} {restarts.describe_status(status)}; it is started again in {pause:g} s '
+      f'({count} of {run.policy.restarts})',
       'yellow',
     )
     return True
@@ -265,9 +218,9 @@ class Supervisor:
     return exited
 
   def _report(self, run: _Running, more: str = '') -> None:
-    status = describe_status(run.process.returncode) + more
+    status = restarts.describe_status(run.process.returncode) + more
     self._display.say(f'{run.node.name} {status}; the end of {run.log}:', 'bold red')
-    self._display.say(last_words(run.log, run.log_start))
+    self._display.say(restarts.last_words(run.log, run.log_start))
 
   def _warn_of_stall(self) -> None:
     now, period = time.monotonic(), self._settings.stall_warning
@@ -335,14 +288,17 @@ class Supervisor:
           return f'{server.name} does not answer, see {log}'
     actors = self._settings.actors
     needed = self._settings.replay_of(actors[0]).min_size if actors else 0
-    if actors and not any(r.node.role == 'actor' for r in self._running.values()):
+    # On a cluster they are none of this launcher's.
+    if any(node.role == 'actor' for node in self._nodes) and not any(
+      r.node.role == 'actor' for r in self._running.values()
+    ):
       return 'no actor runs'
     seen = self._progress.replay_size or self._progress.environment_steps
     if seen < needed:
       return f'replay holds {seen:,.0f} of the {needed:,} transitions it begins with'
     run = self._running[node.name]
     # Nodes say now and then on what they wait; see `agents.waiting`.
-    _, waits, what = last_words(run.log, run.log_start).rpartition('waiting ')
+    _, waits, what = restarts.last_words(run.log, run.log_start).rpartition('waiting ')
     what = f'{waits}{what}, ' if waits and '\n' not in what else ''
     return f'{what}see {run.log}'
 
@@ -391,31 +347,3 @@ class Supervisor:
       open(self._run_dir / 'events.jsonl', 'a') as events,
     ):
       events.write(json.dumps(line) + '\n')
-
-
-def describe_status(status: int) -> str:
-  """Returns how a process ended, in words, from its `returncode`."""
-  if status >= 0:
-    return f'left with exit status {status}'
-  name = signal.Signals(-status).name
-  hint = ' (out of memory?)' if -status == signal.SIGKILL else ''
-  return f'was ended by {name}{hint}'
-
-
-def last_words(log: pathlib.Path, start: int = 0) -> str:
-  """Returns the last traceback in a log and what follows it, else its last lines.
-
-  Args:
-    log: the file.
-    start: bytes at its beginning to leave out: an earlier launch wrote them.
-  """
-  lines = _tail(log, start)
-  begins = [i for i, line in enumerate(lines) if line.startswith('Traceback ')]
-  words = lines[begins[-1] :] if begins else lines[-_TAIL_LINES:]
-  return '\n'.join(words) or '(the log is empty)'
-
-
-def _tail(log: pathlib.Path, start: int) -> list[str]:
-  with open(log, 'rb') as f:
-    f.seek(max(start, log.stat().st_size - _TAIL_BYTES))
-    return f.read().decode(errors='replace').splitlines()

@@ -284,6 +284,13 @@ class Config:
       *(TASK for _ in range(self.task.actor.num_actors * task)),
     )
 
+  def acts_for(self, index: int) -> str:
+    """Returns what the actor of an index acts for.
+
+    A cluster may have more actors than `actors`; these take turns as those do.
+    """
+    return self.actors[index % len(self.actors)]
+
   @property
   def borrowed(self) -> int:
     """Transitions in each of the task's batches that task actors did not write."""

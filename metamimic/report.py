@@ -48,7 +48,7 @@ class _Run:
   description: Mapping[str, Any]
   summary: Mapping[str, Any]
   learners: Mapping[str, pd.DataFrame]
-  actors: list[pd.DataFrame]
+  actors: Mapping[int, pd.DataFrame]
   evaluator: pd.DataFrame
   evaluation: pd.DataFrame
   arms: pd.DataFrame
@@ -111,7 +111,7 @@ def _read(directory: pathlib.Path) -> _Run:
       f'{directory}: no config.json in it; expected a run directory'
     )
   logs, described = directory / 'logs', directory / 'run.json'
-  actors = sorted(logs.glob('actor-*.csv'))
+  actors = {int(p.stem.partition('-')[2]): p for p in logs.glob('actor-*.csv')}
   learners = sorted(logs.glob('learner-*.csv'))
   evaluation = tables.read(directory / 'evaluation.csv', tables.EVALUATION)
   try:
@@ -128,7 +128,7 @@ def _read(directory: pathlib.Path) -> _Run:
       path.stem.partition('-')[2]: tables.read(path, tables.LEARNER)
       for path in learners
     },
-    [tables.read(actor, tables.ACTOR) for actor in actors],
+    {i: tables.read(path, tables.ACTOR) for i, path in sorted(actors.items())},
     tables.read(logs / 'evaluator.csv', tables.EVALUATOR),
     evaluation,
     arms,
@@ -154,7 +154,7 @@ def _task(run: _Run) -> str:
 
 def _facts(run: _Run) -> dict[str, str]:
   """Returns what was run, for a list of names and values."""
-  environment_steps = _total(run.summary, 'environment_steps', run.actors)
+  environment_steps = _total(run.summary, 'environment_steps', [*run.actors.values()])
   learner_steps = _total(run.summary, 'learner_steps', [*run.learners.values()])
   seconds = run.summary.get('wall_seconds')
   times = [table['wall_time'] for table in run.learners.values() if len(table)]
@@ -273,8 +273,8 @@ def _figures(run: _Run) -> dict[str, str]:
 
 def _of(run: _Run, learner: str) -> list[pd.DataFrame]:
   """Returns the logs of the actors that act for a learner."""
-  kinds = run.config.actors
-  return [t for t, kind in zip(run.actors, kinds, strict=False) if kind == learner]
+  acts_for = run.config.acts_for
+  return [table for i, table in run.actors.items() if acts_for(i) == learner]
 
 
 def _splits(table: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:

@@ -99,8 +99,8 @@ def test_several_actors_and_their_traffic(
   assert all(float(row['per_second']) > 0 for row in _rows(scaling))
   assert done.stdout.splitlines()[-1].startswith('two actors / one: ')
 
-  settings = ('--actors', '2', '4', '--rate', '64', '--seconds', '3', '--updates', '5')
-  done = _call('benchmarks.replay_load', *common, str(load), *settings)
+  traffic = ('--actors', '2', '4', '--rate', '64', '--seconds', '3', '--updates', '5')
+  done = _call('benchmarks.replay_load', *common, str(load), *traffic)
   rows = _rows(load)
   assert [row['actors'] for row in rows] == ['2', '4'], done.stderr
   assert [float(row['rows_asked']) for row in rows] == [128, 256]

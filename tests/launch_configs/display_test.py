@@ -69,8 +69,8 @@ def test_run_takes_as_long_as_the_slower_learner(logs: pathlib.Path) -> None:
 def test_environment_steps_are_those_of_all_actors(logs: pathlib.Path) -> None:
   progress = display.Progress(logs.parent, _BOTH)
   now = time.time()
-  # The second has left: its last row is old.
-  for index, written in enumerate((now, now - 60)):
+  # The second, which was not there from the start, has left: its last row is old.
+  for index, written in ((0, now), (7, now - 60)):
     (logs / f'actor-{index}.csv').write_text(
       f'wall_time,environment_steps,steps_per_second\n1,10,5\n{written},30,7\n'
     )

@@ -57,6 +57,23 @@ def test_node_that_listens_beyond_loopback_fails(run_dir: pathlib.Path) -> None:
   assert 'beyond loopback' in done.stdout
 
 
+def test_only_servers_may_listen_on_the_clusters_network(run_dir: pathlib.Path) -> None:
+  _serve(run_dir)
+  done = _run(run_dir, 'actor', METAMIMIC_HOST='0.0.0.0')
+  assert done.returncode == 1
+  assert 'beyond loopback' in done.stdout
+
+
+def test_node_whose_server_moves_leaves_to_be_started_again(
+  run_dir: pathlib.Path,
+) -> None:
+  _serve(run_dir)
+  (run_dir / 'behaviours.json').write_text('{"actor-0": "move"}')
+  done = _run(run_dir, 'actor')
+  assert done.returncode == entry.MOVED
+  assert done.stdout.endswith('actor-0: replay moved from 127.0.0.1:1 to 127.0.0.9:1\n')
+
+
 def test_node_whose_server_never_comes_gives_up_and_says_so(
   run_dir: pathlib.Path,
 ) -> None:
@@ -82,10 +99,13 @@ def test_environment_limits_threads_and_keeps_the_users_own(
     'LD_PRELOAD': '/a.so',
     'CUDA_VISIBLE_DEVICES': '0',
   }
-  env = entry.environment(inherited, tmp_path / 'b.so')
+  library = tmp_path / 'b.so'
+  env = entry.environment(inherited, library)
   assert env['OMP_NUM_THREADS'] == '3'
   assert env['TF_NUM_INTRAOP_THREADS'] == '1'
   assert env['CUDA_VISIBLE_DEVICES'] == ''
   assert env['LD_PRELOAD'] == f'{tmp_path}/b.so /a.so'
   assert env['PYTHONPATH'] == f'{ROOT}:/mine'
   assert env['METAMIMIC_LAUNCHER_PID'] == str(os.getpid())
+  assert env['METAMIMIC_HOST'] == '127.0.0.1'
+  assert entry.environment({}, library, '10.0.0.7')['METAMIMIC_HOST'] == '10.0.0.7'

@@ -1,10 +1,11 @@
 """Stand-ins for what a run consists of, run as scripts in processes of their own.
 
-`python fake.py local FLAGS` is launch_configs.local, and `python fake.py entry RUN_DIR
-ROLE INDEX` launch_configs.entry, with nodes whose behaviour the "demonstrations" file
+`python fake.py local FLAGS` is launch_configs.local, and so are slurm, job and entry
+those of launch_configs, with nodes whose behaviour the "demonstrations" file
 says: JSON, node name -> behaviour. With FAKE_REVERB set the program is the real one,
 with a Reverb server; else there is none, and a node starts in a tenth of a second.
-FAKE_POLICY is JSON, too: fields of supervisor.Policy, for every role.
+FAKE_POLICY is JSON, too: fields of restarts.Policy, for every role. FAKE_HOST is the
+address of this host in whatever network.
 """
 
 from collections.abc import Callable
@@ -21,9 +22,12 @@ import types
 from typing import Any
 
 from launch_configs import entry
+from launch_configs import job
 from launch_configs import local
 from launch_configs import loopback
+from launch_configs import restarts
 from launch_configs import run_directory
+from launch_configs import slurm
 from launch_configs import supervisor
 import metamimic
 from metamimic import config
@@ -56,7 +60,7 @@ class FakeBuilder:
     return Worker(self, f'learner-{index}', lambda: self.learn(replay, name))
 
   def actor(self, replay: Any, index: int) -> 'Worker':
-    name = self.settings.actors[index]
+    name = self.settings.acts_for(index)
     return Worker(self, f'actor-{index}', lambda: self.act(replay, name))
 
   def evaluator(self, replay: Any) -> 'Worker':
@@ -127,6 +131,7 @@ class Worker:
       'progress': self._progress,
       'deaf': self._deaf,
       'listen': self._listen,
+      'move': self._move,
       'child': self._child,
     }
 
@@ -170,6 +175,11 @@ class Worker:
     server.listen()
     self._builder.stop.wait()
 
+  def _move(self) -> None:
+    run_directory.publish_address(self._builder.run_dir, 'other', '127.0.0.9:1')
+    run_directory.publish_address(self._builder.run_dir, 'replay', '127.0.0.9:1')
+    self._builder.stop.wait()
+
   def _child(self) -> None:
     child = subprocess.Popen(['sleep', '1000'])
     (self._builder.run_dir / 'child').write_text(str(child.pid))
@@ -184,8 +194,10 @@ class FakeProgram:
     settings: config.Config,
     make_builder: Callable[[], FakeBuilder],
     on_made: Callable[[], object] = lambda: None,
+    num_actors: int | None = None,
   ) -> None:
     self.settings = settings
+    self.num_actors = len(settings.actors) if num_actors is None else num_actors
     self.make_builder = make_builder
     self.on_made = on_made
 
@@ -195,7 +207,7 @@ def places(topology: FakeProgram) -> list[supervisor.Node]:
   names = [('replay', 0)]
   names += [('learner', i) for i in range(len(topology.settings.learners))]
   names += [('evaluator', 0)]
-  names += [('actor', i) for i in range(len(topology.settings.actors))]
+  names += [('actor', i) for i in range(topology.num_actors)]
   return [supervisor.Node(r, i, r == 'replay', []) for r, i in names]
 
 
@@ -213,7 +225,8 @@ def run_node(
   if place.serves:
     server = socket.socket()
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    server.bind((loopback.HOST, int(address_of('replay').split(':')[1])))
+    host, _, port = address_of('replay').rpartition(':')
+    server.bind((host, int(port)))
     if builder.behaviours.get('replay-0') != 'wait':
       server.listen()
     Worker(builder, 'replay-0', builder.stop.wait).run()
@@ -227,9 +240,9 @@ def run_node(
 
 def prepare(settings: config.Config, run_dir: str | None = None) -> None:
   """As `metamimic.preparation.prepare`; the file has to be JSON."""
-  assert run_dir is not None
   json.loads(pathlib.Path(settings.demonstrations).read_text())
-  (pathlib.Path(run_dir) / 'run.json').write_text('{}')
+  if run_dir is not None:
+    (pathlib.Path(run_dir) / 'run.json').write_text('{}')
 
 
 def command(run_dir: pathlib.Path, role: str, index: int) -> list[str]:
@@ -256,7 +269,7 @@ def main() -> None:
     entry.main()
   else:
     entry.command = command
-    policy = supervisor.Policy(
+    policy = restarts.Policy(
       **{
         'grace': 1.0,
         'first_pause': 0.1,
@@ -264,8 +277,10 @@ def main() -> None:
       }
     )
     roles = ('replay', 'learner', 'actor', 'evaluator')
-    supervisor.POLICIES = dict.fromkeys(roles, policy)
-    sys.exit(local.main())
+    restarts.POLICIES = dict.fromkeys(roles, policy)
+    loopback.host_in = lambda network: os.environ['FAKE_HOST']
+    job.PERIOD = 0.05
+    sys.exit({'local': local, 'slurm': slurm, 'job': job}[what].main())
 
 
 if __name__ == '__main__':

@@ -264,10 +264,8 @@ def test_stop_and_resume(launch: Any, wait_until: Any) -> None:
   wait_until(lambda: again.log('actor-0').count('behaviour:') == 2)
   assert len(again.events('launch')) == 2
   assert json.loads((run.dir / 'config.json').read_text())['learner_steps'] == 600
-  directory = os.open(run.dir, os.O_RDONLY)
-  with pytest.raises(BlockingIOError):
-    fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  os.close(directory)
+  with open(run.dir / 'lock', 'a') as lock, pytest.raises(BlockingIOError):
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_a_mistake_is_told_before_tensorflow_is_imported() -> None:

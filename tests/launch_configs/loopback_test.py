@@ -1,9 +1,13 @@
+import errno
 import os
 import pathlib
+import re
 import socket
 import subprocess
 import sys
+from unittest import mock
 
+import psutil
 import pytest
 
 from launch_configs import loopback
@@ -59,28 +63,96 @@ def test_reverb_server_without_the_library_is_noticed() -> None:
   assert size == '1'
 
 
-def test_library_turns_wildcards_to_loopback_and_nothing_else(
-  tmp_path: pathlib.Path,
-) -> None:
-  code = """
+BIND = """
 import socket
 def bound(family, kind, host):
   s = socket.socket(family, kind)
-  s.bind((host, 0))
+  try:
+    s.bind((host, 0))
+  except OSError as e:
+    return type(e).__name__ + str(e.errno)
   return s.getsockname()[0]
 print(bound(socket.AF_INET, socket.SOCK_STREAM, ''))
+print(bound(socket.AF_INET6, socket.SOCK_STREAM, ''))
 print(bound(socket.AF_INET, socket.SOCK_STREAM, '127.0.0.2'))
 print(bound(socket.AF_INET, socket.SOCK_DGRAM, ''))
 """
+
+
+@pytest.mark.parametrize(
+  ('env', 'wildcards'),
+  [
+    ({}, ['127.0.0.1', '::ffff:127.0.0.1']),
+    # Stands for this host's address in a network.
+    ({'METAMIMIC_HOST': '127.0.0.3'}, ['127.0.0.3', '::ffff:127.0.0.3']),
+    *(
+      ({'METAMIMIC_HOST': wrong}, [f'OSError{errno.EADDRNOTAVAIL}'] * 2)
+      for wrong in ('0.0.0.0', '::1', 'here', '')
+    ),
+  ],
+)
+def test_library_turns_wildcards_to_one_address_and_nothing_else(
+  tmp_path: pathlib.Path, env: dict[str, str], wildcards: list[str]
+) -> None:
   library = loopback.build_library(tmp_path)
   done = subprocess.run(
-    [sys.executable, '-c', code],
+    [sys.executable, '-c', BIND],
     stdout=subprocess.PIPE,
     text=True,
-    env={**os.environ, 'LD_PRELOAD': str(library)},
+    env={**os.environ, 'LD_PRELOAD': str(library), **env},
     check=True,
   )
-  assert done.stdout.split() == ['127.0.0.1', '127.0.0.2', '0.0.0.0']
+  assert done.stdout.split() == [*wildcards, '127.0.0.2', '0.0.0.0']
+
+
+def _with_addresses(monkeypatch: pytest.MonkeyPatch, **addresses: list[str]) -> None:
+  found = {
+    name: [mock.Mock(family=socket.AF_INET, address=ip) for ip in ips]
+    for name, ips in addresses.items()
+  }
+  monkeypatch.setattr(psutil, 'net_if_addrs', lambda: found)
+
+
+@pytest.mark.parametrize(
+  ('network', 'expected'),
+  [
+    ('10.1.0.0/16', '10.1.0.7'),
+    ('10.1.99.99/16', '10.1.0.7'),
+    ('ib0', '10.2.0.7'),
+    ('192.168.0.0/16', '192.168.0.7'),
+  ],
+)
+def test_host_is_the_address_in_the_network(
+  monkeypatch: pytest.MonkeyPatch, network: str, expected: str
+) -> None:
+  _with_addresses(
+    monkeypatch, lo=['127.0.0.1'], eth0=['10.1.0.7', '192.168.0.7'], ib0=['10.2.0.7']
+  )
+  assert loopback.host_in(network) == expected
+
+
+@pytest.mark.parametrize('network', ['172.16.0.0/12', '10.0.0.0/8', 'eth0', 'eth9'])
+def test_host_without_a_single_address_in_the_network_says_what_it_has(
+  monkeypatch: pytest.MonkeyPatch, network: str
+) -> None:
+  _with_addresses(
+    monkeypatch, lo=['127.0.0.1'], eth0=['10.1.0.7', '192.168.0.7'], ib0=['10.2.0.7']
+  )
+  has = 'has 10.1.0.7 (eth0), 192.168.0.7 (eth0), 10.2.0.7 (ib0)'
+  with pytest.raises(RuntimeError, match=re.escape(has)) as e:
+    loopback.host_in(network)
+  assert str(e.value).startswith(f'cluster_network is {network}; expected one in which')
+
+
+def test_server_may_listen_on_the_host_it_is_told_and_nowhere_else() -> None:
+  own = loopback.listening_ports()
+  with socket.socket() as server:
+    server.bind(('', 0))
+    server.listen()
+    with pytest.raises(RuntimeError, match=r'listens on 0\.0\.0\.0 .* beyond 10'):
+      loopback.listening_ports('10.1.0.7')
+    # Not that any host would be told so; see loopback.c.
+    assert loopback.listening_ports('0.0.0.0') == {*own, server.getsockname()[1]}
 
 
 def test_library_is_compiled_once(

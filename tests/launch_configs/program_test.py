@@ -16,10 +16,11 @@ def _program(num_actors: int, **settings_: Any) -> Any:
   actor = config.ActorConfig(num_actors=num_actors)
   settings = config.Config(actor=actor, **settings_)
 
-  def make_builder() -> NoReturn:
-    raise AssertionError('a node was built')
+  return program.make_program(settings, _never)
 
-  return program.make_program(settings, make_builder)
+
+def _never() -> NoReturn:
+  raise AssertionError('a node was built')
 
 
 def test_topology() -> None:
@@ -52,6 +53,11 @@ def test_program_with_two_learners_and_both_kinds_of_actors() -> None:
     ('evaluator', 0),
   ]
   assert len(topology.groups) <= program.MAX_GROUPS
+
+
+def test_there_may_be_more_actors_than_the_settings_say() -> None:
+  topology = program.make_program(config.Config(), _never, num_actors=3)
+  assert program.find(topology, 'actor', 2) == program.Place('actor', 2, False)
 
 
 def test_unknown_node_is_refused_with_those_there_are() -> None:

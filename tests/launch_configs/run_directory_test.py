@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -153,6 +154,38 @@ def test_broken_summary_is_named(
   (path / 'summary.json').write_text(text)
   with pytest.raises(ValueError, match=r'summary.json: expected a JSON object'):
     run_directory.is_finished(path, settings)
+
+
+def test_those_on_other_hosts_see_why_a_run_is_over(
+  path: pathlib.Path, settings: config.Config
+) -> None:
+  assert run_directory.why_over(path, settings) == ''
+  run_directory.end(path, 'it was cancelled')
+  assert run_directory.why_over(path, settings) == f'{path} was ended: it was cancelled'
+  run_directory.save(path, settings)
+  assert run_directory.why_over(path, settings) == ''
+  (path / 'summary.json').write_text('{"learner_steps": {"imitation": 1000000}}')
+  assert run_directory.why_over(path, settings) == f'{path} is finished'
+
+
+def test_lock_is_waited_for_as_long_as_the_caller_likes(path: pathlib.Path) -> None:
+  left = [True, True, False]
+  with run_directory.locked(path):
+    with pytest.raises(RuntimeError, match='is in use by another launcher'):
+      with run_directory.locked(path, lambda: left.pop(0)):
+        pass
+  assert left == []
+  released = []
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(run_directory.locked(path))
+
+    def release() -> bool:
+      stack.close()
+      released.append(True)
+      return True
+
+    with run_directory.locked(path, release):
+      assert released == [True]
 
 
 def test_lock_is_exclusive_and_leaves_no_empty_directory(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from launch_configs import restarts
 from launch_configs import run_directory
 from launch_configs import supervisor
 from metamimic import config
@@ -311,15 +312,15 @@ def test_log_of_an_earlier_launch_is_not_reported(tmp_path: pathlib.Path) -> Non
   log = tmp_path / 'actor-0.log'
   log.write_text('Traceback (most recent call last):\nValueError: old\n')
   start = log.stat().st_size
-  assert supervisor.last_words(log, start) == '(the log is empty)'
+  assert restarts.last_words(log, start) == '(the log is empty)'
   with open(log, 'a') as f:
     f.write(''.join(f'line {i}\n' for i in range(30)))
-  assert supervisor.last_words(log, start) == '\n'.join(
+  assert restarts.last_words(log, start) == '\n'.join(
     f'line {i}' for i in range(10, 30)
   )
   with open(log, 'a') as f:
     f.write('Traceback (most recent call last):\n  here\nOSError: new\nactor-0 failed')
-  assert supervisor.last_words(log, start) == (
+  assert restarts.last_words(log, start) == (
     'Traceback (most recent call last):\n  here\nOSError: new\nactor-0 failed'
   )
 
@@ -343,9 +344,7 @@ def test_native_crash_is_named(
   monkeypatch: pytest.MonkeyPatch,
 ) -> None:
   crash = 'import faulthandler, os; faulthandler.enable(); os.abort()'
-  monkeypatch.setattr(
-    supervisor, 'POLICIES', {'learner': supervisor.Policy(restarts=0)}
-  )
+  monkeypatch.setattr(restarts, 'POLICIES', {'learner': restarts.Policy(restarts=0)})
   assert _supervise(tmp_path, [_node('learner', crash)]) == supervisor.FAILED
   output = capsys.readouterr().out
   assert 'learner-0 was ended by SIGABRT, 1 times in 600 s; the end of' in output

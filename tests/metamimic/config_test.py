@@ -280,6 +280,15 @@ def test_learners_actors_and_arms(
   assert tuple(settings.arm(learner) for learner in learners) == arms
 
 
+def test_actors_beyond_those_of_the_settings_take_turns() -> None:
+  settings = _with({'task.learn': True, 'actor.num_actors': 2})
+  assert [settings.acts_for(index) for index in range(7)] == [
+    *('imitation', 'imitation', 'task'),
+    *('imitation', 'imitation', 'task'),
+    'imitation',
+  ]
+
+
 @pytest.mark.parametrize(
   ('algorithm', 'sees_actions', 'follows'),
   [

@@ -4,6 +4,7 @@ import base64
 import json
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -312,6 +313,19 @@ def run_with_two_fixture(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Pa
 @pytest.fixture(name='page_of_two', scope='module')
 def page_of_two_fixture(run_with_two: pathlib.Path) -> str:
   return pathlib.Path(report.write(run_with_two)).read_text()
+
+
+def test_actors_that_joined_later_count_for_the_learner_they_act_for(
+  run_with_two: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  run = tmp_path / 'run'
+  shutil.copytree(run_with_two, run)
+  for index in (2, 10, 13):
+    shutil.copy(run / 'logs' / 'actor-1.csv', run / 'logs' / f'actor-{index}.csv')
+  read = report._read(run)
+  assert list(read.actors) == [0, 1, 2, 10, 13]
+  assert len(report._of(read, 'imitation')) == 3
+  assert len(report._of(read, 'task')) == 2
 
 
 def test_headline_says_how_the_task_policy_does(
