@@ -70,7 +70,7 @@ class Builder:
     return replay.codec(self._layout, self._config)
 
   def _demonstrations(self, with_actions: bool = False) -> types.DemonstrationSet:
-    return preparation.load_demonstrations(self._config, with_actions)
+    return preparation.load_demonstrations(self._config, with_actions, vetted=True)
 
   def _seed(self, *stream: int) -> int:
     sequence = np.random.SeedSequence([self._config.seed, *stream])
@@ -316,7 +316,7 @@ class Builder:
   def evaluator(self, client: reverb.Client) -> evaluator_lib.Evaluator:
     """Returns the evaluator. Its control arms see actions; the policies do not."""
     config = self._config
-    with_actions = storage.has_actions(config.demonstrations)
+    with_actions = storage.has_actions(config.demonstrations, vetted=True)
     demonstrations = self._demonstrations(with_actions)
     environments = evaluation.make_environments(
       demonstrations, preparation.reward(self._run_dir)

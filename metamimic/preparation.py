@@ -53,12 +53,16 @@ def prepare(config: config_lib.Config, run_dir: str | None = None) -> None:
     RuntimeError: videos are wanted and there is no GL library to draw them.
   """
   validation.validate(config)
-  if config.sees_actions and not storage.has_actions(config.demonstrations):
+  # Once, and here: nodes have threads, and are not to be forked.
+  storage.vet(config.demonstrations)
+  if config.sees_actions and not storage.has_actions(
+    config.demonstrations, vetted=True
+  ):
     raise ValueError(
       f'{config.demonstrations}: has no actions; the algorithm {config.algorithm} '
       'needs them'
     )
-  demonstrations = load_demonstrations(config, config.sees_actions)
+  demonstrations = load_demonstrations(config, config.sees_actions, vetted=True)
   if not demonstrations.train or not demonstrations.valid:
     raise ValueError(
       f'{config.demonstrations}: {len(demonstrations.train)} training and '
@@ -113,13 +117,14 @@ def _reward_name(config: config_lib.Config, task: str) -> str:
 
 
 def load_demonstrations(
-  config: config_lib.Config, with_actions: bool = False
+  config: config_lib.Config, with_actions: bool = False, vetted: bool = False
 ) -> types.DemonstrationSet:
   """Returns the demonstrations that a run has, and no others.
 
   Args:
     config: of the run.
     with_actions: as for `storage.load`.
+    vetted: likewise; `prepare` vets a run's file for its nodes.
 
   Returns:
     The file's, without training demonstrations of `without_skills`, and of the others
@@ -129,7 +134,7 @@ def load_demonstrations(
     OSError: as `storage.load` does.
     ValueError: likewise, or the file has fewer, or shows no such skill.
   """
-  found = storage.load(config.demonstrations, with_actions=with_actions)
+  found = storage.load(config.demonstrations, with_actions=with_actions, vetted=vetted)
   if config.without_skills:
     try:
       found = found.without(config.without_skills)

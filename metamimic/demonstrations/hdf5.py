@@ -70,7 +70,7 @@ def _reading(where: str) -> Iterator[None]:
     ) from e
 
 
-def read(path: str, interpret: Callable[['Group'], _T]) -> _T:
+def read(path: str, interpret: Callable[['Group'], _T], vetted: bool = False) -> _T:
   """Returns what is made of the root of a file.
 
   Of one damaged file in some thousands libhdf5 dies instead of refusing it. So a child
@@ -79,16 +79,30 @@ def read(path: str, interpret: Callable[['Group'], _T]) -> _T:
   Args:
     path: of the file.
     interpret: called with the root, twice; what it refuses it says by ValueError.
+    vetted: whether the same has been read by another process, so that no child of this
+      one has to go first; a process with threads of TensorFlow is not to be forked.
 
   Raises:
     FileNotFoundError: there is no such file.
     ValueError: it is no HDF5 file, damaged, or refused.
   """
-  if not os.path.isfile(path):
-    raise FileNotFoundError(
-      f'{path}: no such file; expected demonstrations in HDF5 '
-      f'(python -m metamimic.record makes them)'
-    )
+  if not vetted:
+    vet(path, interpret)
+  return _interpreted(path, interpret)
+
+
+def vet(path: str, interpret: Callable[['Group'], object]) -> None:
+  """Reads a file in a child, with limits of memory and time.
+
+  Args:
+    path: of the file.
+    interpret: called there with the root, as by `read`.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: as of `read`.
+  """
+  _check_exists(path)
   size = os.path.getsize(path)
   failure = limits.failure(
     lambda: _interpreted(path, interpret),
@@ -101,10 +115,18 @@ def read(path: str, interpret: Callable[['Group'], _T]) -> _T:
     raise DamagedError(
       failure if said else f'{path}: damaged; expected a complete HDF5 file ({failure})'
     )
-  return _interpreted(path, interpret)
+
+
+def _check_exists(path: str) -> None:
+  if not os.path.isfile(path):
+    raise FileNotFoundError(
+      f'{path}: no such file; expected demonstrations in HDF5 '
+      f'(python -m metamimic.record makes them)'
+    )
 
 
 def _interpreted(path: str, interpret: Callable[['Group'], _T]) -> _T:
+  _check_exists(path)
   if not h5py.is_hdf5(path):
     raise DamagedError(
       f'{path}: not an HDF5 file; expected demonstrations as '

@@ -98,56 +98,75 @@ def _write(file: h5py.File, demonstrations: types.DemonstrationSet) -> None:
     file[f'mask/{split}'] = np.array(names, h5py.string_dtype('ascii', 32))
 
 
-def load(path: str, with_actions: bool = False) -> types.DemonstrationSet:
+def load(
+  path: str, with_actions: bool = False, vetted: bool = False
+) -> types.DemonstrationSet:
   """Reads and checks a file.
 
   Args:
     path: the file.
     with_actions: whether to read the demonstrators' actions. MetaMimic does not: then
       they are not touched, and a file without them is as good.
+    vetted: whether another process has read the same of it; see `hdf5.read`.
 
   Raises:
     OSError: there is no such file, or it cannot be read.
     ValueError: it is no file of `save`'s; the message names the file, the
       demonstration, the field and what was expected.
   """
+  return hdf5.read(path, lambda file: _demonstrations(file, with_actions), vetted)
 
-  def interpret(file: hdf5.Group) -> types.DemonstrationSet:
-    data, task = _data(file)
-    layout = observations.Layout(tasks.get(task).objects)
-    names = _names(data)
-    demonstrations = tuple(
-      _read(data, name, task, layout, with_actions) for name in names
+
+def vet(path: str) -> None:
+  """Reads all of a file in a child, so that others can read it without a care.
+
+  Raises:
+    OSError: as of `load`.
+    ValueError: as of `load`.
+  """
+  hdf5.vet(path, lambda file: _demonstrations(file, _all_have_actions(file)))
+
+
+def _demonstrations(file: hdf5.Group, with_actions: bool) -> types.DemonstrationSet:
+  """Returns what is in a file; see `load`."""
+  path = file.where
+  data, task = _data(file)
+  layout = observations.Layout(tasks.get(task).objects)
+  names = _names(data)
+  demonstrations = tuple(
+    _read(data, name, task, layout, with_actions) for name in names
+  )
+  total = sum(d.num_steps for d in demonstrations)
+  found = data.attribute('total')
+  if found != total:
+    raise ValueError(
+      f'{path}: data has attribute total = {found}; expected {total}, the number of '
+      f'steps in it'
     )
-    total = sum(d.num_steps for d in demonstrations)
-    found = data.attribute('total')
-    if found != total:
-      raise ValueError(
-        f'{path}: data has attribute total = {found}; expected {total}, the number of '
-        f'steps in it'
-      )
-    train, valid = (_mask(file, split, names) for split in ('train', 'valid'))
-    try:
-      return types.DemonstrationSet(task, demonstrations, train, valid)
-    except ValueError as e:
-      raise ValueError(f'{path}: {e}') from e
-
-  return hdf5.read(path, interpret)
+  train, valid = (_mask(file, split, names) for split in ('train', 'valid'))
+  try:
+    return types.DemonstrationSet(task, demonstrations, train, valid)
+  except ValueError as e:
+    raise ValueError(f'{path}: {e}') from e
 
 
-def has_actions(path: str) -> bool:
+def has_actions(path: str, vetted: bool = False) -> bool:
   """Returns whether every demonstration in the file has its actions recorded.
+
+  Args:
+    path: the file.
+    vetted: as for `load`.
 
   Raises:
     OSError: there is no such file, or it cannot be read.
     ValueError: it is no HDF5 file with demonstrations.
   """
+  return hdf5.read(path, _all_have_actions, vetted)
 
-  def interpret(file: hdf5.Group) -> bool:
-    data, _ = _data(file)
-    return all(_demonstration(data, name).has('actions') for name in _names(data))
 
-  return hdf5.read(path, interpret)
+def _all_have_actions(file: hdf5.Group) -> bool:
+  data, _ = _data(file)
+  return all(_demonstration(data, name).has('actions') for name in _names(data))
 
 
 def counts(path: str) -> tuple[int, int]:

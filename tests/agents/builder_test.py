@@ -74,14 +74,18 @@ def unreadable_fixture(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
   asked: list[bool] = []
   load = storage.load
 
-  def watched(path: str, with_actions: bool = False) -> types.DemonstrationSet:
+  def watched(
+    path: str, with_actions: bool = False, vetted: bool = False
+  ) -> types.DemonstrationSet:
     asked.append(with_actions)
-    return load(path, with_actions)
+    return load(path, with_actions, vetted)
 
   def refuse(demonstration: types.Demonstration) -> NoReturn:
     raise AssertionError(f'{demonstration.name}: somebody read the actions')
 
   monkeypatch.setattr(storage, 'load', watched)
+  # Reads all of the file, in a child that keeps nothing of it.
+  monkeypatch.setattr(storage, 'vet', lambda path: None)
   monkeypatch.setattr(types.Demonstration, 'actions', property(refuse))
   return asked
 
