@@ -56,15 +56,16 @@ def files_fixture(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
   """Returns files that differ only in the actions in them."""
   folder = tmp_path_factory.mktemp('demonstrations')
   demonstrations, _ = recording.record('reach_duplo', train=2, valid=2, seed=0)
-  paths = {name: str(folder / f'{name}.hdf5') for name in ('whole', 'none', 'junk')}
+  paths = {name: str(folder / f'{name}.hdf5') for name in ('whole', 'none', 'other')}
   storage.save(paths['whole'], demonstrations)
-  for name in ('none', 'junk'):
+  for name in ('none', 'other'):
     shutil.copy(paths['whole'], paths[name])
     with h5py.File(paths[name], 'r+') as file:
       for demonstration in file['data'].values():
+        actions = demonstration['actions'][()]
         del demonstration['actions']
-        if name == 'junk':
-          demonstration['actions'] = np.array([b'no', b'action'])
+        if name == 'other':
+          demonstration['actions'] = -actions
   return paths
 
 
