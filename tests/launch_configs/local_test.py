@@ -221,7 +221,7 @@ def _save(run_dir: pathlib.Path, steps: int) -> pathlib.Path:
 
 def test_damaged_set_is_skipped_with_a_message(launch: Any, wait_until: Any) -> None:
   run = launch(WAIT)
-  run.wait_until_works('learner-0')
+  run.wait_until_works('learner-0', 'actor-0')
   run.signal(signal.SIGTERM)
   run.finish()
   _save(run.dir, 1)
@@ -255,7 +255,7 @@ def test_run_without_a_good_set_is_refused_and_left_as_it_is(launch: Any) -> Non
 
 def test_stop_and_resume(launch: Any, wait_until: Any) -> None:
   run = launch(WAIT)
-  run.wait_until_works('learner-0')
+  run.wait_until_works('learner-0', 'actor-0')
   run.signal(signal.SIGTERM)
   status, output = run.finish()
   assert status == 143
