@@ -124,7 +124,6 @@ class _Canvas:
     self._camera = mujoco.MjvCamera()
     self._camera.type = mujoco.mjtCamera.mjCAMERA_FREE
     self._mujoco = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
-    mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._mujoco)
     self._textured = model.mat_texid.max(axis=1, initial=-1) >= 0
     self._pixels: dict[tuple[int, int], np.ndarray] = {}
 
@@ -170,6 +169,8 @@ class _Canvas:
     self._option.geomgroup[_FINE_GROUP] = not coarse
     self._model.mat_rgba[self._textured, :3] = _PLAIN if coarse else 1.0
     self._context.make_current()
+    # Another canvas may have bound its own since.
+    mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._mujoco)
     if height > self._mujoco.offHeight or width > self._mujoco.offWidth:
       mujoco.mjr_resizeOffscreen(
         max(width, self._mujoco.offWidth),

@@ -101,8 +101,8 @@ def test_renderers_do_not_disturb_each_other(
   other.reset()
   a = rendering.Renderer(stack, size=(30, 40))
   alone = a.render()
-  # Another model, larger buffers, other settings.
-  assert rendering.Renderer(other, size=(120, 160)).render().shape == (120, 160, 3)
+  # Another model, larger buffers than any has at first, other settings.
+  assert rendering.Renderer(other, size=(400, 500)).render().shape == (400, 500, 3)
   np.testing.assert_array_equal(a.render(), alone)
   assert rendering.Renderer(stack, (60, 160), 'side', True).render().any()
   np.testing.assert_array_equal(a.render(), alone)
