@@ -99,10 +99,11 @@ def test_renderers_do_not_disturb_each_other(
 ) -> None:
   other = tasks.load('lift_brick', seed=1)
   other.reset()
-  a = rendering.Renderer(stack, size=(30, 40))
+  # Larger than the buffers that a model has at first.
+  a = rendering.Renderer(stack, size=(400, 500))
   alone = a.render()
-  # Another model, larger buffers than any has at first, other settings.
-  assert rendering.Renderer(other, size=(400, 500)).render().shape == (400, 500, 3)
+  # Another model, and other settings.
+  assert rendering.Renderer(other, size=(120, 160)).render().shape == (120, 160, 3)
   np.testing.assert_array_equal(a.render(), alone)
   assert rendering.Renderer(stack, (60, 160), 'side', True).render().any()
   np.testing.assert_array_equal(a.render(), alone)
