@@ -99,12 +99,12 @@ def test_renderers_do_not_disturb_each_other(
 ) -> None:
   other = tasks.load('lift_brick', seed=1)
   other.reset()
-  # Larger than the buffers that a model has at first.
-  a = rendering.Renderer(stack, size=(400, 500))
+  a = rendering.Renderer(stack, size=(30, 40))
   alone = a.render()
-  # Another model, and other settings.
-  assert rendering.Renderer(other, size=(120, 160)).render().shape == (120, 160, 3)
-  np.testing.assert_array_equal(a.render(), alone)
+  # Another model, then larger buffers than it has at first, and other settings.
+  for size in ((120, 160), (400, 500)):
+    assert rendering.Renderer(other, size).render().shape == (*size, 3)
+    np.testing.assert_array_equal(a.render(), alone)
   assert rendering.Renderer(stack, (60, 160), 'side', True).render().any()
   np.testing.assert_array_equal(a.render(), alone)
 
