@@ -11,10 +11,8 @@ that no limit of restarts is reached, each round is a launch of its own.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
-import csv
 import dataclasses
 import functools
-import json
 import os
 import pathlib
 import random
@@ -29,11 +27,9 @@ import psutil
 import tyro
 
 from benchmarks import common
+from benchmarks import running
 from metamimic import checkpoints
 
-LEARNER = 'imitation'
-_POLL = 0.05  # s
-_ENDLESS = 100_000_000  # Learner steps.
 _SMALL_DISK = 64  # MB; a run of the tiny preset needs a third of them.
 
 
@@ -75,87 +71,14 @@ class Fault:
   replay_items_lost: int
 
 
-class Run:
-  """A run directory, and its launcher while there is one."""
-
-  def __init__(self, run_dir: pathlib.Path, arguments: Arguments) -> None:
-    """Starts nothing yet; output goes to a file beside the directory's parent."""
-    self.dir = run_dir
-    """The run directory."""
-    self._arguments = arguments
-    self._log = run_dir.parent.with_suffix('.log')
-    self._process: subprocess.Popen[bytes] | None = None
-
-  def start(self) -> None:
-    """Launches it, for the first time or again."""
-    command = [
-      *(sys.executable, '-m', 'launch_configs.local', '--run-dir', str(self.dir)),
-      *('--preset', self._arguments.preset, '--learner-steps', str(_ENDLESS)),
-      *('--demonstrations', self._arguments.demonstrations),
-    ]
-    with open(self._log, 'ab') as log:
-      self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-
-  def signal(self, signum: int) -> int:
-    """Sends the launcher a signal and returns its exit status."""
-    assert self._process is not None
-    self._process.send_signal(signum)
-    return self._process.wait(self._arguments.patience)
-
-  def close(self) -> None:
-    """Ends it, if it still runs."""
-    if self._process is not None and self._process.poll() is None:
-      self.signal(signal.SIGTERM)
-
-  @property
-  def ended(self) -> bool:
-    """Whether the launcher has left."""
-    return self._process is None or self._process.poll() is not None
-
-  def said(self, text: str) -> bool:
-    """Returns whether the launcher has said something."""
-    return text in self._log.read_text()
-
-  def events(self, what: str) -> list[dict]:
-    """Returns the events of a kind."""
-    lines = (self.dir / 'events.jsonl').read_text().splitlines()
-    return [e for e in map(json.loads, lines) if e['event'] == what]
-
-  def pids(self) -> dict[str, int]:
-    """Returns the process id of each node's newest process."""
-    return {e['node']: e['pid'] for e in self.events('start')}
-
-  def nothing_left(self) -> bool:
-    """Returns whether none of its processes runs."""
-    return not any(_runs(pid) for pid in self.pids().values())
-
-  def rows(self, since: float) -> list[dict[str, str]]:
-    """Returns what the learner has logged after a time (time.time())."""
-    log = self.dir / 'logs' / f'learner-{LEARNER}.csv'
-    if not log.exists():
-      return []
-    with open(log, newline='') as f:
-      return [row for row in csv.DictReader(f) if float(row['wall_time']) > since]
-
-  def wait(self, condition: Callable[[], object], patience: float = 0.0) -> bool:
-    """Waits for something; returns whether it came, while there was a launcher."""
-    end = time.monotonic() + (patience or self._arguments.patience)
-    while not condition():
-      if time.monotonic() > end or self.ended:
-        return False
-      time.sleep(_POLL)
-    return True
-
-
-def _runs(pid: int) -> bool:
-  try:
-    return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-  except psutil.NoSuchProcess:
-    return False
+def _run(folder: pathlib.Path, arguments: Arguments) -> running.Run:
+  return running.Run(
+    folder / 'run', arguments.preset, arguments.demonstrations, arguments.patience
+  )
 
 
 def _outcome(
-  run: Run,
+  run: running.Run,
   number: int,
   fault: str,
   do: Callable[[], object],
@@ -190,7 +113,9 @@ def _outcome(
   }
   if saved and fault.startswith('learner'):
     # It has done some again before its first row.
-    lost['learner_steps'] = int(before['learner_steps']) - saved.learner_steps[LEARNER]
+    lost['learner_steps'] = (
+      int(before['learner_steps']) - saved.learner_steps[running.LEARNER]
+    )
   return Fault(
     round=number,
     fault=fault,
@@ -203,7 +128,7 @@ def _outcome(
 
 
 def kill_nodes(
-  run: Run, number: int, rng: random.Random, longest: float
+  run: running.Run, number: int, rng: random.Random, longest: float
 ) -> Iterator[Fault]:
   """Kills each node once, in a random order, at random times.
 
@@ -225,7 +150,7 @@ def kill_nodes(
     yield _outcome(run, number, node, kill, back)
 
 
-def _back_at_work(run: Run, node: str, killed: int) -> float:
+def _back_at_work(run: running.Run, node: str, killed: int) -> float:
   """Returns since when a node that was killed is back at its work; 0: it is not."""
   pid = run.pids()[node]
   if pid == killed:
@@ -243,13 +168,13 @@ def _back_at_work(run: Run, node: str, killed: int) -> float:
   return started
 
 
-def _launched(run: Run, since: float) -> float:
+def _launched(run: running.Run, since: float) -> float:
   """Returns when the run was last launched; 0: before `since`."""
   last = run.events('launch')[-1]['wall_time']
   return last if last > since else 0.0
 
 
-def end_launcher(run: Run, number: int, signum: signal.Signals) -> Fault:
+def end_launcher(run: running.Run, number: int, signum: signal.Signals) -> Fault:
   """Ends the launcher and starts it again.
 
   Args:
@@ -264,14 +189,14 @@ def end_launcher(run: Run, number: int, signum: signal.Signals) -> Fault:
     while not run.nothing_left():
       if time.monotonic() > end:
         raise RuntimeError('nodes outlive their launcher')
-      time.sleep(_POLL)
+      time.sleep(running.POLL)
     run.start()
 
   back = functools.partial(_launched, run, time.time())
   return _outcome(run, number, f'launcher {signum.name}', do, back)
 
 
-def truncate_newest(run: Run, number: int) -> Fault:
+def truncate_newest(run: running.Run, number: int) -> Fault:
   """Stops the run, cuts a file of its newest set short, and starts it again."""
 
   def do() -> None:
@@ -315,7 +240,7 @@ def fill_disk(arguments: Arguments) -> Iterator[Fault]:
     if not mounted:
       print('full disk: left out, because a small one cannot be mounted (not root?)')
       return
-    run = Run(folder / 'run', arguments)
+    run = _run(folder, arguments)
     run.start()
     try:
       if not run.wait(lambda: checkpoints.last(run.dir) and run.rows(0.0)):
@@ -328,7 +253,7 @@ def fill_disk(arguments: Arguments) -> Iterator[Fault]:
       run.close()
 
 
-def _fill(run: Run, file: pathlib.Path) -> None:
+def _fill(run: running.Run, file: pathlib.Path) -> None:
   saved = checkpoints.last(run.dir)
   with contextlib.suppress(OSError), open(file, 'wb', buffering=0) as f:
     while True:
@@ -361,7 +286,7 @@ def table(faults: Sequence[Fault]) -> str:
 
 def _faults(arguments: Arguments) -> Iterator[Fault]:
   rng = random.Random(arguments.seed)
-  run = Run(pathlib.Path(arguments.output_dir) / 'disk' / 'run', arguments)
+  run = _run(pathlib.Path(arguments.output_dir) / 'disk', arguments)
   run.dir.parent.mkdir()
   run.start()
   try:
@@ -380,14 +305,8 @@ def _faults(arguments: Arguments) -> Iterator[Fault]:
 
 def main(arguments: Arguments) -> int:
   """Measures, writes and prints; returns the exit status, 1 if it did not recover."""
-  os.makedirs(arguments.output_dir, exist_ok=True)
-  if os.listdir(arguments.output_dir):
-    raise ValueError(f'{arguments.output_dir} is not empty; expected a new folder')
-  if not os.path.exists(arguments.demonstrations):
-    os.makedirs(os.path.dirname(arguments.demonstrations) or '.', exist_ok=True)
-    record = [sys.executable, '-m', 'metamimic.record', '--task', 'lift_brick']
-    record += ['--output', arguments.demonstrations, '--train', '6', '--valid', '3']
-    subprocess.run(record, check=True)
+  running.new_folder(arguments.output_dir)
+  running.record(arguments.demonstrations)
   found = []
   for fault in _faults(arguments):
     print(fault, flush=True)

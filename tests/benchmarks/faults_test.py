@@ -1,4 +1,3 @@
-import json
 import pathlib
 
 import pytest
@@ -23,25 +22,6 @@ def test_table_has_a_line_for_each_kind_of_fault() -> None:
     ['learner-0', '2/3', '12.0', '30.0', '1,000', '2,000', '3,000'],
     ['disk', 'full', '1/1', '7.0', '7.0', '0', '0', '0'],
   ]
-
-
-def test_rows_of_the_learner_count_from_a_time_on(tmp_path: pathlib.Path) -> None:
-  run = faults.Run(tmp_path / 'run', faults.Arguments())
-  assert run.rows(0.0) == []
-  (run.dir / 'logs').mkdir(parents=True)
-  log = run.dir / 'logs' / 'learner-imitation.csv'
-  log.write_text('wall_time,learner_steps\n1.5,10\n2.5,20\n')
-  assert [row['learner_steps'] for row in run.rows(1.5)] == ['20']
-
-
-def test_newest_process_of_a_node_counts(tmp_path: pathlib.Path) -> None:
-  run = faults.Run(tmp_path, faults.Arguments())
-  events = [{'event': 'start', 'node': 'actor-0', 'pid': pid} for pid in (1, 2)]
-  events.append({'event': 'exit', 'node': 'actor-0'})
-  lines = ''.join(json.dumps(event) + '\n' for event in events)
-  (tmp_path / 'events.jsonl').write_text(lines)
-  assert run.pids() == {'actor-0': 2}
-  assert run.ended
 
 
 def test_folder_that_holds_something_is_refused(tmp_path: pathlib.Path) -> None:
