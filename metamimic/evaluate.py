@@ -46,7 +46,7 @@ class Arguments:
   """At most so many of each split."""
   disturbance: disturbances.Disturbance = disturbances.NONE
   """What goes wrong in every episode, the same for every arm."""
-  reward: str = ''
+  trust_reward: str = ''
   """The run's reward, if it is not of envs.reward_library: importing it runs code."""
   output: str = ''
   """CSV file to write, one row an episode; empty: none."""
@@ -111,10 +111,10 @@ def main(arguments: Arguments) -> pd.DataFrame:
 def _check_reward(arguments: Arguments, about: Mapping[str, Any]) -> None:
   """Refuses to run code that a run names, and its user does not."""
   name = about.get('reward', '')
-  if not name.startswith(reward_library.PREFIX) and arguments.reward != name:
+  if not name.startswith(reward_library.PREFIX) and arguments.trust_reward != name:
     raise ValueError(
       f'{arguments.run_dir}: its reward is {name!r}, and importing it runs code; '
-      f'expected --reward {name} from whoever trusts it'
+      f'expected --trust-reward {name} from whoever trusts it'
     )
 
 

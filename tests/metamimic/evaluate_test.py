@@ -113,7 +113,7 @@ def test_reward_that_only_the_run_names_is_not_imported(
   with pytest.raises(ValueError, match='runs code; expected --reward theirs:REWARD'):
     evaluate.main(_arguments(theirs))
   with pytest.raises(SystemExit, match='imported'):
-    evaluate.main(_arguments(theirs, reward='theirs:REWARD'))
+    evaluate.main(_arguments(theirs, trust_reward='theirs:REWARD'))
 
 
 def test_an_output_that_is_there_is_kept(
