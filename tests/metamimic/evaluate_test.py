@@ -110,7 +110,9 @@ def test_reward_that_only_the_run_names_is_not_imported(
   about = preparation.description(str(theirs))
   preparation.describe(str(theirs), {**about, 'reward': 'theirs:REWARD'})
   assert metamimic.load(str(theirs)).learner_steps == 70
-  with pytest.raises(ValueError, match='runs code; expected --trust-reward theirs:REWARD'):
+  with pytest.raises(
+    ValueError, match='runs code; expected --trust-reward theirs:REWARD'
+  ):
     evaluate.main(_arguments(theirs))
   with pytest.raises(SystemExit, match='imported'):
     evaluate.main(_arguments(theirs, trust_reward='theirs:REWARD'))
