@@ -10,6 +10,7 @@ checkpoint say, is no growth.
 
 from collections.abc import Iterator, Sequence
 import dataclasses
+import os
 import pathlib
 import signal
 import sys
@@ -77,8 +78,13 @@ def looks(run: running.Run, since: float) -> Iterator[Look]:
     since: time.monotonic() from which seconds count.
   """
   seconds = round(time.monotonic() - since, 1)
-  files = (path for path in run.dir.rglob('*') if path.is_file())
-  directory = round(sum(_size(path) for path in files) / _MB, 3)
+  # Folders and files that are replaced meanwhile are no error to it.
+  files = (
+    pathlib.Path(folder) / name
+    for folder, _, names in os.walk(run.dir)
+    for name in names
+  )
+  directory = round(sum(map(_size, files)) / _MB, 3)
   for name, pid in {_LAUNCHER: run.pid, **run.pids()}.items():
     try:
       process = psutil.Process(pid)
@@ -132,8 +138,8 @@ def growth(rows: pd.DataFrame) -> pd.DataFrame:
   return pd.DataFrame.from_dict(found, orient='index')
 
 
-def watch(arguments: Arguments) -> list[Look]:
-  """Runs, watches, and ends the run.
+def watch(arguments: Arguments) -> Iterator[Look]:
+  """Runs, yields what it sees, and ends the run.
 
   Raises:
     RuntimeError: it does not learn, or has ended by itself.
@@ -153,13 +159,12 @@ def watch(arguments: Arguments) -> list[Look]:
   try:
     if not run.wait(lambda: run.rows(0.0)):
       raise RuntimeError(f'{run.dir} does not learn')
-    since, found = time.monotonic(), list[Look]()
+    since = time.monotonic()
     while time.monotonic() - since < 3600 * arguments.hours:
       if run.ended:
         raise RuntimeError(f'{run.dir} has ended by itself')
-      found += looks(run, since)
+      yield from looks(run, since)
       time.sleep(arguments.period)
-    return found
   finally:
     run.close()
 
@@ -185,8 +190,13 @@ def verdict(table: pd.DataFrame, most: float) -> Sequence[str]:
 
 def main(arguments: Arguments) -> int:
   """Measures, writes and prints; returns the exit status, 1 if it is not flat."""
-  found: list[dict[str, Any]] = [dataclasses.asdict(look) for look in watch(arguments)]
-  common.write(arguments.results, found)
+  found: list[dict[str, Any]] = []
+  try:
+    found.extend(map(dataclasses.asdict, watch(arguments)))
+  finally:
+    # Hours of it, whatever ends them.
+    if found:
+      common.write(arguments.results, found)
   table = growth(pd.DataFrame(found))
   print(table.round(2).to_string())
   faults = verdict(table, arguments.most)

@@ -26,12 +26,18 @@ from launch_configs import local
 from launch_configs import loopback
 from launch_configs import restarts
 from launch_configs import run_directory
+from launch_configs import slurm
 from launch_configs import supervisor
 from metamimic import checkpoints
 from metamimic import config
+from metamimic import notices
 
 PERIOD = 1.0
 """Seconds between two looks at what an actor depends on."""
+
+_LOOK_AT_QUEUE = 60.0  # Seconds between two looks for a head that an actor waits for.
+_LOOKS = 3  # In so many in a row it is not there: nobody goes on with the run.
+_TRIES, _PAUSE = 6, 5.0  # Of asking Slurm, which may be busy; seconds in between.
 
 Received = list[int]
 """Signals so far that ask to leave."""
@@ -53,8 +59,12 @@ def head(run_dir: pathlib.Path, network: str, received: Received) -> int:
     lock = run_directory.locked(run_dir, lambda: not received and waiting.sleep())
     with lock:
       status = _head(run_dir, settings, network, received)
+      if status >= entry.SIGNALLED and not _will_be_back():
+        run_directory.end(run_dir, 'its head was cancelled')
   except (ValueError, OSError, RuntimeError) as e:
     if received:
+      # Without the lock: the run is another head's, to go on with or to end.
+      _will_be_back()
       return entry.STOPPED
     print(f'error: {e}', file=sys.stderr)
     return local.REFUSED
@@ -73,7 +83,7 @@ def _head(
     library = local.prepare(run_dir, settings)
     if received:
       return entry.STOPPED
-    status = local.start(run_dir, settings, library, host, without=['actor'])
+    status = local.start(run_dir, settings, library, host, ['actor'], received)
   except BaseException:
     run_directory.end(run_dir, 'its head failed')
     raise
@@ -98,6 +108,31 @@ class _Reminder:
       self._said = now
       print(f'waiting for {self._what} for {now - self._begun:.0f} s', flush=True)
     return True
+
+
+class _Queue:
+  """Looks now and then whether the head is in Slurm's queue.
+
+  A head that is cancelled while it waits there, or is killed, cannot say so.
+  """
+
+  def __init__(self, run_dir: pathlib.Path) -> None:
+    self._run_dir = run_dir
+    self._due = time.monotonic() + _LOOK_AT_QUEUE
+    self._missed = 0
+
+  def has_no_head(self) -> bool:
+    """Returns whether it was not there in several looks; who cannot look says no."""
+    if time.monotonic() < self._due:
+      return False
+    self._due = time.monotonic() + _LOOK_AT_QUEUE
+    job = slurm.job_of(self._run_dir, slurm.HEAD)
+    queued = slurm.queued()
+    if not job or queued is None or job in queued:
+      self._missed = 0
+    else:
+      self._missed += 1
+    return self._missed >= _LOOKS
 
 
 class ActorKeeper:
@@ -134,31 +169,50 @@ class ActorKeeper:
     self._process: subprocess.Popen[bytes] | None = None
     self._address: str | None = None
     self._done = False
+    self._waiting = self._wait_for_head()
+    self._queue = _Queue(run_dir)
 
   def run(self) -> int:
     """Returns the exit status once there is no more work for the actor."""
-    waiting = self._wait_for_head()
+    status: int | None = None
     try:
-      while not self._received:
-        if why := run_directory.why_over(self._run_dir, self._settings):
-          print(why)
-          return supervisor.DONE
-        if self._process is not None:
-          status = self._process.poll()
-          if status is not None and not self._ended(status):
-            return supervisor.FAILED
-          time.sleep(PERIOD)
-          waiting = self._wait_for_head()
-        elif self._is_saved():
-          print('its learner has finished')
-          return supervisor.DONE
-        elif self._can_start():
-          self._start()
-        else:
-          waiting.sleep()
-      return entry.STOPPED
+      while status is None and not self._received:
+        try:
+          status = self._look()
+        except OSError as e:
+          # A file system that other hosts share has its moments.
+          print(f'{e}; looking again', flush=True)
+          self._waiting.sleep()
+      return entry.STOPPED if status is None else status
     finally:
       self._stop()
+
+  def _look(self) -> int | None:
+    """Does what there is to do now; returns the exit status, None: there will be more.
+
+    Raises:
+      OSError: the run directory could not be read.
+    """
+    if why := run_directory.why_over(self._run_dir, self._settings):
+      print(why)
+      return supervisor.DONE
+    if self._process is not None:
+      status = self._process.poll()
+      if status is not None and not self._ended(status):
+        return supervisor.FAILED
+      time.sleep(PERIOD)
+      self._waiting, self._queue = self._wait_for_head(), _Queue(self._run_dir)
+    elif self._is_saved():
+      print('its learner has finished')
+      return supervisor.DONE
+    elif self._can_start():
+      self._start()
+    elif self._queue.has_no_head():
+      print(f'the head of {self._run_dir} is not in the queue any more')
+      return supervisor.DONE
+    else:
+      self._waiting.sleep()
+    return None
 
   def _wait_for_head(self) -> _Reminder:
     return _Reminder(f'the head of {self._run_dir}', self._settings.stall_warning)
@@ -179,8 +233,10 @@ class ActorKeeper:
       return False
     if self._done and address == self._address:
       return False
+    if not loopback.answers(address):
+      return False
     self._address = address
-    return loopback.answers(address)
+    return True
 
   def _start(self) -> None:
     with open(self._log, 'ab') as output:
@@ -209,7 +265,9 @@ class ActorKeeper:
       return True
     lived = time.monotonic() - self._begun
     if why := self._history.add(status, lived, self._log, self._log_start):
-      print(f'actor {self._index} {said}{why}; the end of {self._log}:')
+      failed = f'actor {self._index} {said}{why}'
+      notices.tell(self._run_dir, f'{failed}; the others go on, see {self._log}')
+      print(f'{failed}; the end of {self._log}:')
       print(restarts.last_words(self._log, self._log_start), flush=True)
       return False
     self._due = time.monotonic() + self._history.pause
@@ -266,15 +324,17 @@ def _this_job() -> str:
   return os.environ.get('SLURM_JOB_ID', '')
 
 
-def _scontrol(*args: str) -> str:
-  try:
-    done = subprocess.run(
-      ['scontrol', *args], capture_output=True, text=True, check=True
-    )
-  except (OSError, subprocess.CalledProcessError) as e:
-    print(f'scontrol {" ".join(args)}: {getattr(e, "stderr", "") or e}', flush=True)
-    return ''
-  return done.stdout
+def _scontrol(*args: str) -> str | None:
+  """Returns what scontrol says; None: it fails, and goes on to."""
+  for _ in range(_TRIES):
+    try:
+      return subprocess.run(
+        ['scontrol', *args], capture_output=True, text=True, check=True
+      ).stdout
+    except (OSError, subprocess.CalledProcessError) as e:
+      print(f'scontrol {" ".join(args)}: {getattr(e, "stderr", "") or e}', flush=True)
+      time.sleep(_PAUSE)
+  return None
 
 
 def _will_be_back() -> bool:
@@ -283,15 +343,14 @@ def _will_be_back() -> bool:
   if not job:
     return False
   shown = _scontrol('show', 'job', '--oneliner', job)
-  found = re.search(r'JobState=(\w+) .*Restarts=(\d+)', shown)
+  found = re.search(r'JobState=(\w+) .*Restarts=(\d+)', shown or '')
   if not found:
     return True
   state, restarts_ = found[1], int(found[2])
   print(f'asked to leave; job {job} is {state}', flush=True)
   if state == 'RUNNING':
     # Slurm requeues of itself after the loss of a host, but not at the end of the time.
-    _scontrol('requeue', job)
-    return True
+    return _scontrol('requeue', job) is not None
   # A job that was cancelled and one that was requeued are both completing at first.
   return restarts_ > int(os.environ.get('SLURM_RESTART_COUNT', '0'))
 
@@ -307,11 +366,10 @@ def main() -> int:
   for signum in (signal.SIGTERM, signal.SIGINT):
     signal.signal(signum, lambda signum, frame: received.append(signum))
   if args.what == 'head':
-    status = head(args.run_dir, args.which, received)
-  else:
-    status = actor(args.run_dir, int(args.which), received)
-  if status >= entry.SIGNALLED and not _will_be_back() and args.what == 'head':
-    run_directory.end(args.run_dir, 'its head was cancelled')
+    return head(args.run_dir, args.which, received)
+  status = actor(args.run_dir, int(args.which), received)
+  if status >= entry.SIGNALLED:
+    _will_be_back()
   return status
 
 

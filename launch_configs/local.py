@@ -152,6 +152,7 @@ def start(
   library: pathlib.Path,
   host: str = loopback.HOST,
   without: Collection[str] = (),
+  signals: list[int] | None = None,
 ) -> int:
   """Runs the nodes and returns the exit status, as `supervisor.Supervisor.run` does.
 
@@ -161,6 +162,7 @@ def start(
     library: what `prepare` returned.
     host: this machine's address on which servers listen.
     without: roles whose nodes run elsewhere.
+    signals: as for `supervisor.Supervisor`; those count that arrive meanwhile.
   """
   # TensorFlow, which comes with Launchpad's node for Reverb, takes seconds: not before
   # the demonstrations and the reward are known to be good, too.
@@ -175,7 +177,7 @@ def start(
   ]
   env = entry.environment(os.environ, library, host)
   print(f'run directory: {run_dir}', flush=True)
-  status = supervisor.Supervisor(run_dir, settings, nodes, env).run()
+  status = supervisor.Supervisor(run_dir, settings, nodes, env, signals).run()
   if status == supervisor.DONE and not run_directory.is_finished(run_dir, settings):
     print(f'every node left, but {run_dir / "summary.json"} tells of no full run')
     return supervisor.FAILED

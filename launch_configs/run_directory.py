@@ -155,9 +155,10 @@ def is_finished(path: pathlib.Path, settings: config.Config) -> bool:
     ValueError: summary.json is broken; the message names it.
   """
   summary = path / 'summary.json'
-  if not summary.exists():
+  text = _text(summary)
+  if text is None:
     return False
-  done: Any = files.read_json(summary).get('learner_steps')
+  done: Any = files.parse_json(text, str(summary)).get('learner_steps')
   try:
     return all(done[name] >= settings.last_step(name) for name in settings.learners)
   except (KeyError, TypeError) as e:
@@ -182,10 +183,23 @@ def why_over(path: pathlib.Path, settings: config.Config) -> str:
   """
   if is_finished(path, settings):
     return f'{path} is finished'
+  why = _text(path / _ENDED)
+  return '' if why is None else f'{path} was ended: {why}'
+
+
+def _text(file: pathlib.Path) -> str | None:
+  """Returns what is in a file; None: there is none.
+
+  Raises:
+    ValueError: it is no text.
+  """
   try:
-    return f'{path} was ended: {(path / _ENDED).read_text()}'
-  except FileNotFoundError:
-    return ''
+    return files.read_text(file)
+  except OSError as e:
+    # Of a file that another host replaced meanwhile, NFS has only a stale handle.
+    if e.errno in (errno.ENOENT, errno.ESTALE):
+      return None
+    raise
 
 
 def publish_address(path: pathlib.Path, role: str, address: str) -> None:
@@ -204,13 +218,9 @@ def published_address(path: pathlib.Path, role: str) -> str | None:
     ValueError: something else than an address is written there.
   """
   file = path / 'addresses' / role
-  try:
-    address = files.read_text(file)
-  except OSError as e:
-    # Of a file that another host replaced meanwhile, NFS has only a stale handle.
-    if e.errno in (errno.ENOENT, errno.ESTALE):
-      return None
-    raise
+  address = _text(file)
+  if address is None:
+    return None
   host, _, port = address.rpartition(':')
   good = re.fullmatch(_HOST, host) and re.fullmatch(_PORT, port)
   if not good or int(port) > _LAST_PORT:

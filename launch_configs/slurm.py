@@ -34,7 +34,9 @@ _OURS = (
   *('array', 'chdir', 'error', 'job-name', 'nodes', 'no-requeue', 'ntasks'),
   *('open-mode', 'output', 'parsable', 'requeue', 'signal', 'wrap'),
 )
-_HEAD, _ACTORS = 'head', 'actors'
+HEAD = 'head'
+"""Name of the job with all but the actors."""
+_ACTORS = 'actors'
 # The head saves a last set within ten seconds.
 _ALWAYS = ('requeue', 'open-mode=append', 'signal=B:TERM@60')
 
@@ -139,7 +141,7 @@ def scripts(
   """
   run_dir = run_dir.resolve()
   head = ['head', str(run_dir), options.cluster_network]
-  made = {_HEAD: _script(_HEAD, options.head_job, run_dir, shlex.join(head))}
+  made = {HEAD: _script(HEAD, options.head_job, run_dir, shlex.join(head))}
   if settings.actors:
     words = f'actor {shlex.quote(str(run_dir))} "$SLURM_ARRAY_TASK_ID"'
     array = f'array=0-{len(settings.actors) - 1}'
@@ -148,7 +150,7 @@ def scripts(
 
 
 def _script(name: str, job: Job, run_dir: pathlib.Path, words: str, *more: str) -> str:
-  log = 'head.log' if name == _HEAD else 'actor-%a.log'
+  log = 'head.log' if name == HEAD else 'actor-%a.log'
   asked = {
     'job-name': f'{run_dir.name}-{name}',
     'nodes': '1',
@@ -186,19 +188,37 @@ def _command(script: pathlib.Path) -> list[str]:
   return ['sbatch', '--parsable', str(script)]
 
 
+def job_of(run_dir: pathlib.Path, name: str) -> str:
+  """Returns the number of a run's job; empty: it was not submitted here."""
+  file = _jobs(run_dir)
+  return json.loads(file.read_text()).get(name, '') if file.exists() else ''
+
+
+def _jobs(run_dir: pathlib.Path) -> pathlib.Path:
+  return run_dir / _FOLDER / 'jobs.json'
+
+
+def queued() -> set[str] | None:
+  """Returns the numbers of this user's jobs in the queue; None: Slurm does not tell."""
+  command = ['squeue', '--me', '--noheader', '--format', '%A %F']
+  try:
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+  except (OSError, subprocess.CalledProcessError):
+    return None
+  # Of an array's job its own number and the array's.
+  return set(done.stdout.split())
+
+
 def _check_queue(run_dir: pathlib.Path) -> None:
   """Refuses to submit the jobs of a run a second time."""
-  file = run_dir / _FOLDER / 'jobs.json'
-  if not file.exists():
+  if not _jobs(run_dir).exists():
     return
-  for name, job in json.loads(file.read_text()).items():
-    done = subprocess.run(
-      ['squeue', '--noheader', '--jobs', job, '--format', '%i'],
-      capture_output=True,
-      text=True,
-    )
-    # Slurm forgets a job some minutes after its end, and squeue then fails.
-    if done.returncode == 0 and done.stdout.strip():
+  found = queued()
+  if found is None:
+    raise RuntimeError('squeue does not tell what is in the queue; expected it to')
+  for name in (HEAD, _ACTORS):
+    job = job_of(run_dir, name)
+    if job in found:
       raise RuntimeError(
         f'{run_dir}: its job {job} ({name}) is still in the queue (squeue -j {job}). '
         f'Cancel it (scancel {job}) or let it end'
@@ -219,7 +239,9 @@ def _submit(run_dir: pathlib.Path, texts: dict[str, str]) -> dict[str, str]:
         subprocess.run(['scancel', job])
       raise RuntimeError(f'{shlex.join(command)}: {done.stderr.strip()}')
     jobs[name] = done.stdout.strip().partition(';')[0]
-  (run_dir / _FOLDER / 'jobs.json').write_text(json.dumps(jobs))
+  temporary = _jobs(run_dir).with_suffix('.tmp')
+  temporary.write_text(json.dumps(jobs))
+  temporary.replace(_jobs(run_dir))
   return jobs
 
 
@@ -253,8 +275,8 @@ def _run(args: Sequence[str]) -> int:
         f'{command} is not on PATH; expected a host that submits jobs to Slurm '
         '(--dry-run needs none)'
       )
-  _check_queue(run_dir)
   with run_directory.locked(run_dir):
+    _check_queue(run_dir)
     if local.is_done(run_dir, settings):
       return 0
     local.prepare(run_dir, settings)

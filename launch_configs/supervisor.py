@@ -70,7 +70,17 @@ class Supervisor:
     settings: config.Config,
     nodes: Sequence[Node],
     env: Mapping[str, str],
+    signals: list[int] | None = None,
   ) -> None:
+    """Starts nothing yet.
+
+    Args:
+      run_dir: of the run.
+      settings: of the run.
+      nodes: of the run.
+      env: environment variables of the nodes.
+      signals: that have arrived so far; one asks to stop. Appended to.
+    """
     self._run_dir = run_dir
     self._settings = settings
     self._nodes = nodes
@@ -83,7 +93,7 @@ class Supervisor:
     self._finished: list[Node] = []
     self._notices = display.LineTail(run_dir / notices.FILE, new=True)
     self._said: set[str] = set()
-    self._signals: list[int] = []
+    self._signals = [] if signals is None else signals
     self._next_stall = 0.0
     self._last_exit = time.monotonic()
 

@@ -9,9 +9,13 @@ from typing import Any
 
 import pytest
 
+from launch_configs import job
 from launch_configs import local
+from launch_configs import loopback
 from launch_configs import run_directory
+from launch_configs import slurm
 from metamimic import config
+from metamimic import notices
 
 FAKE = pathlib.Path(__file__).with_name('fake.py')
 ROOT = FAKE.parents[2]
@@ -181,7 +185,7 @@ def test_server_that_is_started_again_where_it_was_moves_nobody(
 
 
 @pytest.mark.parametrize(
-  ('job', 'name'),
+  ('variables', 'name'),
   [
     ({'SLURM_JOB_ID': '7'}, '7'),
     (
@@ -195,10 +199,10 @@ def test_server_that_is_started_again_where_it_was_moves_nobody(
   ],
 )
 def test_head_that_is_asked_to_leave_before_its_time_is_over_is_queued_again(
-  jobs: Jobs, wait_until: Wait, job: dict[str, str], name: str
+  jobs: Jobs, wait_until: Wait, variables: dict[str, str], name: str
 ) -> None:
   jobs.prepare(WAIT)
-  head = jobs.start('head', 'net', FAKE_STATE='RUNNING', **job)
+  head = jobs.start('head', 'net', FAKE_STATE='RUNNING', **variables)
   wait_until(lambda: 'behaviour:' in jobs.log('learner-0'))
   head.send_signal(signal.SIGTERM)
   status, output = _finish(head)
@@ -224,9 +228,9 @@ def test_head_that_slurm_has_queued_again_ends_nobody(
 def test_cancelled_head_ends_the_actors(jobs: Jobs, wait_until: Wait) -> None:
   jobs.prepare(WAIT)
   actor = jobs.start('actor', '0')
-  slurm = {'SLURM_JOB_ID': '7', 'SLURM_RESTART_COUNT': '1'}
-  slurm |= {'FAKE_STATE': 'COMPLETING'}
-  head = jobs.start('head', 'net', **slurm)
+  variables = {'SLURM_JOB_ID': '7', 'SLURM_RESTART_COUNT': '1'}
+  variables |= {'FAKE_STATE': 'COMPLETING'}
+  head = jobs.start('head', 'net', **variables)
   wait_until(lambda: 'behaviour:' in jobs.log('actor-0'))
   head.send_signal(signal.SIGTERM)
   assert _finish(head)[0] == 143
@@ -243,9 +247,9 @@ def test_cancelled_head_ends_the_actors(jobs: Jobs, wait_until: Wait) -> None:
 
 def test_cancelled_actor_ends_nobody(jobs: Jobs, wait_until: Wait) -> None:
   jobs.prepare(WAIT)
-  slurm = {'SLURM_JOB_ID': '7', 'SLURM_RESTART_COUNT': '1'}
-  slurm |= {'FAKE_STATE': 'COMPLETING'}
-  actor = jobs.start('actor', '0', **slurm)
+  variables = {'SLURM_JOB_ID': '7', 'SLURM_RESTART_COUNT': '1'}
+  variables |= {'FAKE_STATE': 'COMPLETING'}
+  actor = jobs.start('actor', '0', **variables)
   head = jobs.start('head', 'net')
   wait_until(lambda: 'behaviour:' in jobs.log('actor-0'))
   actor.send_signal(signal.SIGTERM)
@@ -276,6 +280,85 @@ def test_head_that_is_refused_ends_the_actors(jobs: Jobs) -> None:
   assert 'was ended: its head failed\n' in output
 
 
+def test_head_that_waits_for_another_one_ends_nobody(
+  jobs: Jobs, wait_until: Wait
+) -> None:
+  jobs.prepare(WAIT)
+  first = jobs.start('head', 'net')
+  wait_until(lambda: 'behaviour:' in jobs.log('learner-0'))
+  second = jobs.start('head', 'net')
+  assert second.stdout is not None
+  next(line for line in second.stdout if line.startswith('waiting for another'))
+  second.send_signal(signal.SIGTERM)
+  assert _finish(second)[0] == 143
+  assert not (jobs.dir / 'ended').exists()
+  assert first.poll() is None
+
+
+def _keeper(jobs: Jobs) -> job.ActorKeeper:
+  settings = config.load(str(jobs.dir / 'config.json'))
+  return job.ActorKeeper(jobs.dir, settings, 0, [], {})
+
+
+def test_actor_leaves_if_its_head_is_in_the_queue_no_more(
+  jobs: Jobs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+  jobs.prepare(WAIT)
+  looks = iter([{'7', '8'}, {'8'}, None, {'8'}, {'8'}, {'8', '9'}])
+  monkeypatch.setattr(job, 'PERIOD', 0)
+  monkeypatch.setattr(job, '_LOOK_AT_QUEUE', 0)
+  monkeypatch.setattr(slurm, 'queued', lambda: next(looks))
+  monkeypatch.setattr(slurm, 'job_of', lambda run_dir, name: '7')
+  assert _keeper(jobs).run() == 0
+  # In three looks one after the other; one that Slurm does not answer is none.
+  assert next(looks, 'none are left') == 'none are left'
+  said = f'the head of {jobs.dir} is not in the queue any more\n'
+  assert capsys.readouterr().out.endswith(said)
+
+
+def test_run_that_was_submitted_elsewhere_is_waited_for(
+  jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  jobs.prepare(WAIT)
+  monkeypatch.setattr(job, '_LOOK_AT_QUEUE', 0)
+  monkeypatch.setattr(slurm, 'queued', set)
+  queue = job._Queue(jobs.dir)
+  assert not any(queue.has_no_head() for _ in range(9))
+
+
+def test_actor_that_was_done_follows_a_head_that_answers_late(
+  jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  jobs.prepare(WAIT)
+  keeper = _keeper(jobs)
+  keeper._done, keeper._address = True, '10.0.0.1:5'
+  answers = iter([False, True])
+  monkeypatch.setattr(loopback, 'answers', lambda address: next(answers))
+  run_directory.publish_address(jobs.dir, 'replay', '10.0.0.1:5')
+  assert not keeper._can_start()
+  run_directory.publish_address(jobs.dir, 'replay', '10.0.0.2:5')
+  assert not keeper._can_start()
+  assert keeper._can_start()
+
+
+def test_file_system_that_fails_now_and_then_ends_no_actor(
+  jobs: Jobs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+  jobs.prepare(WAIT)
+  monkeypatch.setattr(job, 'PERIOD', 0)
+  answers: list[OSError | str] = [OSError(5, 'Input/output error'), 'it is finished']
+
+  def why_over(*unused: Any) -> str:
+    answer = answers.pop(0)
+    if isinstance(answer, OSError):
+      raise answer
+    return answer
+
+  monkeypatch.setattr(run_directory, 'why_over', why_over)
+  assert _keeper(jobs).run() == 0
+  assert 'Input/output error; looking again' in capsys.readouterr().out
+
+
 def test_second_head_waits_for_the_first(jobs: Jobs, wait_until: Wait) -> None:
   jobs.prepare(WAIT)
   first = jobs.start('head', 'net')
@@ -298,6 +381,9 @@ def test_actor_that_fails_at_its_start_is_shown_and_not_started_again(
   assert status == 1
   assert 'actor 0 left with exit status 1 after ' in output
   assert "actor-0 failed: ValueError('the brick is gone')" in output
+  told = (jobs.dir / notices.FILE).read_text()
+  assert told.startswith('actor 0 left with exit status 1 after ')
+  assert told.endswith(f'; the others go on, see {jobs.dir}/actor-0.log\n')
 
 
 def test_killed_actor_is_started_again(

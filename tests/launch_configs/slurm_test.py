@@ -17,7 +17,7 @@ ROOT = FAKE.parents[2]
 NETWORK = ['--cluster-network', '10.0.0.0/8']
 # Each appends how it was called to the file `calls`.
 SBATCH = 'case "$*" in *"$FAIL"*) echo "no such queue" >&2; exit 1;; esac\necho 1$n\n'
-SQUEUE = 'echo "$QUEUED"\n[ -n "$QUEUED" ]\n'
+SQUEUE = 'echo "$QUEUED"\n[ "$QUEUED" != unknown ]\n'
 
 
 class Slurm:
@@ -274,7 +274,10 @@ def test_run_whose_jobs_are_in_the_queue_is_not_submitted_again(
     f'error: {cluster.dir}: its job 11 (head) is still in the queue (squeue -j 11). '
     'Cancel it (scancel 11) or let it end\n'
   )
-  assert cluster.submit(*NETWORK)[0] == 0
+  status, output = cluster.submit(*NETWORK, QUEUED='unknown')
+  assert status == local.REFUSED
+  assert output == 'error: squeue does not tell what is in the queue; expected it to\n'
+  assert cluster.submit(*NETWORK, QUEUED='13 13')[0] == 0
 
 
 def test_refused_actors_take_the_head_along(cluster: Slurm) -> None:
@@ -290,7 +293,7 @@ def test_finished_run_is_not_submitted(cluster: Slurm) -> None:
   summary = {'learner_steps': {'imitation': 600}}
   (cluster.dir / 'summary.json').write_text(json.dumps(summary))
   status, output = cluster.submit(*NETWORK)
-  assert (status, len(cluster.calls())) == (0, 4)  # And two of squeue.
+  assert (status, len(cluster.calls())) == (0, 3)  # And one of squeue.
   assert output == f'{cluster.dir} is finished; see {cluster.dir}/report.html\n'
   status, output = cluster.submit(*NETWORK, '--dry-run')
   assert output == f'{cluster.dir} is finished; nothing would be submitted\n'

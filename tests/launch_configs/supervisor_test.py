@@ -366,7 +366,18 @@ def _node(role: str, code: str, serves: bool = False) -> supervisor.Node:
   return supervisor.Node(role, 0, serves, [sys.executable, '-c', code])
 
 
-def _supervise(run_dir: pathlib.Path, nodes: list[supervisor.Node]) -> int:
-  run = supervisor.Supervisor(run_dir, config.Config(), nodes, os.environ)
+def _supervise(
+  run_dir: pathlib.Path,
+  nodes: list[supervisor.Node],
+  signals: list[int] | None = None,
+) -> int:
+  return supervisor.Supervisor(
+    run_dir, config.Config(), nodes, os.environ, signals
+  ).run()
 
-  return run.run()
+
+def test_signal_that_came_before_the_nodes_stops_the_run(
+  tmp_path: pathlib.Path,
+) -> None:
+  nodes = [_node('learner', 'import time; time.sleep(600)')]
+  assert _supervise(tmp_path, nodes, [signal.SIGTERM]) == 128 + signal.SIGTERM
