@@ -206,10 +206,10 @@ def clone(config: config_lib.Config, learner_steps: int) -> policy_lib.Policy:
   """Returns a policy that follows well: cloned from the demonstrators' actions.
 
   Args:
-    config: of a run.
+    config: of a run, which `preparation.prepare` has checked.
     learner_steps: of behavioural cloning.
   """
-  demonstrations = storage.load(config.demonstrations, with_actions=True)
+  demonstrations = storage.load(config.demonstrations, with_actions=True, vetted=True)
   layout = observations.Layout(tasks.get(demonstrations.task).objects)
   policy = policy_lib.create(config_lib.IMITATION, layout, config, demonstrations)
   bank = goals.GoalBank(demonstrations.demonstrations)

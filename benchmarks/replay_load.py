@@ -20,6 +20,7 @@ import heapq
 import multiprocessing
 from multiprocessing import connection
 import statistics
+import sys
 import tempfile
 import threading
 import time
@@ -53,7 +54,7 @@ class Arguments:
   demonstrations: str = 'data/lift_brick.hdf5'
   """File of lift demonstrations, for the sizes of what is written and fetched."""
   actors: tuple[int, ...] = (16, 64, 256)
-  """How many, one number after the other."""
+  """How many, one number after the other; each a multiple of `processes`."""
   rate: float = 0.0
   """Environment steps per second of an actor; 0: what `benchmarks.scaling` measured of
   one."""
@@ -152,7 +153,7 @@ class _Actors:
 def _layout(
   config: config_lib.Config,
 ) -> tuple[observations.Layout, replay.Codec]:
-  task = storage.load(config.demonstrations).task
+  task = storage.load(config.demonstrations, vetted=True).task
   layout = observations.Layout(tasks.get(task).objects)
   return layout, replay.codec(layout, config)
 
@@ -160,7 +161,7 @@ def _layout(
 def _policy(
   config: config_lib.Config, layout: observations.Layout
 ) -> policy_lib.Policy:
-  demonstrations = storage.load(config.demonstrations)
+  demonstrations = storage.load(config.demonstrations, vetted=True)
   return policy_lib.create(config_lib.IMITATION, layout, config, demonstrations)
 
 
@@ -295,8 +296,26 @@ def lines(loads: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     )
 
 
+def _check(arguments: Arguments) -> None:
+  if arguments.processes < 1:
+    raise ValueError(f'processes is {arguments.processes}; expected 1 or more')
+  for count in arguments.actors:
+    if count < 1 or count % arguments.processes:
+      raise ValueError(
+        f'actors is {count}; expected a multiple of processes ({arguments.processes}), '
+        'each of which is as many as the others'
+      )
+
+
 def main(arguments: Arguments) -> None:
-  """Measures, writes and prints."""
+  """Measures, writes and prints.
+
+  Raises:
+    ValueError: so many actors cannot be shared out, or the demonstrations cannot be
+      used.
+    OSError: a file is missing.
+  """
+  _check(arguments)
   common.limit_threads()
   config = actor_benchmark.laptop(arguments.demonstrations)
   if not arguments.rate:
@@ -328,5 +347,9 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == '__main__':
-  main(tyro.cli(Arguments, description=__doc__))
+  try:
+    main(tyro.cli(Arguments, description=__doc__))
+  except (OSError, ValueError) as e:
+    print(f'error: {e}', file=sys.stderr)
+    common.leave(1)
   common.leave(0)

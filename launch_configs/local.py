@@ -22,7 +22,6 @@ from typing import TypeVar
 
 import tyro
 
-from envs import reward_library
 from launch_configs import entry
 from launch_configs import loopback
 from launch_configs import run_directory
@@ -32,8 +31,12 @@ from metamimic import config
 from metamimic import validation
 
 REFUSED = 2
-_PROGRAM = 'python -m launch_configs.local'
+"""Exit status where nothing was started."""
+
 CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
+"""The folder that this package lies in."""
+
+_PROGRAM = 'python -m launch_configs.local'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +88,9 @@ def parse_options(
   base = config.PRESETS[given.preset or 'laptop'][1]
   if given.run_dir and not given.preset:
     base = run_directory.stored_config(pathlib.Path(given.run_dir)) or base
-    _check_reward(given.run_dir, base.imitation.reward, given.reward)
+    validation.check_trusted(
+      given.run_dir, base.imitation.reward, given.reward, '--imitation.reward'
+    )
   presets = '\n'.join(f'  {n}: {text}' for n, (text, _) in config.PRESETS.items())
   return tyro.cli(
     options,
@@ -104,16 +109,6 @@ def resolve(options: Options) -> tuple[pathlib.Path, config.Config]:
     fields['demonstrations'] = os.path.abspath(options.demonstrations)
   path = options.run_dir or run_directory.default_path(options.demonstrations)
   return pathlib.Path(path), config.Config(**fields)
-
-
-def _check_reward(run_dir: str, stored: str, given: str | None) -> None:
-  """Refuses to run code that a run names, and its user does not."""
-  trusted = not stored or stored.startswith(reward_library.PREFIX)
-  if not trusted and given is None:
-    raise ValueError(
-      f'{run_dir}: its reward is {stored!r}, and importing it runs code; expected '
-      f'--imitation.reward {stored} from whoever trusts it'
-    )
 
 
 def is_done(run_dir: pathlib.Path, settings: config.Config) -> bool:

@@ -17,7 +17,6 @@ import tyro
 
 from envs import disturbances
 from envs import rendering
-from envs import reward_library
 from envs import rewards
 from metamimic import config as config_lib
 from metamimic import controllers
@@ -26,6 +25,7 @@ from metamimic import policy as policy_lib
 from metamimic import preparation
 from metamimic import showing
 from metamimic import statistics
+from metamimic import validation
 from metamimic.demonstrations import goals
 from metamimic.demonstrations import storage
 from metamimic.demonstrations import types
@@ -85,7 +85,12 @@ def main(arguments: Arguments) -> pd.DataFrame:
   }
   if not chosen:
     raise ValueError(f'{path}: no demonstrations in the split {arguments.split!r}')
-  _check_reward(arguments, about)
+  validation.check_trusted(
+    arguments.run_dir,
+    about.get('reward', ''),
+    arguments.trust_reward,
+    '--trust-reward',
+  )
   reward = preparation.reward(arguments.run_dir)
   measure = Measure(
     demonstrations, reward, about['terms'], config.seed, chosen, arguments.disturbance
@@ -106,16 +111,6 @@ def main(arguments: Arguments) -> pd.DataFrame:
     measure.draw(arguments.video_folder)
   _print(table)
   return table
-
-
-def _check_reward(arguments: Arguments, about: Mapping[str, Any]) -> None:
-  """Refuses to run code that a run names, and its user does not."""
-  name = about.get('reward', '')
-  if not name.startswith(reward_library.PREFIX) and arguments.trust_reward != name:
-    raise ValueError(
-      f'{arguments.run_dir}: its reward is {name!r}, and importing it runs code; '
-      f'expected --trust-reward {name} from whoever trusts it'
-    )
 
 
 def _load(path: str, config: config_lib.Config) -> types.DemonstrationSet:

@@ -1,9 +1,10 @@
-"""Settings that no run can work with, refused before there is one."""
+"""What is refused before a run starts: useless settings, code that only a run names."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from envs import disturbances
+from envs import reward_library
 from metamimic import config as config_lib
 
 
@@ -75,6 +76,27 @@ def validate(config: config_lib.Config) -> None:
     )
   if config.learners == (config_lib.IMITATION, config_lib.TASK) and config.borrowed:
     _validate_start_after(config)
+
+
+def check_trusted(where: str, name: str, given: str | None, option: str) -> None:
+  """Refuses to run code that a run names, and its user does not.
+
+  Args:
+    where: the run.
+    name: of its reward; empty: its task's.
+    given: what the user calls it; None: nothing.
+    option: with which that is said.
+
+  Raises:
+    ValueError: the reward is not of `envs.reward_library`, and the user does not name
+      it.
+  """
+  trusted = not name or name.startswith(reward_library.PREFIX)
+  if not trusted and given != name:
+    raise ValueError(
+      f'{where}: its reward is {name!r}, and importing it runs code; expected '
+      f'{option} {name} from whoever trusts it'
+    )
 
 
 def _positive(values: Mapping[str, Any], name: str) -> None:

@@ -73,14 +73,16 @@ def _reading(where: str) -> Iterator[None]:
 def read(path: str, interpret: Callable[['Group'], _T], vetted: bool = False) -> _T:
   """Returns what is made of the root of a file.
 
-  Of one damaged file in some thousands libhdf5 dies instead of refusing it. So a child
-  of this process goes first, with limits of memory and time.
+  Of about one damaged file in a thousand libhdf5 dies instead of refusing it. So a
+  child of this process goes first, with limits of memory and time. A process in which
+  TensorFlow's threads run is not to be forked: read files before it works here, or ones
+  that are vetted.
 
   Args:
     path: of the file.
     interpret: called with the root, twice; what it refuses it says by ValueError.
     vetted: whether the same has been read by another process, so that no child of this
-      one has to go first; a process with threads of TensorFlow is not to be forked.
+      one has to go first.
 
   Raises:
     FileNotFoundError: there is no such file.

@@ -103,6 +103,9 @@ def load(
 ) -> types.DemonstrationSet:
   """Reads and checks a file.
 
+  A fork of this process reads it first. So load before TensorFlow works in the
+  process, or what is vetted.
+
   Args:
     path: the file.
     with_actions: whether to read the demonstrators' actions. MetaMimic does not: then

@@ -110,3 +110,13 @@ def test_several_actors_and_their_traffic(
     # Nobody writes more than was asked for, but for a burst that each has in hand.
     most = float(row['rows_asked']) + 32 * int(row['actors']) / 3
     assert float(row['rows_written']) <= most
+
+
+@pytest.mark.parametrize('actors', ['1', '3'])
+def test_actors_that_cannot_be_shared_out_are_refused(actors: str) -> None:
+  done = _call('benchmarks.replay_load', '--actors', actors, '--processes', '2')
+  assert done.returncode == 1
+  assert done.stderr.splitlines()[-1] == (
+    f'error: actors is {actors}; expected a multiple of processes (2), each of which '
+    'is as many as the others'
+  )

@@ -67,12 +67,13 @@ def test_reward_that_only_the_run_names_is_not_imported(
   own = config.ImitationConfig(reward='theirs:REWARD')
   stored = config.Config(demonstrations='/a/b.h5', imitation=own)
   config.save(stored, str(tmp_path / 'config.json'))
-  with pytest.raises(ValueError) as e:
-    local.parse(['--run-dir', str(tmp_path)])
-  assert str(e.value) == (
-    f"{tmp_path}: its reward is 'theirs:REWARD', and importing it runs code; expected "
-    '--imitation.reward theirs:REWARD from whoever trusts it'
-  )
+  for other in ([], ['--imitation.reward', 'mine:REWARD']):
+    with pytest.raises(ValueError) as e:
+      local.parse(['--run-dir', str(tmp_path), *other])
+    assert str(e.value) == (
+      f"{tmp_path}: its reward is 'theirs:REWARD', and importing it runs code; "
+      'expected --imitation.reward theirs:REWARD from whoever trusts it'
+    )
   trusted = ['--run-dir', str(tmp_path), '--imitation.reward', 'theirs:REWARD']
   assert local.parse(trusted) == (tmp_path, stored)
   ours = dataclasses.replace(own, reward='envs.reward_library:LIFT_BRICK')
