@@ -12,6 +12,7 @@ with nothing beside it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent import futures
 import contextlib
 import csv
 import dataclasses
@@ -24,7 +25,7 @@ import sys
 import tempfile
 import threading
 import time
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import psutil
@@ -45,6 +46,11 @@ from metamimic import preparation
 from metamimic.demonstrations import storage
 
 _BURST = 32  # Transitions that an actor writes at a time; see `agents.adders`.
+_FETCHING = (
+  8  # Threads of a process that fetch: one waits for the server most of the time.
+)
+
+_T = TypeVar('_T')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +96,7 @@ class Load:
 
 
 class _Actors:
-  """The traffic of some actors, from one thread."""
+  """The traffic of some actors: one thread writes, others fetch."""
 
   def __init__(self, config: config_lib.Config, address: str, count: int):
     layout, codec = _layout(config)
@@ -100,13 +106,11 @@ class _Actors:
     tables = replay.written_by(config, config_lib.IMITATION)
     name, last = config_lib.IMITATION, config.learner_steps
     self._period = config.actor.update_period
-    self._actors = []
+    self._writers, self._readers = [], []
     for _ in range(count):
       client = reverb.Client(address)
-      writer = adders.Writer(client, codec, tables, lambda: False)
-      reader = parameters.Reader(client, name, policy.variables, last)
-      reader.update()
-      self._actors.append((writer, reader))
+      self._writers.append(adders.Writer(client, codec, tables, lambda: False))
+      self._readers.append(parameters.Reader(client, name, policy.variables, last))
 
   def run(self, rate: float, seconds: float) -> tuple[int, list[float]]:
     """Writes and fetches.
@@ -118,36 +122,46 @@ class _Actors:
     Returns:
       Transitions written, and for how many seconds each fetch took.
     """
-    now = time.monotonic()
-    end = now + seconds
-    rng = np.random.default_rng(0)
-    period = _BURST / rate
-    due = []
-    for i in range(len(self._actors)):
-      due.append((now + rng.uniform() * period, i, 'write'))
-      due.append((now + rng.uniform() * self._period, i, 'fetch'))
-    heapq.heapify(due)
-    written, fetches = 0, list[float]()
-    while due[0][0] < end:
-      when, i, what = heapq.heappop(due)
+    end = time.monotonic() + seconds
+    shares = [self._readers[i::_FETCHING] for i in range(_FETCHING)]
+    with futures.ThreadPoolExecutor(_FETCHING + 1) as threads:
+      writing = threads.submit(self._write, _BURST / rate, end)
+      fetching = [threads.submit(self._fetch, s, end) for s in shares if s]
+      fetches = [took for future in fetching for took in future.result()]
+      return writing.result(), fetches
+
+  def _write(self, period: float, end: float) -> int:
+    written = 0
+    for writer in _due(self._writers, period, end):
+      for row in range(_BURST):
+        writer.append(self._rows[(written + row) % len(self._rows)])
+      written += _BURST
+    return written
+
+  def _fetch(self, readers: Sequence[parameters.Reader], end: float) -> list[float]:
+    took = []
+    for reader in _due(readers, self._period, end):
       begun = time.monotonic()
-      if begun >= end:
-        break
-      if when > begun:
-        time.sleep(when - begun)
-        begun = time.monotonic()
-      writer, reader = self._actors[i]
-      if what == 'write':
-        for row in range(_BURST):
-          writer.append(self._rows[(written + row) % len(self._rows)])
-        written += _BURST
-        # Who is late does not catch up: a real actor waits, too.
-        heapq.heappush(due, (max(when, begun - period) + period, i, what))
-      else:
-        reader.update()
-        fetches.append(time.monotonic() - begun)
-        heapq.heappush(due, (max(when, begun) + self._period, i, what))
-    return written, fetches
+      reader.update()
+      took.append(time.monotonic() - begun)
+    return took
+
+
+def _due(items: Sequence[_T], period: float, end: float) -> Iterator[_T]:
+  """Yields each item once a period, as far as there is time, from now to the end."""
+  begun = time.monotonic()
+  # Spread over the first period, so that they do not all come at once.
+  due = [(begun + period * i / len(items), i) for i in range(len(items))]
+  while due[0][0] < end:
+    when, i = heapq.heappop(due)
+    now = time.monotonic()
+    if now >= end:
+      break
+    if when > now:
+      time.sleep(when - now)
+    yield items[i]
+    # Who is late does not catch up: a real actor waits, too.
+    heapq.heappush(due, (max(when, now - period) + period, i))
 
 
 def _layout(
