@@ -46,9 +46,7 @@ from metamimic import preparation
 from metamimic.demonstrations import storage
 
 _BURST = 32  # Transitions that an actor writes at a time; see `agents.adders`.
-_FETCHING = (
-  8  # Threads of a process that fetch: one waits for the server most of the time.
-)
+_THREADS = 8  # Of a process that write, and as many that fetch.
 
 _T = TypeVar('_T')
 
@@ -96,7 +94,7 @@ class Load:
 
 
 class _Actors:
-  """The traffic of some actors: one thread writes, others fetch."""
+  """The traffic of some actors, from several threads: most of the time one waits."""
 
   def __init__(self, config: config_lib.Config, address: str, count: int):
     layout, codec = _layout(config)
@@ -123,16 +121,22 @@ class _Actors:
       Transitions written, and for how many seconds each fetch took.
     """
     end = time.monotonic() + seconds
-    shares = [self._readers[i::_FETCHING] for i in range(_FETCHING)]
-    with futures.ThreadPoolExecutor(_FETCHING + 1) as threads:
-      writing = threads.submit(self._write, _BURST / rate, end)
-      fetching = [threads.submit(self._fetch, s, end) for s in shares if s]
+    number = min(_THREADS, len(self._writers))
+    shares = [slice(i, None, number) for i in range(number)]
+    with futures.ThreadPoolExecutor(2 * number) as threads:
+      writing = [
+        threads.submit(self._write, self._writers[share], _BURST / rate, end)
+        for share in shares
+      ]
+      fetching = [
+        threads.submit(self._fetch, self._readers[share], end) for share in shares
+      ]
       fetches = [took for future in fetching for took in future.result()]
-      return writing.result(), fetches
+      return sum(future.result() for future in writing), fetches
 
-  def _write(self, period: float, end: float) -> int:
+  def _write(self, writers: Sequence[adders.Writer], period: float, end: float) -> int:
     written = 0
-    for writer in _due(self._writers, period, end):
+    for writer in _due(writers, period, end):
       for row in range(_BURST):
         writer.append(self._rows[(written + row) % len(self._rows)])
       written += _BURST
