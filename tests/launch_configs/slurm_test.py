@@ -198,8 +198,11 @@ def test_what_no_job_can_be_made_of_is_refused(
 
 
 @pytest.mark.parametrize('network', ['10.0.0.0/8', '10.1.2.3/16', 'ib0', 'enp3s0.7'])
-def test_networks_and_interfaces_are_accepted(network: str) -> None:
-  slurm.validate(_options(cluster_network=network))
+def test_networks_and_interfaces_are_what_the_head_is_given(network: str) -> None:
+  options = _options(cluster_network=network)
+  slurm.validate(options)
+  texts = slurm.scripts(options, pathlib.Path('/shared/run'), config.Config())
+  assert texts['head'].endswith(f' -m launch_configs.job head /shared/run {network}\n')
 
 
 def test_submits_the_head_and_the_actors(cluster: Slurm) -> None:
