@@ -23,6 +23,7 @@ from agents import learning
 from agents import logs
 from agents import parameters
 from agents import replay
+from agents import sampling
 from agents.bc import learning as bc_learning
 from agents.d4pg import demonstrators
 from agents.d4pg import learning as d4pg_learning
@@ -182,7 +183,7 @@ class Builder:
       target.network,
       target_critic,
       tf.linspace(settings.v_min, settings.v_max, settings.num_atoms),
-      replay.Sampler(
+      sampling.Sampler(
         client, replay.sources(self._config, name), settings.steps_per_call
       ),
       lambda rows: self._codec.unpack(rows, settings.n_step),

@@ -14,6 +14,7 @@ from agents import checkpointing
 from agents import logs
 from agents import parameters
 from agents import replay
+from agents import sampling
 from agents import waiting
 from metamimic import config as config_lib
 
@@ -92,7 +93,7 @@ class LearnerProcess(acme.Worker):
         try:
           meter.add(self._learner.step())
           starving = None
-        except replay.Starved as e:
+        except sampling.Starved as e:
           starving = starving or waiting.Reminder()
           starving.remind(functools.partial(replay.describe, self._client, e.table))
         meter.log(self._logger, self._learner.num_steps)

@@ -17,11 +17,7 @@ An unpacked batch is a dict of
   real: (B, n), 1 for a step that was taken; see `losses.n_step_return`
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-import contextlib
-import functools
-import queue
-import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
 import time
 from typing import Any
 
@@ -52,16 +48,6 @@ GONE = (RuntimeError, reverb.errors.ReverbError)
 """What Reverb's calls raise, if they do anything, when their server is gone."""
 
 _ANSWER = 2  # Seconds for the server to tell of itself; it takes milliseconds.
-
-
-class Starved(Exception):
-  """A table had nothing to sample for a while."""
-
-  def __init__(self, table: str):
-    """Takes its name."""
-    super().__init__(f'nothing to sample in {table}')
-    self.table = table
-    """Its name."""
 
 
 def spec(layout: observations.Layout) -> specs.EnvironmentSpec:
@@ -274,74 +260,6 @@ def writer_config(codec_: Codec, table: str) -> Any:
   return structured_writer.create_config(row[-1], table)
 
 
-class Sampler(Iterator[tf.Tensor]):
-  """Yields `steps_per_call` batches at a time, as rows one after the other.
-
-  A thread for each table fetches the next ones meanwhile, because a call that waits for
-  the server cannot be interrupted. It goes on by itself when a server that was gone is
-  back. Which rows come is the server's choice, at random and without a seed.
-  """
-
-  def __init__(
-    self,
-    client: reverb.Client,
-    sources_: Mapping[str, int],
-    steps_per_call: int,
-    timeout: float = 1.0,
-  ):
-    """Begins to fetch.
-
-    Args:
-      client: of the replay server.
-      sources_: rows of each batch by table; see `sources`.
-      steps_per_call: batches.
-      timeout: seconds to wait for batches before raising `Starved`.
-    """
-    self._steps_per_call = steps_per_call
-    self._timeout = timeout
-    self._iterators = {
-      table: BackgroundIterator(
-        functools.partial(_batches, client, table, k, steps_per_call), depth=2
-      )
-      for table, k in sources_.items()
-    }
-    self._parts: dict[str, tf.Tensor] = {}
-
-  def __next__(self) -> tf.Tensor:
-    """Returns the next batches.
-
-    Raises:
-      Starved: there are none yet; what there is of them is kept for the next call.
-    """
-    for table, iterator in self._iterators.items():
-      if table not in self._parts:
-        batch = iterator.get(self._timeout)
-        if batch is None:
-          raise Starved(table)
-        self._parts[table] = batch.data
-    parts = [self._parts.pop(table) for table in self._iterators]
-    if len(parts) == 1:
-      return parts[0]
-    batches = [tf.reshape(p, [self._steps_per_call, -1, p.shape[-1]]) for p in parts]
-    return tf.reshape(tf.concat(batches, 1), [-1, parts[0].shape[-1]])
-
-
-def _batches(
-  client: reverb.Client, table: str, k: int, steps_per_call: int
-) -> Iterator[Any]:
-  while True:
-    with contextlib.suppress(*GONE):
-      dataset = reverb.TrajectoryDataset.from_table_signature(
-        client.server_address,
-        table,
-        max_in_flight_samples_per_worker=2 * k,
-        num_workers_per_iterator=1,
-      )
-      # Batched first: a call for each sample would cost as much as learning from it.
-      return iter(dataset.batch(k * steps_per_call, drop_remainder=True))
-    time.sleep(1)
-
-
 def info(client: reverb.Client) -> Mapping[str, Any] | None:
   """Returns what the server tells of its tables; None: it does not answer now."""
   try:
@@ -408,38 +326,3 @@ def wait_for(
     reminder.remind(lambda: f'{size} transitions in {describe(client, table)}')
     time.sleep(0.5)
   return False
-
-
-class BackgroundIterator:
-  """Reads an iterator in a thread, a few elements ahead."""
-
-  def __init__(self, make: Callable[[], Iterator[Any]], depth: int):
-    """Starts the thread.
-
-    Args:
-      make: called there; returns what to read.
-      depth: elements held ready.
-    """
-    self._ready: queue.Queue[Any] = queue.Queue(depth)
-    threading.Thread(target=self._read, args=(make,), daemon=True).start()
-
-  def _read(self, make: Callable[[], Iterator[Any]]) -> None:
-    try:
-      for element in make():
-        self._ready.put(element)
-    except Exception as e:  # Handed to the reader, who can act on it.
-      self._ready.put(e)
-
-  def get(self, timeout: float) -> Any:
-    """Returns the next element, or None after `timeout` seconds without one.
-
-    Raises:
-      Exception: whatever the iterator raised.
-    """
-    try:
-      element = self._ready.get(timeout=timeout)
-    except queue.Empty:
-      return None
-    if isinstance(element, Exception):
-      raise element
-    return element

@@ -29,6 +29,7 @@ import tyro
 
 from agents import adders
 from agents import replay
+from agents import sampling
 from agents.d4pg import learning
 from benchmarks import acme_replay
 from benchmarks import common
@@ -236,7 +237,7 @@ def _arms(
 ) -> dict[str, common.Arm]:
   d4pg = problem.config.d4pg
   sources = replay.sources(problem.config, config_lib.IMITATION)
-  ours = replay.Sampler(client, sources, d4pg.steps_per_call, _PATIENCE)
+  ours = sampling.Sampler(client, sources, d4pg.steps_per_call, _PATIENCE)
   acme = datasets.make_reverb_dataset(
     client.server_address, d4pg.batch_size, _ACME_PREFETCH, acme_replay.TABLE
   )

@@ -35,6 +35,7 @@ import tyro
 from agents import adders
 from agents import parameters
 from agents import replay
+from agents import sampling
 from benchmarks import actor as actor_benchmark
 from benchmarks import common
 from benchmarks import scaling
@@ -214,7 +215,7 @@ def _learn(
   common.limit_threads()
   settings = config.d4pg
   sources = replay.sources(config, config_lib.IMITATION)
-  sampler = replay.Sampler(reverb.Client(address), sources, settings.steps_per_call)
+  sampler = sampling.Sampler(reverb.Client(address), sources, settings.steps_per_call)
   _sample(sampler, updates / settings.steps_per_call, 1.0)
   parent.send(None)
   seconds = parent.recv()
@@ -225,13 +226,13 @@ def _learn(
     parent.recv()
 
 
-def _sample(sampler: replay.Sampler, calls: float, seconds: float) -> int:
+def _sample(sampler: sampling.Sampler, calls: float, seconds: float) -> int:
   """Takes what `calls` calls per second take, for some seconds; returns rows."""
   begun, rows, number = time.monotonic(), 0, 0
   while (now := time.monotonic()) < begun + seconds:
     if now < begun + number / calls:
       time.sleep(begun + number / calls - now)
-    with contextlib.suppress(replay.Starved):
+    with contextlib.suppress(sampling.Starved):
       rows += len(next(sampler))
     number += 1
   return rows

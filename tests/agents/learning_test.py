@@ -18,6 +18,7 @@ from agents import learning
 from agents import logs
 from agents import parameters
 from agents import replay
+from agents import sampling
 from agents import waiting
 from metamimic import checkpoints
 from metamimic import config as config_lib
@@ -185,7 +186,7 @@ def test_a_learner_that_starves_says_so_saves_and_goes_on(
     def step(self) -> dict[str, float]:
       if next(times):
         time.sleep(0.3)
-        raise replay.Starved(replay.IMITATION)
+        raise sampling.Starved(replay.IMITATION)
       return super().step()
 
   caplog.set_level(logging.INFO)

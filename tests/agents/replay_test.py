@@ -18,6 +18,7 @@ import tree
 
 from agents import adders
 from agents import replay
+from agents import sampling
 from agents import waiting
 from metamimic import config as config_lib
 
@@ -286,7 +287,7 @@ def test_sampled_batches_unpack_to_what_was_written() -> None:
     adder = _adder(client, config)
     _write(adder, episode)
     adder.reset()
-    rows = next(replay.Sampler(client, {replay.IMITATION: 64}, 2, PATIENCE))
+    rows = next(sampling.Sampler(client, {replay.IMITATION: 64}, 2, PATIENCE))
   batch = codec.unpack(rows, 3)
   assert batch['action'].shape == (128, ACTIONS)
   steps = batch['observation']['goal'][:, 1].numpy() - 5
@@ -408,7 +409,9 @@ def test_every_batch_has_its_share_of_each_table() -> None:
       _write(solving, _episode(100 + i, 20, False))
     imitating.reset()
     solving.reset()
-    batches = replay.Sampler(client, {'imitation_for_task': 24, 'task': 8}, 3, PATIENCE)
+    batches = sampling.Sampler(
+      client, {'imitation_for_task': 24, 'task': 8}, 3, PATIENCE
+    )
     codec = _codec(MIXED)
     for _ in range(2):
       batch = codec.unpack(next(batches), MIXED.task.d4pg.n_step)
@@ -519,10 +522,10 @@ def test_sampler_says_of_which_table_it_has_nothing_and_keeps_what_it_has() -> N
     imitating = _adder(client, MIXED, tables=replay.written_by(MIXED, 'imitation'))
     _write(imitating, _episode(0, 40, False))
     imitating.reset()
-    batches = replay.Sampler(client, {'imitation_for_task': 24, 'task': 8}, 1, 0.01)
+    batches = sampling.Sampler(client, {'imitation_for_task': 24, 'task': 8}, 1, 0.01)
 
     def starved_of() -> str:
-      with pytest.raises(replay.Starved) as e:
+      with pytest.raises(sampling.Starved) as e:
         next(batches)
       return e.value.table
 
@@ -534,7 +537,7 @@ def test_sampler_says_of_which_table_it_has_nothing_and_keeps_what_it_has() -> N
     solving.reset()
     found: list[tf.Tensor] = []
     while not found:
-      with contextlib.suppress(replay.Starved):
+      with contextlib.suppress(sampling.Starved):
         found.append(next(batches))
       assert time.monotonic() < end
     assert found[0].shape[0] == 32
@@ -556,7 +559,7 @@ def test_background_iterator_hands_on_elements_and_errors() -> None:
     yield 2
     raise OSError('the disk is full')
 
-  iterator = replay.BackgroundIterator(numbers, depth=1)
+  iterator = sampling.BackgroundIterator(numbers, depth=1)
   assert [iterator.get(timeout=60), iterator.get(timeout=60)] == [1, 2]
   with pytest.raises(OSError, match='the disk is full'):
     iterator.get(timeout=60)
@@ -569,7 +572,7 @@ def test_background_iterator_returns_none_when_there_is_nothing_yet() -> None:
     release.wait()
     yield 7
 
-  iterator = replay.BackgroundIterator(slow, depth=1)
+  iterator = sampling.BackgroundIterator(slow, depth=1)
   assert iterator.get(timeout=0.01) is None
   release.set()
   assert iterator.get(timeout=60) == 7
