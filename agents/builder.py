@@ -5,7 +5,6 @@ A node of the program builds only what its role needs.
 
 from collections.abc import Callable, Mapping, Sequence
 import functools
-import json
 import os
 import shutil
 import threading
@@ -37,6 +36,7 @@ from metamimic import checkpoints
 from metamimic import config as config_lib
 from metamimic import controllers
 from metamimic import evaluation
+from metamimic import files
 from metamimic import policy as policy_lib
 from metamimic import preparation
 from metamimic import showing
@@ -376,18 +376,16 @@ class Builder:
     # Last, because a run that has a summary is not resumed; the report reads it.
     info = replay.wait_for_info(client, self._stop.is_set)
     summary = os.path.join(self._run_dir, 'summary.json')
-    with open(summary + '.tmp', 'w') as f:
-      json.dump(
-        {
-          'learner_steps': {
-            name: self._config.last_step(name) for name in self._config.learners
-          },
-          'environment_steps': replay.written(info, self._config),
-          'wall_seconds': time.time() - self._description['started'],
+    files.write_json(
+      summary,
+      {
+        'learner_steps': {
+          name: self._config.last_step(name) for name in self._config.learners
         },
-        f,
-      )
-    os.replace(summary + '.tmp', summary)
+        'environment_steps': replay.written(info, self._config),
+        'wall_seconds': time.time() - self._description['started'],
+      },
+    )
     try:
       # Its plots take a second to import, and no other node draws any.
       from metamimic import report

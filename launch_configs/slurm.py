@@ -13,7 +13,6 @@ before anything was submitted. See docs/cluster.md.
 from collections.abc import Sequence
 import dataclasses
 import ipaddress
-import json
 import os
 import pathlib
 import re
@@ -26,6 +25,7 @@ from launch_configs import local
 from launch_configs import run_directory
 from metamimic import checkpoints
 from metamimic import config
+from metamimic import files
 from metamimic import validation
 
 _PROGRAM = 'python -m launch_configs.slurm'
@@ -191,7 +191,7 @@ def _command(script: pathlib.Path) -> list[str]:
 def job_of(run_dir: pathlib.Path, name: str) -> str:
   """Returns the number of a run's job; empty: it was not submitted here."""
   file = _jobs(run_dir)
-  return json.loads(file.read_text()).get(name, '') if file.exists() else ''
+  return files.read_json(file).get(name, '') if file.exists() else ''
 
 
 def _jobs(run_dir: pathlib.Path) -> pathlib.Path:
@@ -239,9 +239,7 @@ def _submit(run_dir: pathlib.Path, texts: dict[str, str]) -> dict[str, str]:
         subprocess.run(['scancel', job])
       raise RuntimeError(f'{shlex.join(command)}: {done.stderr.strip()}')
     jobs[name] = done.stdout.strip().partition(';')[0]
-  temporary = _jobs(run_dir).with_suffix('.tmp')
-  temporary.write_text(json.dumps(jobs))
-  temporary.replace(_jobs(run_dir))
+  files.write_json(_jobs(run_dir), jobs)
   return jobs
 
 

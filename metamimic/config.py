@@ -10,7 +10,6 @@ and measured on two CPU cores.
 from collections.abc import Mapping
 import dataclasses
 import json
-import os
 import typing
 from typing import Any, Literal
 
@@ -432,9 +431,7 @@ def _value(kind: Any, value: Any, path: str) -> Any:
 
 def save(config: Config, path: str) -> None:
   """Writes `config` as JSON, to a temporary name first."""
-  with open(path + '.tmp', 'w') as f:
-    json.dump(to_dict(config), f, indent=2)
-  os.replace(path + '.tmp', path)
+  files.write_json(path, to_dict(config))
 
 
 def load(path: str) -> Config:

@@ -1,4 +1,4 @@
-"""Small files of a run directory, read so that no damage to one does harm.
+"""Small files of a run directory: written whole, read so that no damage does harm.
 
 Whatever is there instead of the file, reading ends soon, takes little memory, and fails
 with a message that names the file. Nothing that is read is ever run.
@@ -44,6 +44,18 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     ValueError: it holds anything else, or a number that is not finite.
   """
   return parse_json(read_text(path), str(path))
+
+
+def write_json(path: str | os.PathLike[str], values: Mapping[str, Any]) -> None:
+  """Writes an object as JSON, in one piece: to a temporary name first.
+
+  Raises:
+    OSError: it cannot be written.
+  """
+  temporary = f'{os.fspath(path)}.tmp'
+  with open(temporary, 'w') as f:
+    json.dump(values, f, indent=2)
+  os.replace(temporary, path)
 
 
 def parse_json(text: str, where: str) -> dict[str, Any]:

@@ -5,7 +5,6 @@ Without TensorFlow, which takes seconds to import: a mistake is told at once.
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
-import json
 import os
 import time
 from typing import Any
@@ -191,10 +190,7 @@ def _agree(run_dir: str, found: dict[str, Any]) -> None:
 
 def describe(run_dir: str, description: Mapping[str, Any]) -> None:
   """Writes what `policy.load` needs beside the configuration: at least `task`."""
-  path = os.path.join(run_dir, _DESCRIPTION)
-  with open(path + '.tmp', 'w') as f:
-    json.dump(description, f, indent=2)
-  os.replace(path + '.tmp', path)
+  files.write_json(os.path.join(run_dir, _DESCRIPTION), description)
 
 
 def description(run_dir: str) -> dict[str, Any]:
