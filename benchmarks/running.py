@@ -18,6 +18,7 @@ POLL = 0.05
 """Seconds between two looks at what is waited for."""
 ENDLESS = 100_000_000
 """Learner steps that nobody waits for."""
+_CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def record(demonstrations: str) -> None:
@@ -30,8 +31,9 @@ def record(demonstrations: str) -> None:
     return
   os.makedirs(os.path.dirname(demonstrations) or '.', exist_ok=True)
   command = [sys.executable, '-m', 'metamimic.record', '--task', 'lift_brick']
-  command += ['--output', demonstrations, '--train', '6', '--valid', '3']
-  subprocess.run(command, check=True)
+  command += ['--output', os.path.abspath(demonstrations)]
+  command += ['--train', '6', '--valid', '3']
+  subprocess.run(command, check=True, cwd=_CHECKOUT)
 
 
 def new_folder(path: str) -> pathlib.Path:

@@ -12,13 +12,13 @@ import dataclasses
 import json
 import pathlib
 import re
-import subprocess
 import sys
 import time
 from typing import Any
 
 import pytest
 
+from benchmarks import running
 from metamimic import checkpoints
 
 pytestmark = pytest.mark.timeout(7200)
@@ -189,13 +189,7 @@ def _lose_head(run: Run) -> Loss:
 @pytest.fixture(name='demonstrations', scope='module')
 def demonstrations_fixture(tmp_path_factory: pytest.TempPathFactory) -> str:
   path = str(tmp_path_factory.mktemp('demonstrations') / 'lift.hdf5')
-  subprocess.run(
-    [sys.executable, '-m', 'metamimic.record', '--task', 'lift_brick']
-    + ['--output', path, '--train', '6', '--valid', '3', '--seed', '0'],
-    check=True,
-    cwd=ROOT,
-    timeout=PATIENCE,
-  )
+  running.record(path)
   return path
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+from absl.testing import absltest
 import mujoco
 import numpy as np
 import pytest
@@ -10,6 +11,18 @@ from envs import stepping
 from envs import tasks
 
 Place = Callable[[stepping.ManipulationEnvironment, str, np.ndarray, np.ndarray], None]
+
+
+def for_every_task(contract: type) -> dict[str, type]:
+  """Returns a test case for each registered task, by name.
+
+  Args:
+    contract: what to test, with the task's name in `task`.
+  """
+  return {
+    f'Test_{task}': type(f'Test_{task}', (contract, absltest.TestCase), {'task': task})
+    for task in tasks.TASKS
+  }
 
 
 @pytest.fixture(scope='module', params=sorted(tasks.TASKS))

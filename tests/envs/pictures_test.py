@@ -5,7 +5,6 @@ import subprocess
 import sys
 import zlib
 
-from absl.testing import absltest
 from dm_env import test_utils
 import numpy as np
 import pytest
@@ -53,20 +52,7 @@ class _Contract(test_utils.EnvironmentTestMixin):
       yield np.zeros(9, np.float32)
 
 
-class LiftBrickTest(_Contract, absltest.TestCase):
-  task = 'lift_brick'
-
-
-class ReachDuploTest(_Contract, absltest.TestCase):
-  task = 'reach_duplo'
-
-
-class StackTwoBricksTest(_Contract, absltest.TestCase):
-  task = 'stack_2_bricks'
-
-
-class TwoBricksTest(_Contract, absltest.TestCase):
-  task = 'two_bricks'
+globals().update(conftest.for_every_task(_Contract))
 
 
 def test_every_task_has_its_contract_checked() -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 import gc
 
-from absl.testing import absltest
 from dm_env import test_utils
 import mujoco
 import numpy as np
@@ -31,20 +30,7 @@ class _Contract(test_utils.EnvironmentTestMixin):
       yield rng.uniform(-1, 1, 9).astype(np.float32)
 
 
-class LiftBrickTest(_Contract, absltest.TestCase):
-  task = 'lift_brick'
-
-
-class ReachDuploTest(_Contract, absltest.TestCase):
-  task = 'reach_duplo'
-
-
-class StackTwoBricksTest(_Contract, absltest.TestCase):
-  task = 'stack_2_bricks'
-
-
-class TwoBricksTest(_Contract, absltest.TestCase):
-  task = 'two_bricks'
+globals().update(conftest.for_every_task(_Contract))
 
 
 def test_every_task_has_its_contract_checked() -> None:

@@ -26,6 +26,7 @@ import psutil
 import pytest
 import tensorflow as tf
 
+from benchmarks import running
 import metamimic
 from metamimic import checkpoints
 from metamimic import policy
@@ -197,13 +198,7 @@ def _damage(run_dir: pathlib.Path) -> None:
 @pytest.fixture(name='demonstrations', scope='module')
 def demonstrations_fixture(tmp_path_factory: pytest.TempPathFactory) -> str:
   path = str(tmp_path_factory.mktemp('demonstrations') / 'lift.hdf5')
-  subprocess.run(
-    [sys.executable, '-m', 'metamimic.record', '--task', 'lift_brick']
-    + ['--output', path, '--train', '6', '--valid', '3', '--seed', '0'],
-    check=True,
-    cwd=ROOT,
-    timeout=PATIENCE,
-  )
+  running.record(path)
   return path
 
 
