@@ -16,6 +16,7 @@ from benchmarks import common
 from benchmarks import experiments
 from benchmarks import time_to_imitate
 from metamimic import arms
+from metamimic import intervals
 from metamimic import statistics
 
 _HELD_OUT = statistics.SPLITS[0]
@@ -288,7 +289,7 @@ def _difference(
   first, second = first.align(second, join='inner', axis=1)
   a, b = first.to_numpy(float), second.to_numpy(float)
   value = float(first.stack().mean() - second.stack().mean())
-  estimate = _Estimate(value, *statistics.difference_interval(a, b))
+  estimate = _Estimate(value, *intervals.difference(a, b))
   return Cell(
     interval(estimate, 'value', '+.3f', ' to '),
     f'{changed.where(arm)} less {plain.where(arm)}: mean of {column}',

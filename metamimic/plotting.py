@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from metamimic import arms
+from metamimic import intervals
 from metamimic import statistics
 
 _SPLITS = {
@@ -285,7 +286,7 @@ def robustness(rows: pd.DataFrame) -> figure_lib.Figure:
       groups = shown[of_arm].groupby(strength[of_arm])['success']
       mean = groups.mean()
       counts = groups.agg(['sum', 'count']).to_numpy(int)
-      bounds = [statistics.proportion_interval(k, n) for k, n in counts]
+      bounds = [intervals.proportion(k, n) for k, n in counts]
       low, high = np.reshape(bounds, (-1, 2)).T
       axes.errorbar(
         mean.index.to_numpy(),

@@ -1,13 +1,14 @@
 """What the rows of evaluation.csv say, with 95 % intervals."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 import itertools
 import math
 import warnings
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+
+from metamimic import intervals
 
 CEILING = 'replay'
 """Arm that plays the demonstrator's own actions: the most there is to reach."""
@@ -24,197 +25,9 @@ SPLITS = ('valid', 'novel', 'train')
 """Held-out demonstrations, those of skills that were never trained on, then those that
 were trained on."""
 
-_CONFIDENCE = 0.95
-_RESAMPLES = 5000
 _TERM = 'reward/'
 _KEYS = ('seed', 'learner_steps', 'arm', 'demonstration', 'split')
 _VALUES = ('steps', 'completed', 'success', 'total')
-
-
-def proportion_interval(successes: int, n: int) -> tuple[float, float]:
-  """Returns Wilson's 95 % interval of a proportion; without trials (0, 1).
-
-  Raises:
-    ValueError: not 0 <= successes <= n.
-  """
-  if not 0 <= successes <= n:
-    raise ValueError(f'{successes} successes of {n}; expected 0 to {n}')
-  if not n:
-    return 0.0, 1.0
-  interval = stats.binomtest(successes, n).proportion_ci(_CONFIDENCE, method='wilson')
-  return float(interval.low), float(interval.high)
-
-
-def mean_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
-  """Returns a bootstrapped (BCa) 95 % interval of the mean, the same at every call.
-
-  Degenerate cases: (nan, nan) for fewer than two values, which tell nothing about
-  their spread; (v, v) where all values are v; percentiles of the resampled means where
-  there are too few distinct values for BCa's correction.
-
-  Args:
-    values: (n,), independent.
-
-  Raises:
-    ValueError: a value is not finite, or `values` has not one dimension.
-  """
-  array = np.asarray(values, float)
-  if array.ndim != 1:
-    raise ValueError(f'values have shape {array.shape}; expected one dimension')
-  if not np.isfinite(array).all():
-    raise ValueError('values hold numbers that are not finite')
-  if array.size < 2:
-    return math.nan, math.nan
-  if np.ptp(array) == 0:
-    return float(array[0]), float(array[0])
-  low, high = _bootstrap(array, 'BCa')
-  if math.isnan(low) or math.isnan(high):
-    low, high = _bootstrap(array, 'percentile')
-  return low, high
-
-
-def _bootstrap(values: np.ndarray, method: str) -> tuple[float, float]:
-  with np.errstate(all='ignore'):
-    interval = stats.bootstrap(
-      (values,),
-      np.mean,
-      n_resamples=_RESAMPLES,
-      confidence_level=_CONFIDENCE,
-      method=method,
-      random_state=np.random.default_rng(0),
-    ).confidence_interval
-  return float(interval.low), float(interval.high)
-
-
-def seeds_interval(values: np.ndarray) -> tuple[float, float]:
-  """Returns a 95 % interval of the mean over runs and demonstrations.
-
-  With one seed it is `mean_interval` over the demonstrations, and says nothing about
-  what another seed would come to. With several, seeds are resampled, and the
-  demonstrations, which are the same for all of them; see `_crossed`. The same at every
-  call.
-
-  Args:
-    values: (seeds, demonstrations); nan where one was not measured.
-
-  Raises:
-    ValueError: `values` has not two dimensions.
-  """
-  values = _table(values)
-  if len(values) < 2:
-    return mean_interval(values[np.isfinite(values)])
-  return _crossed(
-    lambda seeds, demonstrations: _mean(_drawn(values, seeds[0], demonstrations)),
-    [len(values)],
-    values.shape[1],
-  )
-
-
-def difference_interval(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
-  """Returns a 95 % interval of the difference of two experiments' means.
-
-  As for `seeds_interval`; the demonstrations are those of both, so what makes one of
-  them hard for either does not widen it. Of an experiment with a single seed, what
-  another would come to is left out.
-
-  Args:
-    first: (seeds, demonstrations); nan where one was not measured.
-    second: (its own seeds, the same demonstrations), subtracted.
-
-  Raises:
-    ValueError: an argument has not two dimensions, or they differ in demonstrations.
-  """
-  first, second = _table(first), _table(second)
-  if first.shape[1] != second.shape[1]:
-    raise ValueError(
-      f'{first.shape[1]} and {second.shape[1]} demonstrations; expected the same ones'
-    )
-  return _crossed(
-    lambda seeds, demonstrations: (
-      _mean(_drawn(first, seeds[0], demonstrations))
-      - _mean(_drawn(second, seeds[1], demonstrations))
-    ),
-    [len(first), len(second)],
-    first.shape[1],
-  )
-
-
-def _table(values: np.ndarray) -> np.ndarray:
-  array = np.asarray(values, float)
-  if array.ndim != 2:
-    raise ValueError(
-      f'values have shape {array.shape}; expected (seeds, demonstrations)'
-    )
-  return array
-
-
-def _drawn(
-  values: np.ndarray, seeds: np.ndarray, demonstrations: np.ndarray
-) -> np.ndarray:
-  """Returns resamples, (R, seeds, demonstrations), for indices with R or 1 in front."""
-  return values[seeds[:, :, None], demonstrations[:, None, :]]
-
-
-def _mean(values: np.ndarray, axis: int | tuple[int, int] = (1, 2)) -> np.ndarray:
-  """Returns means of what is there, nan where nothing is."""
-  measured = np.isfinite(values)
-  counts = measured.sum(axis)
-  sums = np.where(measured, values, 0).sum(axis)
-  return np.where(counts, sums, math.nan) / np.maximum(counts, 1)
-
-
-_Statistic = Callable[[Sequence[np.ndarray], np.ndarray], np.ndarray]
-"""Indices of seeds, (R or 1, k) of each experiment, and of demonstrations, (R or 1, n)
--> an estimate of each resample, (R,)."""
-
-
-def _crossed(
-  statistic: _Statistic, seeds: Sequence[int], demonstrations: int
-) -> tuple[float, float]:
-  """Bootstraps over seeds and over the demonstrations that all of them share.
-
-  How far the estimate moves as seeds are resampled, and as demonstrations are, is
-  added up. Three seeds resampled vary less than three other seeds would, and say little
-  about by how much: so the first is widened as Student's t interval is, by
-  sqrt(k / (k - 1)) for k seeds and by the quantiles of t to the normal's, with Welch's
-  degrees of freedom for several experiments. Without that, intervals of three seeds
-  cover three times of four.
-
-  Args:
-    statistic: what is estimated.
-    seeds: how many each experiment has; one seed of one is not resampled.
-    demonstrations: how many there are.
-
-  Returns:
-    Low and high; nan with nothing to resample.
-  """
-  random = np.random.default_rng(0)
-
-  def resampled(count: int) -> np.ndarray:
-    return random.integers(count, size=(_RESAMPLES, count))
-
-  every = [np.arange(k)[None] for k in seeds]
-  everything = np.arange(demonstrations)[None]
-  (estimate,) = statistic(every, everything)
-  if math.isnan(estimate) or (max(seeds) < 2 and demonstrations < 2):
-    return math.nan, math.nan
-  moved = statistic(every, resampled(demonstrations))
-  shifts, variances, freedoms = [], [], []
-  for place, k in enumerate(seeds):
-    if k > 1:
-      drawn = [*every[:place], resampled(k), *every[place + 1 :]]
-      shift = statistic(drawn, everything) - estimate
-      shifts.append(shift * math.sqrt(k / (k - 1)))
-      variances.append(float(np.nanvar(shifts[-1])))
-      freedoms.append(k - 1)
-  if sum(variances):
-    shares = sum(v**2 / f for v, f in zip(variances, freedoms, strict=True))
-    freedom = sum(variances) ** 2 / shares
-    tail = (1 + _CONFIDENCE) / 2
-    moved += sum(shifts) * (stats.t.ppf(tail, freedom) / stats.norm.ppf(tail))
-  outside = 50 * (1 - _CONFIDENCE)
-  low, high = np.nanpercentile(moved, [outside, 100 - outside])
-  return float(low), float(high)
 
 
 def normalised(policy: float, floor: float, ceiling: float) -> float:
@@ -270,13 +83,13 @@ def by_seed(episodes: pd.DataFrame, column: str = 'total') -> pd.DataFrame:
 
 
 def reward_interval(episodes: pd.DataFrame) -> tuple[float, float]:
-  """Returns `seeds_interval` of an arm's rewards, within [0, 1].
+  """Returns `intervals.of_seeds` of an arm's rewards, within [0, 1].
 
   Args:
     episodes: as for `by_seed`.
   """
   # Widened for few seeds, it can reach beyond what a reward can be.
-  interval = np.clip(seeds_interval(by_seed(episodes).to_numpy(float)), 0, 1)
+  interval = np.clip(intervals.of_seeds(by_seed(episodes).to_numpy(float)), 0, 1)
   return float(interval[0]), float(interval[1])
 
 
@@ -342,7 +155,7 @@ def solving(evaluation: pd.DataFrame) -> pd.DataFrame:
   shown = rows[rows['arm'] == CEILING].groupby(keys)['solved'].mean()
   for (arm, split), episodes in rows.groupby(['arm', 'split']):
     n, successes = len(episodes), int(episodes['solved'].notna().sum())
-    low, high = proportion_interval(successes, n)
+    low, high = intervals.proportion(successes, n)
     steps = episodes.groupby(['seed', *keys])['solved'].mean().unstack(keys)
     ratio, ratio_low, ratio_high = _ratio(steps, shown)
     found.append(
@@ -380,7 +193,7 @@ def _ratio(
   theirs = shown[both].to_numpy(float)
 
   def ratio(seeds: Sequence[np.ndarray], starts: np.ndarray) -> np.ndarray:
-    means = _mean(_drawn(steps, seeds[0], starts), 1)
+    means = intervals.finite_mean(intervals.drawn(steps, seeds[0], starts), 1)
     shown_ = np.where(np.isfinite(means), theirs[starts], math.nan)
     with warnings.catch_warnings():
       # Of a resample in which no seed solves anything.
@@ -388,7 +201,7 @@ def _ratio(
       return np.nanmedian(means, 1) / np.nanmedian(shown_, 1)
 
   (found,) = ratio([np.arange(len(steps))[None]], np.arange(len(both))[None])
-  return float(found), *_crossed(ratio, [len(steps)], len(both))
+  return float(found), *intervals.crossed(ratio, [len(steps)], len(both))
 
 
 def _ordered(summary: pd.DataFrame) -> pd.DataFrame:
@@ -404,7 +217,7 @@ def _ordered(summary: pd.DataFrame) -> pd.DataFrame:
 def _row(arm: str, split: str, episodes: pd.DataFrame) -> dict[str, object]:
   n, successes = len(episodes), int(episodes['success'].sum())
   reward_low, reward_high = reward_interval(episodes) if n else (math.nan, math.nan)
-  success_low, success_high = proportion_interval(successes, n)
+  success_low, success_high = intervals.proportion(successes, n)
   return {
     'arm': arm,
     'split': split,
