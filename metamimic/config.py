@@ -10,11 +10,11 @@ and measured on two CPU cores.
 from collections.abc import Mapping
 import dataclasses
 import json
-import typing
 from typing import Any, Literal
 
 from envs import disturbances
 from metamimic import files
+from metamimic import plain
 
 IMITATION, TASK, CLONING = 'imitation', 'task', 'cloning'
 """Learners by name; the first two name a kind of actor and a policy, too."""
@@ -375,11 +375,6 @@ PRESETS: Mapping[str, tuple[str, Config]] = {
 }
 
 
-_KINDS = {bool: 'true or false', int: 'a whole number', float: 'a number', str: 'text'}
-_TOO_LARGE = 2.0**53
-"""From here on not every whole number is one of floating point."""
-
-
 def to_dict(config: Config) -> dict[str, Any]:
   """Returns `config` as nested dicts of plain JSON values."""
   return json.loads(json.dumps(dataclasses.asdict(config)))
@@ -391,42 +386,7 @@ def from_dict(values: Mapping[str, Any]) -> Config:
   Raises:
     ValueError: a field is unknown, missing or of another type; the message names it.
   """
-  return _build(Config, values, 'config')
-
-
-def _build(cls: type, values: Any, path: str) -> Any:
-  if not isinstance(values, Mapping):
-    raise ValueError(f'{path} is {values!r:.100}; expected an object of settings')
-  types = typing.get_type_hints(cls)
-  unknown, missing = sorted(set(values) - set(types)), sorted(set(types) - set(values))
-  if unknown or missing:
-    raise ValueError(f'{path}: unknown fields {unknown}, missing fields {missing}')
-  return cls(
-    **{n: _value(types[n], value, f'{path}.{n}') for n, value in values.items()}
-  )
-
-
-def _value(kind: Any, value: Any, path: str) -> Any:
-  if dataclasses.is_dataclass(kind):
-    return _build(typing.cast(type, kind), value, path)
-  if typing.get_origin(kind) is tuple:
-    if not isinstance(value, (list, tuple)):
-      raise ValueError(f'{path} is {value!r:.100}; expected a list')
-    of = typing.get_args(kind)[0]
-    return tuple(_value(of, v, f'{path}[{i}]') for i, v in enumerate(value))
-  if typing.get_origin(kind) is Literal:
-    if value not in typing.get_args(kind):
-      raise ValueError(
-        f'{path} is {value!r:.100}; expected one of {list(typing.get_args(kind))}'
-      )
-  # A bool is an int for Python; and an int may stand for a float.
-  elif type(value) is not kind and not (kind is float and type(value) is int):
-    raise ValueError(f'{path} is {value!r:.100}; expected {_KINDS[kind]}')
-  elif kind in (int, float) and not abs(value) < _TOO_LARGE:
-    raise ValueError(
-      f'{path} is {value!r:.100}; expected a number below {_TOO_LARGE:g}'
-    )
-  return value
+  return plain.build(Config, values, 'config')
 
 
 def save(config: Config, path: str) -> None:
@@ -450,16 +410,5 @@ def load(path: str) -> Config:
 
 def differences(old: Config, new: Config) -> list[str]:
   """Returns one line for each setting that differs: `name: old -> new`."""
-  a, b = flatten(to_dict(old)), flatten(to_dict(new))
+  a, b = plain.flatten(to_dict(old)), plain.flatten(to_dict(new))
   return [f'{name}: {a[name]} -> {b[name]}' for name in a if a[name] != b[name]]
-
-
-def flatten(values: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
-  """Returns nested dicts as one dict with dotted names."""
-  flat: dict[str, Any] = {}
-  for name, value in values.items():
-    if isinstance(value, Mapping):
-      flat.update(flatten(value, f'{prefix}{name}.'))
-    else:
-      flat[prefix + name] = value
-  return flat

@@ -22,6 +22,7 @@ import tyro
 
 from metamimic import config as config_lib
 from metamimic import files
+from metamimic import plain
 from metamimic import plotting
 from metamimic import statistics
 from metamimic import tables
@@ -95,7 +96,7 @@ def write(run_dir: str | os.PathLike[str]) -> str:
     learners=list(run.config.learners),
     unlearned=statistics.UNLEARNED,
     videos=_videos(run.directory),
-    config=config_lib.flatten(config_lib.to_dict(run.config)),
+    config=plain.flatten(config_lib.to_dict(run.config)),
     written=dt.datetime.now().strftime('%Y-%m-%d %H:%M'),
   )
   path = run.directory / 'report.html'

@@ -6,6 +6,7 @@ from typing import Any
 from envs import disturbances
 from envs import reward_library
 from metamimic import config as config_lib
+from metamimic import plain
 
 
 def validate(config: config_lib.Config) -> None:
@@ -14,7 +15,7 @@ def validate(config: config_lib.Config) -> None:
   Raises:
     ValueError: the message names the field, its value and what was expected.
   """
-  values = config_lib.flatten(config_lib.to_dict(config))
+  values = plain.flatten(config_lib.to_dict(config))
   for name in (
     'learner_steps',
     'checkpoint_period',

@@ -14,6 +14,7 @@ import pytest
 from launch_configs import local
 from metamimic import checkpoints
 from metamimic import config
+from metamimic import plain
 
 WAIT = {'learner-0': 'wait', 'actor-0': 'wait', 'evaluator-0': 'wait'}
 
@@ -109,7 +110,7 @@ def test_help_lists_every_setting_with_its_meaning_and_the_presets() -> None:
     check=True,
   )
   text = ' '.join(re.sub('[│]', ' ', done.stdout).split())
-  for name in config.flatten(config.to_dict(config.Config())):
+  for name in plain.flatten(config.to_dict(config.Config())):
     option = '--' + name.replace('_', '-')
     assert re.search(re.escape(option) + '[ ,]', text), option
   assert 'Standard deviation of the exploration noise, of full scale 1.' in text

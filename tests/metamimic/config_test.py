@@ -13,6 +13,7 @@ import pytest
 
 from envs import disturbances
 from metamimic import config
+from metamimic import plain
 from metamimic import validation
 
 PATH = '/data/lift.hdf5'
@@ -64,7 +65,7 @@ def test_differences_are_named() -> None:
 
 
 def test_flatten_names_by_dots() -> None:
-  assert config.flatten({'a': 1, 'b': {'c': 2, 'd': {'e': [3]}}}) == {
+  assert plain.flatten({'a': 1, 'b': {'c': 2, 'd': {'e': [3]}}}) == {
     'a': 1,
     'b.c': 2,
     'b.d.e': [3],
@@ -77,7 +78,7 @@ def test_every_setting_has_a_meaning() -> None:
     for module in (config, disturbances)
     for line in inspect.getsource(module).splitlines()
   ]
-  for name in config.flatten(config.to_dict(VALID)):
+  for name in plain.flatten(config.to_dict(VALID)):
     field = name.rpartition('.')[2]
     # Below the setting of that name stands its docstring.
     lines = [
