@@ -18,6 +18,7 @@ import tyro
 
 from benchmarks import common
 from benchmarks import experiments
+from benchmarks import figures
 from envs import rendering
 from metamimic import config as config_lib
 from metamimic import evaluation
@@ -78,7 +79,7 @@ def main(arguments: Arguments) -> list[str]:
       f'{arguments.runs}: no finished run without a skill; expected some of '
       '`python -m benchmarks.results`'
     )
-  plotting.save(plotting.film_strips(names, strips), pathlib.Path(arguments.output))
+  plotting.save(figures.film_strips(names, strips), pathlib.Path(arguments.output))
   return names
 
 

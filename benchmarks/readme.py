@@ -6,6 +6,7 @@ import itertools
 import pathlib
 import re
 
+from benchmarks import figures
 from benchmarks import skills
 from benchmarks import tables
 from metamimic import plotting
@@ -146,7 +147,7 @@ def write(readme: pathlib.Path = README, folder: pathlib.Path = RESULTS) -> None
     )
   summary = tables.demonstrations_summary(folder)
   if len(summary):
-    (folder / _FIGURE).write_text(plotting.svg(plotting.demonstrations(summary)))
+    (folder / _FIGURE).write_text(plotting.svg(figures.demonstrations(summary)))
   readme.write_text(text)
 
 

@@ -98,10 +98,9 @@ class _Actors:
   """The traffic of some actors, from several threads: most of the time one waits."""
 
   def __init__(self, config: config_lib.Config, address: str, count: int):
-    layout, codec = _layout(config)
+    codec, policy = _make(config)
     rows = np.random.default_rng(0).normal(size=(256, codec.size)).astype(np.float32)
     self._rows = list(rows)
-    policy = _policy(config, layout)
     tables = replay.written_by(config, config_lib.IMITATION)
     name, last = config_lib.IMITATION, config.learner_steps
     self._period = config.actor.update_period
@@ -169,19 +168,12 @@ def _due(items: Sequence[_T], period: float, end: float) -> Iterator[_T]:
     heapq.heappush(due, (max(when, now - period) + period, i))
 
 
-def _layout(
-  config: config_lib.Config,
-) -> tuple[observations.Layout, replay.Codec]:
-  task = storage.load(config.demonstrations, vetted=True).task
-  layout = observations.Layout(tasks.get(task).objects)
-  return layout, replay.codec(layout, config)
-
-
-def _policy(
-  config: config_lib.Config, layout: observations.Layout
-) -> policy_lib.Policy:
+def _make(config: config_lib.Config) -> tuple[replay.Codec, policy_lib.Policy]:
+  """Returns what is written, and whose parameters are fetched."""
   demonstrations = storage.load(config.demonstrations, vetted=True)
-  return policy_lib.create(config_lib.IMITATION, layout, config, demonstrations)
+  layout = observations.Layout(tasks.get(demonstrations.task).objects)
+  policy = policy_lib.create(config_lib.IMITATION, layout, config, demonstrations)
+  return replay.codec(layout, config), policy
 
 
 def _load(
@@ -343,8 +335,7 @@ def main(arguments: Arguments) -> None:
   found = []
   with tempfile.TemporaryDirectory() as run_dir:
     preparation.prepare(config, run_dir)
-    layout, codec = _layout(config)
-    policy = _policy(config, layout)
+    codec, policy = _make(config)
     make_tables = functools.partial(scaling.tables, config, run_dir)
     with common.server(make_tables) as server:
       client = reverb.Client(server.address)

@@ -23,6 +23,7 @@ import tyro
 
 from benchmarks import common
 from benchmarks import experiments
+from benchmarks import figures
 from envs import disturbances
 from metamimic import config as config_lib
 from metamimic import evaluate
@@ -198,7 +199,7 @@ def _write(arguments: Arguments, rows: pd.DataFrame) -> pd.DataFrame:
     rows = pd.concat([kept, rows], ignore_index=True)
   rows.to_csv(f'{target}.tmp', index=False)
   os.replace(f'{target}.tmp', target)
-  plotting.save(plotting.robustness(rows), target.with_suffix('.svg'))
+  plotting.save(figures.robustness(rows), target.with_suffix('.svg'))
   return rows
 
 

@@ -21,7 +21,6 @@ import numpy as np
 import pandas as pd
 
 from metamimic import arms
-from metamimic import intervals
 from metamimic import statistics
 
 _SPLITS = {
@@ -29,9 +28,11 @@ _SPLITS = {
   'novel': 'held-out, novel skills',
   'train': 'training',
 }
-_POLICY_COLOUR = arms.ARMS['metamimic'].colour
-_SECOND_COLOUR = '#D55E00'
-_STYLE: dict[str, Any] = {
+POLICY_COLOUR = arms.ARMS['metamimic'].colour
+"""Of what there is one of."""
+SECOND_COLOUR = '#D55E00'
+"""Of the other, where there are two."""
+STYLE: dict[str, Any] = {
   'svg.fonttype': 'none',
   'font.size': 10,
   'axes.titlesize': 11,
@@ -50,6 +51,7 @@ _STYLE: dict[str, Any] = {
   'lines.linewidth': 1.8,
   'lines.markersize': 4.5,
 }
+"""Settings of matplotlib that all figures share."""
 
 
 def read(path: str | os.PathLike[str]) -> pd.DataFrame:
@@ -78,7 +80,7 @@ def svg(figure: figure_lib.Figure) -> str:
   buffer = io.StringIO()
   title = '|'.join(axes.get_title(loc='left') for axes in figure.axes)
   # The salt keeps the identifiers of several figures in one page apart.
-  with mpl.rc_context({**_STYLE, 'svg.hashsalt': title}):
+  with mpl.rc_context({**STYLE, 'svg.hashsalt': title}):
     figure.savefig(buffer, format='svg', metadata={'Date': None, 'Creator': None})
   element = buffer.getvalue()
   return re.sub(
@@ -91,14 +93,14 @@ def save(figure: figure_lib.Figure, path: str | os.PathLike[str]) -> None:
   target = pathlib.Path(path)
   temporary = target.with_name(f'.{target.stem}.{os.getpid()}{target.suffix}')
   try:
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
       figure.savefig(temporary, dpi=200)
     os.replace(temporary, target)
   finally:
     temporary.unlink(missing_ok=True)
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def learning_curve(
   arm: str, evaluator: pd.DataFrame, evaluation: pd.DataFrame
 ) -> figure_lib.Figure:
@@ -125,11 +127,11 @@ def learning_curve(
     points = points.sort_values(['split', 'learner_steps'], ascending=[False, True])
   policy = points[points['arm'] == arm] if len(points) else points
   rewarded = policy.empty or policy['reward'].notna().any()
-  figure, panels = _panels(1, 1 + rewarded, (10, 3.9))
+  figure, panels = make_panels(1, 1 + rewarded, (10, 3.9))
   success = panels[-1]
-  _share_axis(success, 'Task success', 'share of episodes')
+  share_axis(success, 'Task success', 'share of episodes')
   if rewarded:
-    _share_axis(panels[0], 'Imitation reward', 'mean reward per step')
+    share_axis(panels[0], 'Imitation reward', 'mean reward per step')
   if policy.empty:
     return figure
   for split, curve in policy.groupby('split', sort=False):
@@ -153,7 +155,7 @@ def learning_curve(
   return figure
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def training(
   learner: pd.DataFrame, actors: Sequence[pd.DataFrame]
 ) -> figure_lib.Figure:
@@ -188,7 +190,7 @@ def training(
     )
   columns = min(2, len(panels))
   rows = -(-len(panels) // columns)
-  figure, axes = _panels(rows, columns, (10, 3.2 * rows))
+  figure, axes = make_panels(rows, columns, (10, 3.2 * rows))
   for place, (title, draw) in zip(axes, panels, strict=False):
     place.set_title(title)
     draw(place)
@@ -197,7 +199,7 @@ def training(
   return figure
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def term_rewards(summary: pd.DataFrame) -> figure_lib.Figure:
   """Draws each reward term's mean on the held-out demonstrations, a bar an arm.
 
@@ -207,8 +209,8 @@ def term_rewards(summary: pd.DataFrame) -> figure_lib.Figure:
   held_out = _held_out(summary)
   held_out = held_out.dropna(subset='reward') if len(held_out) else held_out
   names = statistics.terms(held_out)
-  figure, (axes,) = _panels(1, 1, (10, 3.6))
-  _share_axis(axes, 'Reward by term', 'mean reward per step')
+  figure, (axes,) = make_panels(1, 1, (10, 3.6))
+  share_axis(axes, 'Reward by term', 'mean reward per step')
   axes.set_xticks(range(len(names)), names)
   axes.tick_params(axis='x', length=0)
   width = 0.8 / max(len(held_out), 1)
@@ -219,7 +221,7 @@ def term_rewards(summary: pd.DataFrame) -> figure_lib.Figure:
       np.arange(len(names)) + offset,
       heights,
       0.92 * width,
-      color=_colour(row['arm']),
+      color=colour(row['arm']),
       label=label(row['arm']),
     )
     if not i:
@@ -231,7 +233,7 @@ def term_rewards(summary: pd.DataFrame) -> figure_lib.Figure:
   return figure
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def reward_distribution(evaluation: pd.DataFrame) -> figure_lib.Figure:
   """Draws every held-out episode's reward, with quartiles, for each arm.
 
@@ -244,7 +246,7 @@ def reward_distribution(evaluation: pd.DataFrame) -> figure_lib.Figure:
   return figure
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def steps_to_success(evaluation: pd.DataFrame) -> figure_lib.Figure:
   """Draws the control steps to success of each held-out episode that has one.
 
@@ -258,114 +260,6 @@ def steps_to_success(evaluation: pd.DataFrame) -> figure_lib.Figure:
   return figure
 
 
-@mpl.rc_context(_STYLE)
-def robustness(rows: pd.DataFrame) -> figure_lib.Figure:
-  """Draws how often each arm solves the task over the strength of each disturbance.
-
-  Bars are Wilson's 95 % intervals over the episodes of all seeds.
-
-  Args:
-    rows: evaluation.csv's columns, and disturbance and strength; the rows of the
-      disturbance `none` are those of strength 0.
-  """
-  kinds = [kind for kind in rows['disturbance'].unique() if kind != 'none']
-  rows = rows.assign(success=rows['solved'].notna())
-  hidden = (statistics.FLOOR, *statistics.MISGUIDED)
-  drawn = [a for a in statistics.order(list(rows['arm'])) if a not in hidden]
-  columns = min(4, max(len(kinds), 1))
-  height = -(-max(len(kinds), 1) // columns)
-  figure, panels = _panels(height, columns, (3.1 * columns, 0.5 + 2.7 * height))
-  for axes, kind in zip(panels, kinds, strict=False):
-    _share_axis(axes, label(kind).capitalize(), 'success')
-    shown = rows[rows['disturbance'].isin([kind, 'none'])]
-    # A factor is undisturbed at 1.
-    undisturbed = 1.0 if kind in ('mass', 'friction') else 0.0
-    strength = shown['strength'].where(shown['disturbance'] == kind, undisturbed)
-    for arm in drawn:
-      of_arm = shown['arm'] == arm
-      groups = shown[of_arm].groupby(strength[of_arm])['success']
-      mean = groups.mean()
-      counts = groups.agg(['sum', 'count']).to_numpy(int)
-      bounds = [intervals.proportion(k, n) for k, n in counts]
-      low, high = np.reshape(bounds, (-1, 2)).T
-      axes.errorbar(
-        mean.index.to_numpy(),
-        mean.to_numpy(),
-        np.abs([mean - low, high - mean]),
-        color=_colour(arm),
-        label=label(arm),
-        marker='o',
-        elinewidth=0.8,
-        linewidth=1.4,
-      )
-  for axes in panels[len(kinds) :]:
-    axes.remove()
-  if kinds:
-    figure.legend(
-      *panels[0].get_legend_handles_labels(), loc='outside lower center', ncols=columns
-    )
-  return figure
-
-
-@mpl.rc_context(_STYLE)
-def demonstrations(summary: pd.DataFrame) -> figure_lib.Figure:
-  """Draws held-out reward over how many demonstrations were trained on.
-
-  Args:
-    summary: columns task, demonstrations, and ratio, ratio_low and ratio_high, which
-      are of open-loop replay's reward.
-  """
-  figure, (axes,) = _panels(1, 1, (6, 3.6))
-  _share_axis(axes, 'Held-out demonstrations', "reward, of open-loop replay's")
-  for i, (task, rows) in enumerate(summary.groupby('task', sort=False)):
-    rows = rows.sort_values('demonstrations')
-    ratio = rows['ratio'].to_numpy(float)
-    ends = [rows[f'ratio_{end}'].to_numpy(float) for end in ('low', 'high')]
-    axes.errorbar(
-      rows['demonstrations'].to_numpy(float),
-      ratio,
-      np.abs([ratio - ends[0], ends[1] - ratio]),
-      color=(_POLICY_COLOUR, _SECOND_COLOUR)[i % 2],
-      marker='os'[i % 2],
-      elinewidth=0.9,
-      capsize=3,
-      label=label(str(task)),
-    )
-  axes.set_xscale('log')
-  counts = sorted(summary['demonstrations'].unique())
-  axes.set_xticks(counts, [str(count) for count in counts])
-  axes.xaxis.set_minor_locator(ticker.NullLocator())
-  axes.set_xlabel('training demonstrations')
-  if summary['task'].nunique() > 1:
-    axes.legend(loc='lower right')
-  return figure
-
-
-@mpl.rc_context(_STYLE)
-def film_strips(
-  names: Sequence[str], strips: Sequence[np.ndarray]
-) -> figure_lib.Figure:
-  """Draws a demonstration, and below it what a policy made of it, for each name.
-
-  Args:
-    names: of the strips.
-    strips: uint8 (2, frames, H, W, 3) each, the demonstration first.
-  """
-  height, width = strips[0].shape[2:4]
-  columns = strips[0].shape[1]
-  figure, panels = _panels(
-    len(names), 1, (columns, 2.05 * len(names) * height / width + 0.2)
-  )
-  for axes, name, strip in zip(panels, names, strips, strict=True):
-    axes.imshow(np.concatenate([np.concatenate(row, 1) for row in strip]))
-    axes.set_ylabel(label(name), fontweight='bold')
-    axes.set(xticks=[], yticks=[height / 2, 1.5 * height])
-    axes.set_yticklabels(['shown', 'done'])
-    axes.spines[:].set_visible(False)
-    axes.grid(False)
-  return figure
-
-
 def _distribution(
   evaluation: pd.DataFrame, column: str
 ) -> tuple[figure_lib.Figure, axes_lib.Axes]:
@@ -373,7 +267,7 @@ def _distribution(
   rows = _held_out(statistics.last(evaluation)) if len(evaluation) else evaluation
   rows = rows.dropna(subset=column) if len(rows) else rows
   shown = statistics.order(list(rows['arm'])) if len(rows) else []
-  figure, (axes,) = _panels(1, 1, (10, 1.2 + 0.5 * max(len(shown), 1)))
+  figure, (axes,) = make_panels(1, 1, (10, 1.2 + 0.5 * max(len(shown), 1)))
   axes.grid(axis='y', visible=False)
   axes.grid(axis='x', visible=True)
   random = np.random.default_rng(0)
@@ -386,21 +280,22 @@ def _distribution(
       orientation='horizontal',
       showfliers=False,
       patch_artist=True,
-      boxprops={'facecolor': _colour(arm), 'alpha': 0.18, 'linewidth': 0.8},
+      boxprops={'facecolor': colour(arm), 'alpha': 0.18, 'linewidth': 0.8},
       medianprops={'color': '#222222', 'linewidth': 1.6},
       whiskerprops={'color': '#777777'},
       capprops={'color': '#777777'},
     )
     jitter = random.uniform(-0.2, 0.2, values.size)
-    axes.scatter(values, i + jitter, s=11, color=_colour(arm), linewidths=0, zorder=3)
+    axes.scatter(values, i + jitter, s=11, color=colour(arm), linewidths=0, zorder=3)
   axes.set_yticks(range(len(shown)), [label(arm) for arm in shown])
   axes.set_ylim(max(len(shown), 1) - 0.5, -0.5)
   return figure, axes
 
 
-def _panels(
+def make_panels(
   rows: int, columns: int, size: tuple[float, float]
 ) -> tuple[figure_lib.Figure, list[axes_lib.Axes]]:
+  """Returns a figure with panels, row by row; `size` is in inches, width first."""
   figure = figure_lib.Figure(figsize=size)
   figure.set_layout_engine('constrained', hspace=0.08, wspace=0.04)
   return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
@@ -410,19 +305,21 @@ def _held_out(table: pd.DataFrame) -> pd.DataFrame:
   return table[table['split'] == statistics.SPLITS[0]] if 'split' in table else table
 
 
-def _colour(arm: str) -> str:
-  return arms.ARMS[arm].colour if arm in arms.ARMS else _POLICY_COLOUR
+def colour(arm: str) -> str:
+  """Returns an arm's colour; of one that is none, the policy's."""
+  return arms.ARMS[arm].colour if arm in arms.ARMS else POLICY_COLOUR
 
 
 def _split_style(split: str) -> dict[str, Any]:
   if split == statistics.SPLITS[0]:
-    return {'color': _POLICY_COLOUR, 'marker': 'o', 'zorder': 3}
+    return {'color': POLICY_COLOUR, 'marker': 'o', 'zorder': 3}
   if split == 'novel':
-    return {'color': _SECOND_COLOUR, 'marker': '^', 'linestyle': ':', 'zorder': 3}
+    return {'color': SECOND_COLOUR, 'marker': '^', 'linestyle': ':', 'zorder': 3}
   return {'color': '#56B4E9', 'marker': 's', 'linestyle': '--', 'markersize': 3.5}
 
 
-def _share_axis(axes: axes_lib.Axes, title: str, unit: str) -> None:
+def share_axis(axes: axes_lib.Axes, title: str, unit: str) -> None:
+  """Makes the vertical axis one of shares, 0 to 1."""
   axes.set_title(title)
   axes.set(ylim=(0, 1.09), ylabel=unit)
 
@@ -438,9 +335,7 @@ def _steps_axis(axes: axes_lib.Axes, steps: 'pd.Series[Any]') -> None:
 def _draw_level(axes: axes_lib.Axes, value: float, text: str, arm: str) -> None:
   # The text keeps out of the way of the curve, which is between the two levels.
   up = arm == statistics.CEILING
-  axes.axhline(
-    value, color=_colour(arm), linestyle=(0, (5, 2)), linewidth=1.4, zorder=1
-  )
+  axes.axhline(value, color=colour(arm), linestyle=(0, (5, 2)), linewidth=1.4, zorder=1)
   axes.annotate(
     f'{text} ({value:.2f})',
     (0.985, value),
@@ -449,7 +344,7 @@ def _draw_level(axes: axes_lib.Axes, value: float, text: str, arm: str) -> None:
     textcoords='offset points',
     ha='right',
     va='bottom' if up else 'top',
-    color=_colour(arm),
+    color=colour(arm),
     fontsize=9,
   )
 
@@ -464,14 +359,14 @@ def _without_undone(learner: pd.DataFrame) -> pd.DataFrame:
 
 
 def _draw_loss(learner: pd.DataFrame, column: str, axes: axes_lib.Axes) -> None:
-  axes.plot(learner['learner_steps'], learner[column], color=_POLICY_COLOUR)
+  axes.plot(learner['learner_steps'], learner[column], color=POLICY_COLOUR)
   _steps_axis(axes, learner['learner_steps'])
 
 
 def _draw_rates(learner: pd.DataFrame, axes: axes_lib.Axes) -> None:
   for name, colour, dashes in (
-    ('learner', _POLICY_COLOUR, '-'),
-    ('environment', _SECOND_COLOUR, '--'),
+    ('learner', POLICY_COLOUR, '-'),
+    ('environment', SECOND_COLOUR, '--'),
   ):
     column = f'{name}_steps_per_second'
     if column in learner:
@@ -491,7 +386,7 @@ def _draw_actors(
     axes.plot(
       actor['environment_steps'],
       actor[column].rolling(window, min_periods=1).mean(),
-      color=_POLICY_COLOUR,
+      color=POLICY_COLOUR,
       linewidth=1.2,
     )
   axes.set(ylim=(0, 1.05), xlabel='environment steps of one actor')

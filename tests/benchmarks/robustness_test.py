@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks import figures
 from benchmarks import robustness
 from envs import disturbances
 from metamimic import config as config_lib
-from metamimic import plotting
 from tests.metamimic import untrained
 
 
@@ -133,6 +133,6 @@ def test_curves_begin_without_a_disturbance() -> None:
     ],
     columns=['disturbance', 'strength', 'arm', 'solved'],
   )
-  mass, push = plotting.robustness(rows).axes
+  mass, push = figures.robustness(rows).axes
   curves = [np.asarray(panel.lines[0].get_xydata()).tolist() for panel in (mass, push)]
   assert curves == [[[1, 1], [2, 0.5]], [[0, 1], [0.1, 0]]]

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from benchmarks import experiments
+from benchmarks import figures
 from benchmarks import film_strips
 from benchmarks import skills
-from metamimic import plotting
 
 _REWARDS = {'metamimic': 0.8, 'replay': 1.0, 'zero': 0.25}
 _NOVEL = 0.72  # MetaMimic's reward of a skill that it was not trained on.
@@ -97,7 +97,7 @@ def test_film_strips_of_finished_runs_are_drawn(
 
 def test_a_strip_has_the_demonstration_above_the_policy() -> None:
   shown, done = np.full((2, 3, 4, 5, 3), [[[[[[10]]]], [[[[20]]]]]][0], np.uint8)
-  figure = plotting.film_strips(['lift_top'], [np.stack([shown, done])])
+  figure = figures.film_strips(['lift_top'], [np.stack([shown, done])])
   (axes,) = figure.axes
   picture = np.asarray(axes.images[0].get_array())
   assert picture.shape == (8, 15, 3)

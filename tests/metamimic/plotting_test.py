@@ -210,19 +210,3 @@ def test_read_leaves_out_a_half_written_row(tmp_path: pathlib.Path) -> None:
   assert plotting.read(path).empty
   path.write_text('a,b\n1,2\n3')
   assert plotting.read(path).to_dict('records') == [{'a': 1, 'b': 2}]
-
-
-def test_demonstrations_are_on_a_logarithmic_axis_with_intervals() -> None:
-  rows = [('lift', 100, 0.8, 0.7, 0.85), ('lift', 10, 0.5, 0.3, 0.6)]
-  columns = ['task', 'demonstrations', 'ratio', 'ratio_low', 'ratio_high']
-  figure = plotting.demonstrations(pd.DataFrame(rows, columns=columns))
-  (axes,) = figure.axes
-  assert axes.get_xscale() == 'log'
-  assert [text.get_text() for text in axes.get_xticklabels()] == ['10', '100']
-  assert (_data(axes.lines[0], 'x'), _data(axes.lines[0], 'y')) == (
-    [10, 100],
-    [0.5, 0.8],
-  )
-  (bars,) = axes.containers[0].lines[2]  # type: ignore[attr-defined]
-  ends = np.array([path.vertices[:, 1] for path in bars.get_paths()])
-  np.testing.assert_allclose(ends, [[0.3, 0.6], [0.7, 0.85]])

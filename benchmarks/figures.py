@@ -1,0 +1,123 @@
+"""Figures of several runs together, in the style of `metamimic.plotting`."""
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+from matplotlib import figure as figure_lib
+from matplotlib import ticker
+import numpy as np
+import pandas as pd
+
+from metamimic import intervals
+from metamimic import plotting
+from metamimic import statistics
+
+
+@mpl.rc_context(plotting.STYLE)
+def robustness(rows: pd.DataFrame) -> figure_lib.Figure:
+  """Draws how often each arm solves the task over the strength of each disturbance.
+
+  Bars are Wilson's 95 % intervals over the episodes of all seeds.
+
+  Args:
+    rows: evaluation.csv's columns, and disturbance and strength; the rows of the
+      disturbance `none` are those of strength 0.
+  """
+  kinds = [kind for kind in rows['disturbance'].unique() if kind != 'none']
+  rows = rows.assign(success=rows['solved'].notna())
+  hidden = (statistics.FLOOR, *statistics.MISGUIDED)
+  drawn = [a for a in statistics.order(list(rows['arm'])) if a not in hidden]
+  columns = min(4, max(len(kinds), 1))
+  height = -(-max(len(kinds), 1) // columns)
+  figure, panels = plotting.make_panels(
+    height, columns, (3.1 * columns, 0.5 + 2.7 * height)
+  )
+  for axes, kind in zip(panels, kinds, strict=False):
+    plotting.share_axis(axes, plotting.label(kind).capitalize(), 'success')
+    shown = rows[rows['disturbance'].isin([kind, 'none'])]
+    # A factor is undisturbed at 1.
+    undisturbed = 1.0 if kind in ('mass', 'friction') else 0.0
+    strength = shown['strength'].where(shown['disturbance'] == kind, undisturbed)
+    for arm in drawn:
+      of_arm = shown['arm'] == arm
+      groups = shown[of_arm].groupby(strength[of_arm])['success']
+      mean = groups.mean()
+      counts = groups.agg(['sum', 'count']).to_numpy(int)
+      bounds = [intervals.proportion(k, n) for k, n in counts]
+      low, high = np.reshape(bounds, (-1, 2)).T
+      axes.errorbar(
+        mean.index.to_numpy(),
+        mean.to_numpy(),
+        np.abs([mean - low, high - mean]),
+        color=plotting.colour(arm),
+        label=plotting.label(arm),
+        marker='o',
+        elinewidth=0.8,
+        linewidth=1.4,
+      )
+  for axes in panels[len(kinds) :]:
+    axes.remove()
+  if kinds:
+    figure.legend(
+      *panels[0].get_legend_handles_labels(), loc='outside lower center', ncols=columns
+    )
+  return figure
+
+
+@mpl.rc_context(plotting.STYLE)
+def demonstrations(summary: pd.DataFrame) -> figure_lib.Figure:
+  """Draws held-out reward over how many demonstrations were trained on.
+
+  Args:
+    summary: columns task, demonstrations, and ratio, ratio_low and ratio_high, which
+      are of open-loop replay's reward.
+  """
+  figure, (axes,) = plotting.make_panels(1, 1, (6, 3.6))
+  plotting.share_axis(axes, 'Held-out demonstrations', "reward, of open-loop replay's")
+  for i, (task, rows) in enumerate(summary.groupby('task', sort=False)):
+    rows = rows.sort_values('demonstrations')
+    ratio = rows['ratio'].to_numpy(float)
+    ends = [rows[f'ratio_{end}'].to_numpy(float) for end in ('low', 'high')]
+    axes.errorbar(
+      rows['demonstrations'].to_numpy(float),
+      ratio,
+      np.abs([ratio - ends[0], ends[1] - ratio]),
+      color=(plotting.POLICY_COLOUR, plotting.SECOND_COLOUR)[i % 2],
+      marker='os'[i % 2],
+      elinewidth=0.9,
+      capsize=3,
+      label=plotting.label(str(task)),
+    )
+  axes.set_xscale('log')
+  counts = sorted(summary['demonstrations'].unique())
+  axes.set_xticks(counts, [str(count) for count in counts])
+  axes.xaxis.set_minor_locator(ticker.NullLocator())
+  axes.set_xlabel('training demonstrations')
+  if summary['task'].nunique() > 1:
+    axes.legend(loc='lower right')
+  return figure
+
+
+@mpl.rc_context(plotting.STYLE)
+def film_strips(
+  names: Sequence[str], strips: Sequence[np.ndarray]
+) -> figure_lib.Figure:
+  """Draws a demonstration, and below it what a policy made of it, for each name.
+
+  Args:
+    names: of the strips.
+    strips: uint8 (2, frames, H, W, 3) each, the demonstration first.
+  """
+  height, width = strips[0].shape[2:4]
+  columns = strips[0].shape[1]
+  figure, panels = plotting.make_panels(
+    len(names), 1, (columns, 2.05 * len(names) * height / width + 0.2)
+  )
+  for axes, name, strip in zip(panels, names, strips, strict=True):
+    axes.imshow(np.concatenate([np.concatenate(row, 1) for row in strip]))
+    axes.set_ylabel(plotting.label(name), fontweight='bold')
+    axes.set(xticks=[], yticks=[height / 2, 1.5 * height])
+    axes.set_yticklabels(['shown', 'done'])
+    axes.spines[:].set_visible(False)
+    axes.grid(False)
+  return figure
