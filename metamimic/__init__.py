@@ -1,10 +1,11 @@
 """MetaMimic: one-shot high-fidelity imitation by off-policy reinforcement learning.
 
+demonstrations = metamimic.demonstrations.storage.load(FILE).demonstrations
 imitator = metamimic.load('runs/lift_brick')
-follow = imitator.watch(demonstration)
+follow = imitator.watch(demonstrations[-1])
 action = follow(observation, step)
 
-solver = metamimic.load_task('runs/lift_brick')
+solver = metamimic.load_task('runs/both')
 action = solver(observation)
 """
 
