@@ -1,6 +1,6 @@
 """MetaMimic: one-shot high-fidelity imitation by off-policy reinforcement learning.
 
-demonstrations = metamimic.demonstrations.storage.load(FILE).demonstrations
+demonstrations = storage.load(FILE).demonstrations  # metamimic.demonstrations.storage
 imitator = metamimic.load('runs/lift_brick')
 follow = imitator.watch(demonstrations[-1])
 action = follow(observation, step)
