@@ -69,14 +69,17 @@ def _call(module: str, *arguments: str) -> None:
 
 
 def collect(name: str) -> None:
-  """Writes results/NAME.csv and .json from the finished runs of an experiment."""
-  evaluations, runs = [], {}
+  """Writes results/NAME.csv and .json from the finished runs of an experiment.
+
+  Seeds in these files whose runs are gone stay, if their configuration was the same.
+  """
+  evaluations, runs = {}, {}
   config: dict[str, Any] = {}
   for seed in experiments.EXPERIMENTS[name].seeds:
     directory = _directory(name, seed)
     if not (directory / 'summary.json').exists():
       continue
-    evaluations.append(statistics.last(pd.read_csv(directory / 'evaluation.csv')))
+    evaluations[seed] = statistics.last(pd.read_csv(directory / 'evaluation.csv'))
     runs[seed] = {
       **json.loads((directory / 'summary.json').read_text()),
       'wall_seconds': round(seconds_running(directory / 'events.jsonl'), 1),
@@ -88,9 +91,12 @@ def collect(name: str) -> None:
     config = found
   if not evaluations:
     raise SystemExit(f'{name}: no finished run under {experiments.RUNS}')
+  for seed, (about_run, rows) in _kept(name, config).items():
+    evaluations.setdefault(seed, rows)
+    runs.setdefault(seed, about_run)
   about = {
     'command': f'python -m benchmarks.results {name}',
-    'runs': runs,
+    'runs': dict(sorted(runs.items())),
     'config': config,
     'machine': {
       'processor': _processor(),
@@ -99,11 +105,29 @@ def collect(name: str) -> None:
     },
   }
   readme.RESULTS.mkdir(exist_ok=True)
-  rows = pd.concat(evaluations)
+  rows = pd.concat([evaluations[seed] for seed in sorted(evaluations)])
   rows.to_csv(readme.RESULTS / f'{name}.csv', index=False)
   (readme.RESULTS / f'{name}.json').write_text(json.dumps(about, indent=2) + '\n')
   summary = statistics.summarise(rows)
   print(summary[['arm', 'split', 'seeds', 'n', 'reward', 'success']].to_string())
+
+
+def _kept(
+  name: str, config: dict[str, Any]
+) -> dict[int, tuple[dict[str, Any], pd.DataFrame]]:
+  """Returns run and episodes of the seeds in an experiment's files, by seed."""
+  path = readme.RESULTS / f'{name}.json'
+  if not path.exists():
+    return {}
+  about = json.loads(path.read_text())
+  if about['config'] != config:
+    print(f'{name}: the seeds in {path} had another configuration, and are dropped')
+    return {}
+  rows = pd.read_csv(readme.RESULTS / f'{name}.csv')
+  return {
+    int(seed): (run, rows[rows['seed'] == int(seed)])
+    for seed, run in about['runs'].items()
+  }
 
 
 def seconds_running(events: pathlib.Path) -> float:

@@ -102,4 +102,4 @@ def test_variants_differ_from_the_plain_run_in_what_goes_wrong() -> None:
 def test_every_ablation_is_one_of_the_above() -> None:
   names = [name for name, e in EXPERIMENTS.items() if e.change]
   assert len(names) == 14
-  assert all(EXPERIMENTS[name].seeds == (0, 1, 2) for name in names)
+  assert all(len(EXPERIMENTS[name].seeds) >= 3 for name in names)
