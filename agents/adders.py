@@ -1,13 +1,14 @@
 """Writing experience: the steps of environments become transitions in the table."""
 
 import collections
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from acme import adders as acme_adders
 import dm_env
 import numpy as np
 import reverb
+from reverb import trajectory_writer
 
 from agents import replay
 from agents import waiting
@@ -47,12 +48,24 @@ class Writer:
     self._should_stop = should_stop
     self._rows: list[np.ndarray] = []
 
-  def append(self, row: np.ndarray) -> None:
+  def see(self, observation: Mapping[str, np.ndarray]) -> Any:
+    """Returns what to hand to `append` of an observation's pictures: nothing."""
+    del observation
+
+  def append(
+    self, row: np.ndarray, start: Any = None, ends: Sequence[Any] = ()
+  ) -> None:
     """Writes a row, at once or soon.
+
+    Args:
+      row: of the codec.
+      start: what `see` returned for the first observation.
+      ends: likewise, of the last, for each of the codec's horizons.
 
     Raises:
       waiting.Stopped: `should_stop` said so while replay took nothing.
     """
+    del start, ends
     self._rows.append(row)
     if len(self._rows) >= _BURST:
       self.flush(_MAX_PENDING)
@@ -75,10 +88,76 @@ class Writer:
     )
 
 
+class PictureWriter:
+  """Writes transitions with pictures, each of which is sent and kept once.
+
+  Every picture and every row is a chunk of its own: whoever samples an item is sent two
+  pictures then, and not all that were drawn in between.
+  """
+
+  def __init__(
+    self,
+    client: reverb.Client,
+    codec: replay.Codec,
+    tables: Mapping[str, int],
+    environments: int,
+    should_stop: Callable[[], bool],
+  ):
+    """Opens a stream to the server.
+
+    Args:
+      client: of the replay server.
+      codec: that packs the rows.
+      tables: in which each item shall be found, and over how many of the codec's
+        horizons it goes there.
+      environments: that write by turns; so long a picture may yet be needed.
+      should_stop: asked while the server takes nothing.
+    """
+    self.codec = codec
+    """That packs the rows."""
+    assert codec.pictures is not None
+    self._pictures = codec.pictures
+    self._horizons = {name: codec.horizons.index(n) for name, n in tables.items()}
+    self._should_stop = should_stop
+    kept = environments * (codec.n + 2)
+    self._writer = client.trajectory_writer(num_keep_alive_refs=kept)
+    for column in (replay.ROW, replay.PICTURES):
+      self._writer.configure((column,), num_keep_alive_refs=kept, max_chunk_length=1)
+    self._pending = 0
+
+  def see(self, observation: Mapping[str, np.ndarray]) -> Any:
+    """Writes an observation's pictures; returns a reference to them."""
+    self._writer.append({replay.PICTURES: self._pictures.stack(observation)})
+    (reference,) = self._writer.history[replay.PICTURES][-1]
+    return reference
+
+  def append(self, row: np.ndarray, start: Any, ends: Sequence[Any]) -> None:
+    """Writes a row with its pictures; see `Writer.append`."""
+    self._writer.append({replay.ROW: row})
+    for table, horizon in self._horizons.items():
+      pictures = trajectory_writer.TrajectoryColumn([start, ends[horizon]])
+      item = {
+        replay.ROW: self._writer.history[replay.ROW][-1],
+        replay.PICTURES: pictures,
+      }
+      self._writer.create_item(table, 1.0, item)
+      self._pending += 1
+    if self._pending >= _BURST:
+      self.flush(_MAX_PENDING)
+
+  def flush(self, pending: int = 0) -> None:
+    """Waits until hardly any item is under way; see `Writer.flush`."""
+    self._pending = 0
+    wait(
+      lambda: self._writer.flush(pending, timeout_ms=_FLUSH_TIMEOUT_MS),
+      self._should_stop,
+    )
+
+
 class StepAdder(acme_adders.Adder):
   """Makes transitions of the steps of one environment."""
 
-  def __init__(self, writer: Writer):
+  def __init__(self, writer: Writer | PictureWriter):
     """Begins with nothing.
 
     Args:
@@ -86,11 +165,13 @@ class StepAdder(acme_adders.Adder):
     """
     self._writer, self._codec = writer, writer.codec
     self._observation = np.zeros(0)
+    self._seen: Any = None
     self._steps: collections.deque[_Step] = collections.deque()
 
   def add_first(self, timestep: dm_env.TimeStep) -> None:
     """Begins an episode."""
     self._observation = self._codec.flatten(timestep.observation)
+    self._seen = self._writer.see(timestep.observation)
 
   def add(
     self, action: np.ndarray, next_timestep: dm_env.TimeStep, extras: Any = ()
@@ -107,6 +188,7 @@ class StepAdder(acme_adders.Adder):
     """
     reward, discount = next_timestep.reward, next_timestep.discount
     following = self._codec.flatten(next_timestep.observation)
+    then_seen = self._writer.see(next_timestep.observation)
     self._steps.append(
       _Step(
         self._observation,
@@ -114,9 +196,11 @@ class StepAdder(acme_adders.Adder):
         [reward[name] for name in self._codec.rewards],
         [discount[name] for name in self._codec.rewards],
         following,
+        self._seen,
+        then_seen,
       )
     )
-    self._observation = following
+    self._observation, self._seen = following, then_seen
     if len(self._steps) == self._codec.n:
       self._complete()
     if next_timestep.last():
@@ -125,15 +209,16 @@ class StepAdder(acme_adders.Adder):
   def _complete(self) -> None:
     """Writes the transition that begins with the oldest step."""
     steps = self._steps
+    ends = [steps[min(n, len(steps)) - 1] for n in self._codec.horizons]
     row = self._codec.pack(
       steps[0].observation,
       steps[0].action,
       [step.rewards for step in steps],
       [step.discounts for step in steps],
-      [steps[min(n, len(steps)) - 1].following for n in self._codec.horizons],
+      [end.following for end in ends],
     )
-    self._steps.popleft()
-    self._writer.append(row)
+    start = self._steps.popleft()
+    self._writer.append(row, start.seen, [end.then_seen for end in ends])
 
   def _end(self) -> None:
     while self._steps:
@@ -158,6 +243,8 @@ class _Step(NamedTuple):
   rewards: Sequence[float]
   discounts: Sequence[float]
   following: np.ndarray
+  seen: Any
+  then_seen: Any
 
 
 def wait(call: Callable[[], None], should_stop: Callable[[], bool]) -> None:

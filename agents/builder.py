@@ -28,7 +28,6 @@ from agents.d4pg import demonstrators
 from agents.d4pg import learning as d4pg_learning
 from envs import disturbances
 from envs import imitation
-from envs import observations
 from envs import solving
 from envs import stepping
 from envs import tasks
@@ -64,7 +63,7 @@ class Builder:
     self._run_dir = run_dir
     self._stop = stop
     self._description = preparation.description(run_dir)
-    self._layout = observations.Layout(tasks.get(self._description['task']).objects)
+    self._layout = preparation.seen_layout(config, self._description['task'])
 
   @functools.cached_property
   def _codec(self) -> replay.Codec:
@@ -72,6 +71,12 @@ class Builder:
 
   def _demonstrations(self, with_actions: bool = False) -> types.DemonstrationSet:
     return preparation.load_demonstrations(self._config, with_actions, vetted=True)
+
+  def _references(self, demonstrations: types.DemonstrationSet) -> Any:
+    return preparation.references(demonstrations, self._description.get('frames', {}))
+
+  def _bank(self, demonstrations: types.DemonstrationSet) -> goals.GoalBank:
+    return goals.GoalBank(self._references(demonstrations), self._layout)
 
   def _seed(self, *stream: int) -> int:
     sequence = np.random.SeedSequence([self._config.seed, *stream])
@@ -134,14 +139,30 @@ class Builder:
       return self._process(name, cloning, policies, client)
     learner = self._d4pg(name, policies, demonstrations, client)
     settings = self._config.d4pg_of(name)
-    rows = tf.zeros([settings.batch_size * settings.steps_per_call, self._codec.size])
 
     def warm_up() -> None:
       if replay.DEMONSTRATIONS in replay.sources(self._config, name):
         demonstrators.write(client, self._codec, demonstrations, self._stop.is_set)
-      learner.compile(rows)
+      learner.compile(self._blank(settings))
 
     return self._process(name, learner, policies, client, warm_up)
+
+  def _blank(self, settings: config_lib.D4PGConfig) -> Any:
+    """Returns what a learner is given for one call, all nought."""
+    size, pictures = (
+      settings.batch_size * settings.steps_per_call,
+      self._layout.pictures,
+    )
+    items = tf.nest.map_structure(
+      lambda spec: tf.zeros([size, *spec.shape], spec.dtype), self._codec.signature
+    )
+    if pictures is None:
+      return items
+    ahead = len(self._config.pixels.look_ahead)
+    return {
+      **items,
+      replay.GOALS: tf.zeros([size, 2, ahead, *pictures.shape], tf.uint8),
+    }
 
   def _process(
     self,
@@ -176,21 +197,38 @@ class Builder:
     policy, used = policies[name], policies[parameters.used(self._config, name)]
     target = self._policy(name, demonstrations)
     critic, target_critic = (self._critic(policy, settings) for _ in range(2))
+    bank = self._bank(demonstrations)
+    averages = self._config.averages(name)
+    encoders, complete = None, lambda items: items
+    if self._layout.pictures is not None:
+      encoders = d4pg_learning.Encoders(
+        policy.encoder,
+        target.encoder,
+        used.encoder if averages else None,
+        self._config.pixels.shift,
+      )
+    if bank.pictures is not None and self._config.follows(name):
+      ahead = self._config.pixels.look_ahead
+      complete = sampling.WithGoals(self._codec, bank.pictures, ahead, settings.n_step)
     return d4pg_learning.D4PGLearner(
-      functools.partial(policy.embed, bank=_bank(demonstrations)),
+      functools.partial(policy.embed, bank=bank),
       policy.network,
       critic,
       target.network,
       target_critic,
       tf.linspace(settings.v_min, settings.v_max, settings.num_atoms),
       sampling.Sampler(
-        client, replay.sources(self._config, name), settings.steps_per_call
+        client,
+        replay.sources(self._config, name),
+        settings.steps_per_call,
+        complete=complete,
       ),
       lambda rows: self._codec.unpack(rows, settings.n_step),
       settings,
       reward=imitation.TASK if name == config_lib.TASK else imitation.IMITATION,
       seed=self._seed(_TARGETS),
-      averaged_policy=used.network if self._config.averages(name) else None,
+      averaged_policy=used.network if averages else None,
+      encoders=encoders,
     )
 
   def _cloning(
@@ -202,7 +240,7 @@ class Builder:
     size = config.bc.batch_size * config.bc.steps_per_call
     # A learner that goes on begins their order anew.
     dataset = bc_learning.frames(demonstrations, size, config.seed)
-    embed = functools.partial(policy.embed, bank=_bank(demonstrations))
+    embed = functools.partial(policy.embed, bank=self._bank(demonstrations))
     return bc_learning.BCLearner(embed, policy.network, iter(dataset), config.bc)
 
   def _critic(
@@ -232,7 +270,7 @@ class Builder:
     if config.follows(name):
       make = self._imitation_environments
     environments = make(demonstrations, seeds)
-    act = policy.actor(_bank(demonstrations), len(environments))
+    act = policy.actor(self._bank(demonstrations), len(environments))
 
     def over() -> bool:
       return self._stop.is_set() or reader.update().finished
@@ -243,8 +281,7 @@ class Builder:
       after = config.task.start_after
       return replay.wait_for(client, replay.SHARED, after, self._stop.is_set)
 
-    tables = replay.written_by(config, name)
-    writer = adders.Writer(client, self._codec, tables, over)
+    writer = self._writer(client, name, len(environments), over)
     logger = logs.RoleLogger(self._run_dir, f'actor-{index}', step='environment_steps')
     return actors.Actor(
       environments,
@@ -260,15 +297,32 @@ class Builder:
       episodes=logger.last_count('episodes'),
     )
 
+  def _writer(
+    self,
+    client: reverb.Client,
+    actor: str,
+    environments: int,
+    over: Callable[[], bool],
+  ) -> adders.Writer | adders.PictureWriter:
+    tables = replay.written_by(self._config, actor)
+    if self._codec.pictures is None:
+      return adders.Writer(client, self._codec, tables, over)
+    horizons = {
+      table: self._config.d4pg_of(replay.learner_of(table)).n_step for table in tables
+    }
+    return adders.PictureWriter(client, self._codec, horizons, environments, over)
+
   def _imitation_environments(
     self, demonstrations: types.DemonstrationSet, seeds: Sequence[int]
   ) -> Sequence[actors.Environment]:
     settings = self._config.imitation
-    reward = preparation.reward(self._run_dir, 'training_temperatures')
+    layout = preparation.actor_layout(self._config, demonstrations.task)
+    reward = preparation.training_reward(self._run_dir, layout)
+    references = self._references(demonstrations)
     return [
       imitation.ImitationEnvironment(
         environment,
-        demonstrations.demonstrations,
+        references,
         reward,
         demonstrations.train,
         settings.start_within,
@@ -286,7 +340,10 @@ class Builder:
   ) -> list[
     tuple[int, stepping.ManipulationEnvironment, disturbances.Disturber | None]
   ]:
-    environments = tasks.load_many(task, seeds)
+    # Who follows is rewarded by pictures, even if the policy does not see them.
+    seen = actor == config_lib.IMITATION or self._layout.pictures is not None
+    pictures = self._config.pictures if seen else None
+    environments = tasks.load_many(task, seeds, pictures)
     disturbance = self._config.disturbance_of(actor)
     disturbers: Sequence[disturbances.Disturber | None] = [None] * len(environments)
     if disturbance != disturbances.NONE:
@@ -319,15 +376,16 @@ class Builder:
     config = self._config
     with_actions = storage.has_actions(config.demonstrations, vetted=True)
     demonstrations = self._demonstrations(with_actions)
+    pictures = self._layout.pictures
     environments = evaluation.make_environments(
-      demonstrations, preparation.reward(self._run_dir)
+      demonstrations, preparation.reward(self._run_dir), pictures=pictures
     )
     learned: list[evaluator_lib.Learned] = []
     draw: list[Callable[[int], object]] = []
     videos = os.path.join(self._run_dir, 'videos')
     for name in config.learners:
       policy = self._policy(name, demonstrations)
-      act = policy.actor(_bank(demonstrations))
+      act = policy.actor(self._bank(demonstrations))
       misguided: Mapping[str, evaluator_lib.Run] = {}
       if config.follows(name):
         follow = controllers.follow(act)
@@ -339,7 +397,7 @@ class Builder:
         }
         show = functools.partial(showing.write_comparison, videos, environments[0])
       else:
-        solve_in = evaluation.make_task_environments(demonstrations)
+        solve_in = evaluation.make_task_environments(demonstrations, pictures=pictures)
         run = functools.partial(evaluation.solve, solve_in, act)
         arm = config.arm(name)
         show = functools.partial(showing.write_solution, videos, arm, solve_in[0])
@@ -348,7 +406,8 @@ class Builder:
       published = parameters.used(config, name)
       reader = parameters.Reader(client, published, policy.variables, last_step)
       learned.append(evaluator_lib.Learned(config.arm(name), reader, run, misguided))
-    controls = controllers.controls(demonstrations, self._layout)
+    whole = environments[0].environment.layout
+    controls = controllers.controls(demonstrations, whole)
     return evaluator_lib.Evaluator(
       demonstrations,
       learned,
@@ -394,7 +453,3 @@ class Builder:
     except BaseException:
       os.remove(summary)
       raise
-
-
-def _bank(demonstrations: types.DemonstrationSet) -> goals.GoalBank:
-  return goals.GoalBank(demonstrations.demonstrations)

@@ -9,9 +9,15 @@ The server stores each row once. A table is a way to sample: who wrote a row, an
 learner it is for. So one learner's pace is not another's, no kind of actor crowds the
 other's experience out, and the task's learner has a fixed share of each in its batches.
 
+With pictures an item also has those of its first state and of the one that it ends in,
+all cameras' as one. They lie in chunks of their own, so that the server holds each
+once, whatever number of items it is part of. Pictures of goals are not in replay: who
+samples looks them up.
+
 An unpacked batch is a dict of
 
-  observation, next_observation: groups, (B, ...), and goal, (B, 2) int32
+  observation, next_observation: groups, (B, ...), and goal, (B, 2) int32; with pictures
+    also pixels, (B, height, width, C), and goal_pixels, (B, K, height, width, C)
   action: (B, 9)
   reward, discount: {imitation, task}, (B, n)
   real: (B, n), 1 for a step that was taken; see `losses.n_step_return`
@@ -31,6 +37,7 @@ import tree
 from agents import waiting
 from envs import imitation
 from envs import observations
+from envs import pictures as pictures_lib
 from envs import stepping
 from metamimic import config as config_lib
 
@@ -43,6 +50,10 @@ TASK = 'task'
 DEMONSTRATIONS = 'demonstrations'
 """Transitions of the demonstrators, with their actions; for D4PGfD alone."""
 
+
+ROW, PICTURES, GOALS = 'row', 'pictures', 'goals'
+"""Columns of an item with pictures: the row; uint8 (2, height, width, C); and what
+`sampling` adds, uint8 (2, K, height, width, C)."""
 
 GONE = (RuntimeError, reverb.errors.ReverbError)
 """What Reverb's calls raise, if they do anything, when their server is gone."""
@@ -65,23 +76,33 @@ class Codec:
 
   A row serves learners of several n: it holds the rewards of as many steps as the
   longest needs, and an observation for each n. The goal's integers are exact in float32
-  up to 2**24.
+  up to 2**24. Pictures are not part of it.
   """
 
   def __init__(
-    self, environment_spec: specs.EnvironmentSpec, horizons: Collection[int]
+    self,
+    environment_spec: specs.EnvironmentSpec,
+    horizons: Collection[int],
+    pictures: pictures_lib.Pictures | None = None,
   ):
     """Lays out the row.
 
     Args:
       environment_spec: of the environment.
       horizons: each n, in steps, that a learner will unpack.
+      pictures: those that the environment has; None: none.
     """
     self.horizons = tuple(sorted(set(horizons)))
     """Each n once, ascending."""
     self.n = self.horizons[-1]
     """Steps of the longest transition."""
-    observation = dict(environment_spec.observations)
+    observation = {
+      group: spec
+      for group, spec in environment_spec.observations.items()
+      if group not in (pictures.spec() if pictures else ())
+    }
+    self.pictures = pictures
+    """What pictures an item has; None: none."""
     self._groups = sorted(observation)
     self.rewards = sorted(environment_spec.rewards)
     """Names of the rewards and discounts, in the row's order."""
@@ -103,6 +124,29 @@ class Codec:
     ]
     self.size = int(ends[-1])
     """Numbers in a row."""
+
+  @property
+  def signature(self) -> Any:
+    """Of an item: a row, or with pictures a dict of it and two of these."""
+    row = tf.TensorSpec([self.size], tf.float32)
+    if self.pictures is None:
+      return row
+    return {ROW: row, PICTURES: tf.TensorSpec([2, *self.pictures.shape], tf.uint8)}
+
+  def goals(self, rows: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the references to goals at the start and at the end of transitions.
+
+    Args:
+      rows: (B, size).
+      n: steps, one of `horizons`.
+
+    Returns:
+      Two of int32, (B, 2).
+    """
+    slices = tree.unflatten_as(self._structure, self._slices)
+    ends = slices['next_observation'][self.horizons.index(n)], slices['observation']
+    end, start = (rows[:, part[imitation.GOAL]].astype(np.int32) for part in ends)
+    return start, end
 
   def flatten(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
     """Returns an observation as `pack` wants it."""
@@ -144,13 +188,14 @@ class Codec:
     )
     return np.concatenate(parts, out=row, casting='unsafe')
 
-  def unpack(self, rows: tf.Tensor, n: int) -> dict[str, Any]:
+  def unpack(self, items: Any, n: int) -> dict[str, Any]:
     """Returns the batch of transitions that is described above.
 
     Args:
-      rows: (B, size).
+      items: of `signature`, (B, ...) each; with pictures, `GOALS` beside them.
       n: its steps, one of `horizons`.
     """
+    rows = items if self.pictures is None else items[ROW]
     batch = tree.unflatten_as(
       self._structure,
       [
@@ -161,12 +206,19 @@ class Codec:
     following = batch.pop('next_observation')[self.horizons.index(n)]
     for name in ('discount', 'real', 'reward'):
       batch[name] = tree.map_structure(lambda steps: steps[:, :n], batch[name])
-    return {**batch, 'next_observation': following}
+    batch['next_observation'] = following
+    if self.pictures is not None:
+      for i, name in enumerate(('observation', 'next_observation')):
+        batch[name] = {**batch[name], 'pixels': items[PICTURES][:, i]}
+        if GOALS in items:
+          batch[name]['goal_pixels'] = items[GOALS][:, i]
+    return batch
 
 
 def codec(layout: observations.Layout, config: config_lib.Config) -> Codec:
   """Returns the codec of a run's rows."""
-  return Codec(spec(layout), [config.d4pg_of(name).n_step for name in config.learners])
+  horizons = [config.d4pg_of(name).n_step for name in config.learners]
+  return Codec(spec(layout), horizons, layout.pictures)
 
 
 def written_by(config: config_lib.Config, actor: str) -> tuple[str, ...]:
@@ -181,6 +233,11 @@ def written_by(config: config_lib.Config, actor: str) -> tuple[str, ...]:
   beside = config_lib.TASK in config.learners
   shared = beside and SHARED in sources(config, config_lib.TASK)
   return (IMITATION, SHARED) if shared else (IMITATION,)
+
+
+def learner_of(table: str) -> str:
+  """Returns the learner that a table of experience is for."""
+  return config_lib.IMITATION if table == IMITATION else config_lib.TASK
 
 
 def sources(config: config_lib.Config, learner: str) -> dict[str, int]:
@@ -248,9 +305,7 @@ def _table(
     remover=reverb.selectors.Fifo(),
     max_size=size,
     rate_limiter=limiter,
-    signature=structured_writer.infer_signature(
-      [writer_config(codec_, name)], tf.TensorSpec([codec_.size], tf.float32)
-    ),
+    signature=codec_.signature,
   )
 
 

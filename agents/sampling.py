@@ -1,6 +1,6 @@
 """Sampling: batches of rows from the replay server, fetched ahead."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import functools
 import queue
@@ -8,10 +8,12 @@ import threading
 import time
 from typing import Any
 
+import numpy as np
 import reverb
 import tensorflow as tf
 
 from agents import replay
+from metamimic.demonstrations import goals
 
 
 class Starved(Exception):
@@ -24,8 +26,8 @@ class Starved(Exception):
     """Its name."""
 
 
-class Sampler(Iterator[tf.Tensor]):
-  """Yields `steps_per_call` batches at a time, as rows one after the other.
+class Sampler(Iterator[Any]):
+  """Yields `steps_per_call` batches at a time, as items one after the other.
 
   A thread for each table fetches the next ones meanwhile, because a call that waits for
   the server cannot be interrupted. It goes on by itself when a server that was gone is
@@ -38,6 +40,7 @@ class Sampler(Iterator[tf.Tensor]):
     sources_: Mapping[str, int],
     steps_per_call: int,
     timeout: float = 1.0,
+    complete: Callable[[Any], Any] = lambda items: items,
   ):
     """Begins to fetch.
 
@@ -46,18 +49,19 @@ class Sampler(Iterator[tf.Tensor]):
       sources_: rows of each batch by table; see `replay.sources`.
       steps_per_call: batches.
       timeout: seconds to wait for batches before raising `Starved`.
+      complete: what to do to the items of a table; called in its thread.
     """
     self._steps_per_call = steps_per_call
     self._timeout = timeout
     self._iterators = {
       table: BackgroundIterator(
-        functools.partial(_batches, client, table, k, steps_per_call), depth=2
+        functools.partial(_batches, client, table, k, steps_per_call, complete), depth=2
       )
       for table, k in sources_.items()
     }
-    self._parts: dict[str, tf.Tensor] = {}
+    self._parts: dict[str, Any] = {}
 
-  def __next__(self) -> tf.Tensor:
+  def __next__(self) -> Any:
     """Returns the next batches.
 
     Raises:
@@ -68,16 +72,53 @@ class Sampler(Iterator[tf.Tensor]):
         batch = iterator.get(self._timeout)
         if batch is None:
           raise Starved(table)
-        self._parts[table] = batch.data
+        self._parts[table] = batch
     parts = [self._parts.pop(table) for table in self._iterators]
     if len(parts) == 1:
       return parts[0]
-    batches = [tf.reshape(p, [self._steps_per_call, -1, p.shape[-1]]) for p in parts]
-    return tf.reshape(tf.concat(batches, 1), [-1, parts[0].shape[-1]])
+    return tf.nest.map_structure(self._merged, *parts)
+
+  def _merged(self, *parts: tf.Tensor) -> tf.Tensor:
+    """Returns items of several tables so that each batch has its share of each."""
+    shape = parts[0].shape[1:]
+    batches = [tf.reshape(part, [self._steps_per_call, -1, *shape]) for part in parts]
+    return tf.reshape(tf.concat(batches, 1), [-1, *shape])
+
+
+class WithGoals:
+  """Adds to items the pictures that their goals refer to."""
+
+  def __init__(
+    self,
+    codec: replay.Codec,
+    bank: goals.PictureBank,
+    look_ahead: Sequence[int],
+    n: int,
+  ):
+    """Takes what it looks up.
+
+    Args:
+      codec: of the items' rows.
+      bank: the demonstrations' pictures.
+      look_ahead: control steps ahead, K of them.
+      n: steps of a transition, one of the codec's horizons.
+    """
+    self._codec, self._bank = codec, bank
+    self._look_ahead, self._n = look_ahead, n
+
+  def __call__(self, items: Any) -> Any:
+    """Returns the items with `replay.GOALS`."""
+    both = self._codec.goals(items[replay.ROW].numpy(), self._n)
+    found = [self._bank.lookup(goal, self._look_ahead) for goal in both]
+    return {**items, replay.GOALS: tf.constant(np.stack(found, 1))}
 
 
 def _batches(
-  client: reverb.Client, table: str, k: int, steps_per_call: int
+  client: reverb.Client,
+  table: str,
+  k: int,
+  steps_per_call: int,
+  complete: Callable[[Any], Any],
 ) -> Iterator[Any]:
   while True:
     with contextlib.suppress(*replay.GONE):
@@ -88,7 +129,8 @@ def _batches(
         num_workers_per_iterator=1,
       )
       # Batched first: a call for each sample would cost as much as learning from it.
-      return iter(dataset.batch(k * steps_per_call, drop_remainder=True))
+      samples = iter(dataset.batch(k * steps_per_call, drop_remainder=True))
+      return (complete(sample.data) for sample in samples)
     time.sleep(1)
 
 

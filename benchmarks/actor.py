@@ -212,7 +212,7 @@ def clone(config: config_lib.Config, learner_steps: int) -> policy_lib.Policy:
   demonstrations = storage.load(config.demonstrations, with_actions=True, vetted=True)
   layout = observations.Layout(tasks.get(demonstrations.task).objects)
   policy = policy_lib.create(config_lib.IMITATION, layout, config, demonstrations)
-  bank = goals.GoalBank(demonstrations.demonstrations)
+  bank = goals.GoalBank(demonstrations.demonstrations, layout)
   frames = config.bc.batch_size * config.bc.steps_per_call
   learner = bc_learning.BCLearner(
     lambda observation: policy.embed(observation, bank),

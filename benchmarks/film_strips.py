@@ -49,8 +49,8 @@ def _strips(run: pathlib.Path, skill: str) -> Iterator[np.ndarray]:
   index = next(
     i for i in demonstrations.novel if demonstrations.demonstrations[i].skill == skill
   )
-  bank = goals.GoalBank(demonstrations.demonstrations)
-  act = policy_lib.load(str(run)).policy.actor(bank)
+  policy = policy_lib.load(str(run)).policy
+  act = policy.actor(goals.GoalBank(demonstrations.demonstrations, policy.layout))
   reward = preparation.reward(str(run))
   (environment, *_) = evaluation.make_environments(demonstrations, reward)
   shown = demonstrations.demonstrations[index]

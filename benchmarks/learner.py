@@ -78,7 +78,7 @@ class _Problem:
     self.policy = policy_lib.create(
       config_lib.IMITATION, self.layout, config, self.demonstrations
     )
-    self.bank = goals.GoalBank(self.demonstrations.demonstrations)
+    self.bank = goals.GoalBank(self.demonstrations.demonstrations, self.layout)
 
   @property
   def spec(self) -> specs.EnvironmentSpec:

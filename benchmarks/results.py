@@ -25,6 +25,8 @@ import pandas as pd
 
 from benchmarks import experiments
 from benchmarks import readme
+from metamimic import config as config_lib
+from metamimic import plain
 from metamimic import statistics
 from metamimic.demonstrations import storage
 
@@ -120,13 +122,21 @@ def _kept(
   if not path.exists():
     return {}
   about = json.loads(path.read_text())
-  if about['config'] != config:
+  if _settings(about['config']) != _settings(config):
     print(f'{name}: the seeds in {path} had another configuration, and are dropped')
     return {}
   rows = pd.read_csv(readme.RESULTS / f'{name}.csv')
   return {
     int(seed): (run, rows[rows['seed'] == int(seed)])
     for seed, run in about['runs'].items()
+  }
+
+
+def _settings(config: dict[str, Any]) -> dict[str, Any]:
+  """Returns settings by dotted name; those that are newer than a file, too."""
+  return {
+    **plain.flatten(config_lib.to_dict(config_lib.Config())),
+    **plain.flatten(config),
   }
 
 

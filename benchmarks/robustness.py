@@ -152,6 +152,7 @@ def measure(
     run.config.seed,
     {'valid': demonstrations.valid[:episodes]},
     disturbance,
+    preparation.seen_layout(run.config, demonstrations.task),
   )
   for learner, arm in run.arms.items():
     if run.config.follows(learner):

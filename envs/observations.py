@@ -56,7 +56,8 @@ class Layout:
   """
 
   objects: tuple[str, ...]
-  """Names of the task's objects, in the order in which they stand in the group."""
+  """Names of the task's objects, in the order in which they stand in the group; none:
+  there is no such group."""
   pictures: pictures_lib.Pictures | None = None
   """What pictures there are; None: none."""
 
@@ -95,10 +96,10 @@ class Layout:
   @functools.cached_property
   def sizes(self) -> dict[str, int]:
     """Length of the vector of each group but those of pictures."""
-    return {
-      BODY: sum(size for _, size in _BODY_FIELDS),
-      OBJECTS: len(self.objects) * sum(size for _, size in _OBJECT_FIELDS),
-    }
+    sizes = {BODY: sum(size for _, size in _BODY_FIELDS)}
+    if self.objects:
+      sizes[OBJECTS] = len(self.objects) * sum(size for _, size in _OBJECT_FIELDS)
+    return sizes
 
   def spec(self) -> dict[str, specs.Array]:
     """Returns the spec of an observation."""

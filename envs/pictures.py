@@ -4,6 +4,7 @@ Declarations only: whoever draws them is `rendering`, and whoever does not ask f
 needs no OpenGL.
 """
 
+from collections.abc import Mapping
 import dataclasses
 
 from dm_env import specs
@@ -87,6 +88,24 @@ class Pictures:
       group(name): specs.Array((*self.size, 3), np.uint8, name=group(name))
       for name in self.cameras
     }
+
+  def stack(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Returns the pictures of all cameras as one.
+
+    Args:
+      observation: by group, (..., height, width, 3).
+
+    Returns:
+      uint8 (..., height, width, 3 x cameras), a view if there is one camera.
+    """
+    if len(self.cameras) == 1:
+      return observation[group(self.cameras[0])]
+    return np.concatenate([observation[group(name)] for name in self.cameras], -1)
+
+  @property
+  def shape(self) -> tuple[int, int, int]:
+    """Of the pictures of all cameras as one: height, width, 3 x cameras."""
+    return (*self.size, 3 * len(self.cameras))
 
 
 def check_size(size: tuple[int, int]) -> None:

@@ -102,5 +102,8 @@ DEFAULTS = {
 }
 """By task."""
 
+PIXELS = {'lift_brick': 'envs.reward_library:LIFT_BRICK_PIXELS'}
+"""By task, for what is learned from pictures."""
+
 RELATIVE = {'stack_2_bricks': 'envs.reward_library:STACK_2_BRICKS_RELATIVE'}
 """By task, for goals that are relative to the objects."""

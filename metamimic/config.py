@@ -13,6 +13,7 @@ import json
 from typing import Any, Literal
 
 from envs import disturbances
+from envs import pictures
 from metamimic import files
 from metamimic import plain
 
@@ -50,6 +51,31 @@ class ImitationConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class PixelsConfig:
+  """What policies see instead of where objects are; nothing tells them that then."""
+
+  cameras: tuple[str, ...] = ()
+  """Names in envs.pictures.CAMERAS; empty: there are no pictures, and observations have
+  the objects' poses."""
+  size: int = 64
+  """Height and width of a picture, in pixels. (Ours: for 2 cores.)"""
+  goal: Literal['pictures_and_body', 'pictures'] = 'pictures_and_body'
+  """What policies are shown of a demonstration; with `pictures` they have to see where
+  its arm is. (Pictures alone: paper.)"""
+  look_ahead: tuple[int, ...] = (2, 5)
+  """Demonstration pictures that the policy sees, in control steps ahead. (Ours.)"""
+  shift: int = 4
+  """Most pixels by which a learner shifts the pictures of a transition, at random, what
+  is seen and what is to be seen alike; 0: none. (Kostrikov et al. 2020.)"""
+  blind: bool = False
+  """Whether the pictures are kept from the policies, to see what they are for; rewards
+  are from them as ever."""
+  frames: str = ''
+  """Folder of the demonstrations' pictures, which are drawn once; empty: beside the
+  file of demonstrations, its name followed by .frames."""
+
+
+@dataclasses.dataclass(frozen=True)
 class NetworkConfig:
   """Residual MLPs: the counterpart, for features, of the paper's large nets."""
 
@@ -66,6 +92,11 @@ class NetworkConfig:
   normalise: bool = True
   """Layer normalisation after the first layer and in every residual block.
   (Normalisation is needed: paper; where: ours.)"""
+  filters: tuple[int, ...] = (32, 48, 64)
+  """Of pictures: filters of each convolution; the first is of patches of 4 x 4 pixels,
+  the others are 3 x 3 with stride 2. (Ours.)"""
+  embedding: int = 128
+  """Numbers that the convolutions make of pictures. (Ours.)"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +120,9 @@ class D4PGConfig:
   """Adam step size of the policy. (Ours; D4PG uses 1e-4.)"""
   critic_learning_rate: float = 1e-3
   """Adam step size of the critic. (Ours; D4PG uses 1e-4.)"""
+  encoder_learning_rate: float = 5e-4
+  """Adam step size of what makes numbers of pictures, and learns from the critic's loss
+  alone. (Ours, after Yarats et al. 2021.)"""
   target_update_rate: float = 0.005
   """Share of the online weights mixed into the targets at each update; 1: a copy.
   (Ours; D4PG copies.)"""
@@ -258,6 +292,7 @@ class Config:
   """Seconds without progress of a learner after which the launcher says on what it
   waits."""
   imitation: ImitationConfig = ImitationConfig()
+  pixels: PixelsConfig = PixelsConfig()
   network: NetworkConfig = NetworkConfig()
   d4pg: D4PGConfig = D4PGConfig()
   bc: BCConfig = BCConfig()
@@ -298,6 +333,13 @@ class Config:
       'd4pgfd': self.task.demonstration_share,
     }
     return round(shares.get(self.algorithm, 0.0) * self.task.d4pg.batch_size)
+
+  @property
+  def pictures(self) -> pictures.Pictures | None:
+    """The pictures that environments have; None: none."""
+    size = self.pixels.size
+    cameras = self.pixels.cameras
+    return pictures.Pictures(cameras, size, size) if cameras else None
 
   @property
   def sees_actions(self) -> bool:
@@ -361,6 +403,22 @@ PRESETS: Mapping[str, tuple[str, Config]] = {
     ),
   ),
   'laptop': ('The default run: minutes on two cores.', LAPTOP),
+  'pixels': (
+    'From pictures, with lift_brick: half an hour on two cores.',
+    Config(
+      learner_steps=20_000,
+      pixels=PixelsConfig(cameras=('front',)),
+      d4pg=D4PGConfig(batch_size=64, steps_per_call=4),
+      replay=ReplayConfig(max_size=60_000, min_size=1_000, samples_per_insert=32.0),
+      actor=ActorConfig(environments=8, sigma=0.1),
+      task=TaskConfig(
+        d4pg=dataclasses.replace(TaskConfig().d4pg, batch_size=64, steps_per_call=4),
+        replay=ReplayConfig(max_size=60_000, min_size=1_000, samples_per_insert=51.0),
+        actor=ActorConfig(environments=8, sigma=0.1),
+      ),
+      evaluation=EvaluationConfig(period=120.0),
+    ),
+  ),
   'paper': (
     'Large normalised networks and many actors: hours, and a larger machine.',
     Config(

@@ -5,6 +5,7 @@ python -m metamimic.evaluate runs/lift_brick --demonstrations mine.hdf5
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import itertools
 import math
 import os
 import sys
@@ -16,6 +17,7 @@ from rich import table as rich_table
 import tyro
 
 from envs import disturbances
+from envs import observations
 from envs import rendering
 from envs import rewards
 from metamimic import config as config_lib
@@ -26,6 +28,7 @@ from metamimic import preparation
 from metamimic import showing
 from metamimic import statistics
 from metamimic import validation
+from metamimic.demonstrations import frames
 from metamimic.demonstrations import goals
 from metamimic.demonstrations import storage
 from metamimic.demonstrations import types
@@ -93,7 +96,13 @@ def main(arguments: Arguments) -> pd.DataFrame:
   )
   reward = preparation.reward(arguments.run_dir)
   measure = Measure(
-    demonstrations, reward, about['terms'], config.seed, chosen, arguments.disturbance
+    demonstrations,
+    reward,
+    about['terms'],
+    config.seed,
+    chosen,
+    arguments.disturbance,
+    preparation.seen_layout(config, about['task']),
   )
   for learner in config.learners:
     if config.follows(learner):
@@ -123,6 +132,19 @@ def _load(path: str, config: config_lib.Config) -> types.DemonstrationSet:
   return found.without(set(config.without_skills) & set(found.skills))
 
 
+def _seen(
+  demonstrations: types.DemonstrationSet,
+  layout: observations.Layout,
+  chosen: Mapping[str, Sequence[int]],
+) -> Sequence[types.Demonstration | frames.Seen]:
+  """Returns the demonstrations; those shown, with pictures if there are any."""
+  found: list[types.Demonstration | frames.Seen] = [*demonstrations.demonstrations]
+  if layout.pictures is not None:
+    for i in itertools.chain.from_iterable(chosen.values()):
+      found[i] = frames.see(demonstrations.demonstrations[i], layout.pictures)
+  return found
+
+
 class Measure:
   """Measures arms on the chosen demonstrations."""
 
@@ -134,6 +156,7 @@ class Measure:
     seed: int,
     chosen: Mapping[str, Sequence[int]],
     disturbance: disturbances.Disturbance,
+    layout: observations.Layout,
   ):
     """Makes the environments.
 
@@ -144,6 +167,10 @@ class Measure:
       seed: of the run that is measured.
       chosen: indices of demonstrations by split.
       disturbance: of every episode.
+      layout: of what the policies see.
+
+    Raises:
+      RuntimeError: they see pictures, and this machine cannot render.
     """
     self.rows: list[Mapping[str, object]] = []
     """Of evaluation.csv, so far."""
@@ -152,10 +179,12 @@ class Measure:
     self._seed = seed
     self._chosen = chosen
     self._environments = evaluation.make_environments(
-      demonstrations, reward, disturbance
+      demonstrations, reward, disturbance, layout.pictures
     )
-    self._solve_in = evaluation.make_task_environments(demonstrations, disturbance)
-    self._bank = goals.GoalBank(demonstrations.demonstrations)
+    self._solve_in = evaluation.make_task_environments(
+      demonstrations, disturbance, layout.pictures
+    )
+    self._bank = goals.GoalBank(_seen(demonstrations, layout, chosen), layout)
     self._draw: list[Callable[[str, int], object]] = []
 
   def imitator(self, arm: str, imitator: policy_lib.Imitator) -> None:

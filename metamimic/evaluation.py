@@ -17,6 +17,7 @@ import numpy as np
 
 from envs import disturbances
 from envs import imitation
+from envs import pictures as pictures_lib
 from envs import rewards
 from envs import solving
 from envs import stepping
@@ -54,6 +55,7 @@ def make_environments(
   demonstrations: types.DemonstrationSet,
   reward: rewards.RewardFunction,
   disturbance: disturbances.Disturbance = disturbances.NONE,
+  pictures: pictures_lib.Pictures | None = None,
 ) -> list[imitation.ImitationEnvironment]:
   """Returns environments to evaluate in.
 
@@ -61,33 +63,37 @@ def make_environments(
     demonstrations: what to follow.
     reward: of imitation.
     disturbance: of every episode; the same for every arm that follows a demonstration.
+    pictures: that policies want to see; None: none.
   """
   return [
     imitation.ImitationEnvironment(
       environment, demonstrations.demonstrations, reward, disturber=disturber
     )
-    for environment, disturber in _disturbed(demonstrations.task, disturbance)
+    for environment, disturber in _disturbed(demonstrations.task, disturbance, pictures)
   ]
 
 
 def make_task_environments(
   demonstrations: types.DemonstrationSet,
   disturbance: disturbances.Disturbance = disturbances.NONE,
+  pictures: pictures_lib.Pictures | None = None,
 ) -> list[solving.TaskEnvironment]:
   """Returns environments for `solve`; arguments as for `make_environments`."""
   return [
     solving.TaskEnvironment(
       environment, demonstrations.demonstrations, disturber=disturber
     )
-    for environment, disturber in _disturbed(demonstrations.task, disturbance)
+    for environment, disturber in _disturbed(demonstrations.task, disturbance, pictures)
   ]
 
 
 def _disturbed(
-  task: str, disturbance: disturbances.Disturbance
+  task: str,
+  disturbance: disturbances.Disturbance,
+  pictures: pictures_lib.Pictures | None,
 ) -> list[tuple[stepping.ManipulationEnvironment, disturbances.Disturber | None]]:
   seeds = range(_ENVIRONMENTS)
-  environments = tasks.load_many(task, seeds)
+  environments = tasks.load_many(task, seeds, pictures)
   if disturbance == disturbances.NONE:
     return [(environment, None) for environment in environments]
   made = disturbances.make(environments, disturbance, seeds)

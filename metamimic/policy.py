@@ -1,7 +1,9 @@
 """The trained policy: how it is put together, loaded and used, with no server."""
 
 import abc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+import functools
+import itertools
 import os
 from typing import Any, TypeVar
 
@@ -10,13 +12,15 @@ import sonnet as snt
 import tensorflow as tf
 
 from envs import observations as observations_lib
-from envs import tasks
 from metamimic import checkpoints
 from metamimic import config as config_lib
 from metamimic import preparation
+from metamimic import validation
+from metamimic.demonstrations import frames
 from metamimic.demonstrations import goals
 from metamimic.demonstrations import types
 from metamimic.networks import features as features_lib
+from metamimic.networks import pictures as pictures_lib
 from metamimic.networks import policies
 
 NUM_ACTIONS = 9
@@ -24,9 +28,16 @@ NUM_ACTIONS = 9
 Act = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 """Batched observations by group -> actions, (B, 9)."""
 
+Inputs = Any
+"""What comes before all that is learned: features, (B, F), or these and pictures."""
+
+PIXELS, GOAL_PIXELS = 'pixels', 'goal_pixels'
+"""Groups within a graph: the pictures of all cameras as one, (B, height, width, C), and
+those of the goal, (B, K, height, width, C)."""
+
 
 class Policy(snt.Module):
-  """Features and network; holds all the variables that acting needs."""
+  """Features, encoder and network; holds all the variables that acting needs."""
 
   def __init__(
     self,
@@ -46,32 +57,49 @@ class Policy(snt.Module):
     super().__init__()
     self.layout = layout
     self.look_ahead = config.imitation.look_ahead
+    self.pixels = config.pixels
     self._relative = config.imitation.relative
     self.features = self._make_features(mean, deviation)
+    self.encoder = pictures_lib.encoder(config.network, layout.pictures is not None)
     self.network = policies.PolicyNetwork(NUM_ACTIONS, config.network)
     self.network(tf.zeros([1, self.num_features]))
+
+  @functools.cached_property
+  def num_features(self) -> int:
+    """Length of the vector that policy and critic networks see."""
+    blank = {
+      name: tf.zeros([1, *spec.shape[1:]], spec.dtype)
+      for name, spec in self._inputs(1).items()
+    }
+    return self.encoder(self._embed_unguided(blank)).shape[-1]
 
   @abc.abstractmethod
   def _make_features(self, mean: np.ndarray, deviation: np.ndarray) -> snt.Module:
     """Returns what the network sees."""
 
-  @property
-  @abc.abstractmethod
-  def num_features(self) -> int:
-    """Length of the vector that the networks see."""
-
   @abc.abstractmethod
   def embed(
     self, observation: Mapping[str, Any], bank: goals.GoalBank | None
-  ) -> tf.Tensor:
-    """Returns features, (B, F), of observations by group.
+  ) -> Inputs:
+    """Returns what the encoder is given for observations.
 
     Args:
-      observation: (B, n) each; with the group `goal`, (B, 2), for a policy that is
-        shown one.
+      observation: by group, (B, n) each; with the group `goal`, (B, 2), for a policy
+        that is shown one. Of pictures, `PIXELS`, and for such a policy `GOAL_PIXELS`.
       bank: the demonstrations that `goal` refers to; None for a policy that is shown
         none.
     """
+
+  @abc.abstractmethod
+  def _embed_unguided(self, observation: Mapping[str, tf.Tensor]) -> Inputs:
+    """Returns the same without a demonstration: the goal is the present."""
+
+  def _with_pictures(
+    self, features: tf.Tensor, observation: Mapping[str, Any], goal: Any
+  ) -> Inputs:
+    if self.layout.pictures is None:
+      return features
+    return pictures_lib.Seen(features, pictures_lib.compare(observation[PIXELS], goal))
 
   def actor(self, bank: goals.GoalBank | None = None, batch: int | None = None) -> Act:
     """Returns a function from batched observations to actions, (B, 9).
@@ -81,77 +109,102 @@ class Policy(snt.Module):
       batch: B, if it is always the same: the function is then compiled for it, which
         takes a second or two and pays for who calls it all the time.
     """
-    return self._compiled(lambda observation: self.embed(observation, bank), batch)
+    return self._compiled(
+      lambda observation: self.embed(observation, bank), bank, batch
+    )
 
   def _inputs(self, batch: int | None) -> dict[str, tf.TensorSpec]:
-    return {
+    groups = {
       group: tf.TensorSpec([batch, size], tf.float32)
       for group, size in self.layout.sizes.items()
     }
+    if self.layout.pictures is not None:
+      groups[PIXELS] = tf.TensorSpec([batch, *self.layout.pictures.shape], tf.uint8)
+    return groups
 
   def _compiled(
     self,
-    embed: Callable[[Mapping[str, tf.Tensor]], tf.Tensor],
+    embed: Callable[[Mapping[str, tf.Tensor]], Inputs],
+    bank: goals.GoalBank | None,
     batch: int | None = None,
   ) -> Act:
-    spec = self._inputs(batch)
+    shown = bank is not None
+    spec = {k: v for k, v in self._inputs(batch).items() if shown or k != GOAL_PIXELS}
+    # For convolutions XLA's code for processors is the slower one.
+    jit = batch is not None and self.layout.pictures is None
 
     # A concrete function, because for so small a batch most of the time of a call into
     # a graph is spent on finding out which graph.
-    @tf.function(input_signature=[spec], autograph=False, jit_compile=batch is not None)
+    @tf.function(input_signature=[spec], autograph=False, jit_compile=jit)
     def act(observation: Mapping[str, tf.Tensor]) -> tf.Tensor:
-      return self.network(embed(observation))
+      return self.network(self.encoder(embed(observation)))
 
     graph = act.get_concrete_function()
 
     def call(observation: Mapping[str, np.ndarray]) -> np.ndarray:
-      return graph({name: tf.constant(observation[name]) for name in spec}).numpy()
+      whole = self._with_pixels(observation, bank)
+      return graph({name: tf.constant(whole[name]) for name in spec}).numpy()
 
     return call
+
+  def _with_pixels(
+    self, observation: Mapping[str, np.ndarray], bank: goals.GoalBank | None
+  ) -> Mapping[str, np.ndarray]:
+    """Returns an observation with `PIXELS`, if there are any, and `GOAL_PIXELS`."""
+    if self.layout.pictures is None:
+      return observation
+    pixels = self.layout.pictures.stack(observation)
+    if bank is None or bank.pictures is None:
+      return {**observation, PIXELS: pixels}
+    seen = bank.pictures.lookup(observation['goal'], self.pixels.look_ahead)
+    return {**observation, PIXELS: pixels, GOAL_PIXELS: seen}
 
 
 class GoalConditionedPolicy(Policy):
   """Observation and goal -> action."""
 
   def _make_features(self, mean: np.ndarray, deviation: np.ndarray) -> snt.Module:
+    shown = self.pixels.goal == 'pictures_and_body'
     return features_lib.Features(
-      self.layout, self.look_ahead, self._relative, mean, deviation
+      self.layout, self.look_ahead, self._relative, shown, mean, deviation
     )
 
   def _inputs(self, batch: int | None) -> dict[str, tf.TensorSpec]:
-    return {**super()._inputs(batch), 'goal': tf.TensorSpec([batch, 2], tf.int32)}
-
-  @property
-  def num_features(self) -> int:
-    """Length of the vector that the networks see."""
-    sizes, ahead = self.layout.sizes, len(self.look_ahead)
-    observation = {group: tf.zeros([1, n]) for group, n in sizes.items()}
-    goal = {group: tf.zeros([1, ahead, n]) for group, n in sizes.items()}
-    return self.features(observation, goal).shape[-1]
+    groups = {**super()._inputs(batch), 'goal': tf.TensorSpec([batch, 2], tf.int32)}
+    if self.layout.pictures is not None:
+      ahead = len(self.pixels.look_ahead)
+      shape = [batch, ahead, *self.layout.pictures.shape]
+      groups[GOAL_PIXELS] = tf.TensorSpec(shape, tf.uint8)
+    return groups
 
   def embed(
     self, observation: Mapping[str, Any], bank: goals.GoalBank | None
-  ) -> tf.Tensor:
-    """Returns features; see `Policy.embed`.
+  ) -> Inputs:
+    """Returns what the encoder is given; see `Policy.embed`.
 
     Raises:
       ValueError: there is no bank.
     """
     if bank is None:
       raise ValueError('no demonstrations to look goals up in; expected a GoalBank')
-    return self.features(observation, bank.lookup(observation['goal'], self.look_ahead))
+    goal = bank.lookup(observation['goal'], self.look_ahead)
+    features = self.features(observation, goal)
+    return self._with_pictures(features, observation, observation.get(GOAL_PIXELS))
 
   def unguided(self) -> Act:
     """Returns the policy without a demonstration: its goal is the present frame."""
+    return self._compiled(self._embed_unguided, None)
 
-    def embed(observation: Mapping[str, tf.Tensor]) -> tf.Tensor:
-      goal = {
-        group: tf.repeat(observation[group][:, None], len(self.look_ahead), axis=1)
-        for group in self.layout.sizes
-      }
-      return self.features(observation, goal)
-
-    return self._compiled(embed)
+  def _embed_unguided(self, observation: Mapping[str, tf.Tensor]) -> Inputs:
+    goal = {
+      group: tf.repeat(observation[group][:, None], len(self.look_ahead), axis=1)
+      for group in self.layout.sizes
+    }
+    pixels = None
+    if self.layout.pictures is not None:
+      ahead = len(self.pixels.look_ahead)
+      pixels = tf.repeat(observation[PIXELS][:, None], ahead, axis=1)
+    return self._with_pictures(self.features(observation, goal), observation, pixels)
 
 
 class TaskPolicy(Policy):
@@ -160,18 +213,15 @@ class TaskPolicy(Policy):
   def _make_features(self, mean: np.ndarray, deviation: np.ndarray) -> snt.Module:
     return features_lib.TaskFeatures(self.layout, mean, deviation)
 
-  @property
-  def num_features(self) -> int:
-    """Length of the vector that the networks see."""
-    observation = {group: tf.zeros([1, n]) for group, n in self.layout.sizes.items()}
-    return self.features(observation).shape[-1]
-
   def embed(
     self, observation: Mapping[str, Any], bank: goals.GoalBank | None = None
-  ) -> tf.Tensor:
-    """Returns features; see `Policy.embed`."""
+  ) -> Inputs:
+    """Returns what the encoder is given; see `Policy.embed`."""
     del bank
-    return self.features(observation)
+    return self._embed_unguided(observation)
+
+  def _embed_unguided(self, observation: Mapping[str, tf.Tensor]) -> Inputs:
+    return self._with_pictures(self.features(observation), observation, None)
 
 
 def create(
@@ -229,6 +279,7 @@ class Imitator:
       to an action, (9,).
 
     Raises:
+      RuntimeError: the policy sees pictures, and this machine cannot render.
       ValueError: it is of another task.
     """
     if demonstration.task != self.task:
@@ -236,10 +287,15 @@ class Imitator:
         f'{demonstration.name} is of task {demonstration.task!r}; this policy was '
         f'trained on {self.task!r}'
       )
-    act = self.policy.actor(goals.GoalBank([demonstration]))
+    layout = self.policy.layout
+    seen: types.Demonstration | frames.Seen = demonstration
+    if layout.pictures is not None:
+      seen = frames.see(demonstration, layout.pictures)
+    act = self.policy.actor(goals.GoalBank([seen], layout))
+    groups = tuple(layout.spec())
 
     def follow(observation: Mapping[str, np.ndarray], step: int) -> np.ndarray:
-      batch = {group: observation[group][None] for group in self.policy.layout.sizes}
+      batch = {group: observation[group][None] for group in groups}
       return act({**batch, 'goal': np.array([[0, step]], np.int32)})[0]
 
     return follow
@@ -260,8 +316,8 @@ class Solver:
 
   def __call__(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
     """Returns the action, (9,), for an observation by group."""
-    sizes = self.policy.layout.sizes
-    return self._act({group: observation[group][None] for group in sizes})[0]
+    groups = self.policy.layout.spec()
+    return self._act({group: observation[group][None] for group in groups})[0]
 
 
 def load(run_dir: str) -> Imitator:
@@ -303,9 +359,15 @@ def state_path(folder: str | os.PathLike[str]) -> str:
   return os.path.join(folder, 'state')
 
 
-def saved_name(config: config_lib.Config, learner: str) -> str:
-  """Returns how the policy that is for use is called in a learner's saved state."""
-  return 'averaged_policy' if config.averages(learner) else 'policy'
+def saved_name(config: config_lib.Config, learner: str, part: str = 'policy') -> str:
+  """Returns how what is for use is called in a learner's saved state.
+
+  Args:
+    config: of the run.
+    learner: whose.
+    part: `policy`, or its `encoder`.
+  """
+  return f'averaged_{part}' if config.averages(learner) else part
 
 
 _LAYER = 64  # Bytes.
@@ -326,12 +388,16 @@ def _load(run_dir: str, kind: type[_P]) -> tuple[str, config_lib.Config, _P, int
   found = checkpoints.newest(run_dir, learners[0])
   if found is None:
     raise FileNotFoundError(f'{run_dir} holds no checkpoint yet')
-  _check_size(path, config.network, config.imitation.look_ahead, found, learners[0])
-  layout = observations_lib.Layout(tasks.get(task).objects)
+  _check_size(path, config, found, learners[0])
+  layout = preparation.seen_layout(config, task)
   size = features_lib.present_size(layout)
   policy = kind(layout, config, np.zeros(size), np.ones(size))
   saved = saved_name(config, learners[0])
-  restored = tf.train.Checkpoint(**{saved: policy.network}, features=policy.features)
+  parts = {
+    saved: policy.network,
+    saved_name(config, learners[0], 'encoder'): policy.encoder,
+  }
+  restored = tf.train.Checkpoint(**parts, features=policy.features)
   state = state_path(found.path / learners[0])
   try:
     status = restored.read(state)
@@ -345,12 +411,12 @@ def _load(run_dir: str, kind: type[_P]) -> tuple[str, config_lib.Config, _P, int
 
 def _check_size(
   path: str,
-  network: config_lib.NetworkConfig,
-  look_ahead: Sequence[int],
+  config: config_lib.Config,
   found: checkpoints.CheckpointSet,
   learner: str,
 ) -> None:
   """Refuses networks that cannot be what is saved, before they are made."""
+  network, look_ahead = config.network, config.imitation.look_ahead
   width = network.policy_width
   layers = network.policy_blocks * network.block_layers
   if width < 1 or min(network.policy_blocks, network.block_layers) < 0:
@@ -363,6 +429,10 @@ def _check_size(
     )
   # Weights; a layer without any has at least a name.
   least = 4 * width * len(look_ahead) + layers * (4 * width**2 + _LAYER)
+  if config.pixels.cameras:
+    validation.check_pixels(config, f'{path}: ')
+    least += 4 * sum(a * b for a, b in itertools.pairwise(network.filters))
+    least += 4 * network.filters[-1] * network.embedding
   size = sum(file.size for file in found.part(learner).values())
   if least > size:
     raise ValueError(

@@ -17,14 +17,20 @@ from envs import tasks
 from metamimic import config as config_lib
 from metamimic import files
 from metamimic import validation
+from metamimic.demonstrations import frames
 from metamimic.demonstrations import storage
 from metamimic.demonstrations import types
 
 _DESCRIPTION = 'run.json'
+_CALIBRATED_PICTURES = 50  # Demonstrations whose pictures say enough of their scale.
 
 
 def _are_texts(value: object) -> bool:
   return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+def _are_texts_by_name(value: object) -> bool:
+  return isinstance(value, dict) and all(isinstance(v, str) for v in value.values())
 
 
 _FIELDS: Mapping[str, tuple[Callable[[object], bool], str]] = {
@@ -32,7 +38,9 @@ _FIELDS: Mapping[str, tuple[Callable[[object], bool], str]] = {
   'reward': (lambda v: isinstance(v, str), 'package.module:attribute'),
   'terms': (_are_texts, 'a list of names'),
   'temperatures': (files.are_numbers, 'numbers by term'),
+  'training_reward': (lambda v: isinstance(v, str), 'package.module:attribute'),
   'training_temperatures': (files.are_numbers, 'numbers by term'),
+  'frames': (_are_texts_by_name, 'a file by group'),
   'started': (files.is_number, 'seconds'),
 }
 """Of run.json: what is good, and how to call it."""
@@ -79,40 +87,97 @@ def prepare(config: config_lib.Config, run_dir: str | None = None) -> None:
       'policy that is shown nothing could not know which; expected a task with one, or '
       'no such policy (task.learn, or the algorithms d4pg, d4pgfd, bc_no_goal)'
     )
-  name = _reward_name(config, demonstrations.task)
-  layout = observations.Layout(tasks.get(demonstrations.task).objects)
-  reward = rewards.load(name, layout)
-  train = [demonstrations.demonstrations[i].observations for i in demonstrations.train]
-  training, reward = _calibrated(name, reward, train, config)
-  first = {group: values[0] for group, values in train[0].items()}
-  last = {group: values[-1] for group, values in train[0].items()}
-  terms = rewards.check(name, reward, first, last)
-  if config.evaluation.videos:
+  task = demonstrations.task
+  name, measured_by = _reward_names(config, task)
+  if config.evaluation.videos or config.pictures:
     rendering.choose_gl()
+  drawn: dict[str, str] = {}
+  if config.pictures:
+    folder = config.pixels.frames or f'{config.demonstrations}.frames'
+    drawn = frames.draw(demonstrations.demonstrations, config.pictures, folder)
+  seen = references(demonstrations, drawn)
+  train = [seen[i].observations for i in demonstrations.train]
+  training, terms = _calibrated(
+    name, actor_layout(config, task), train, config.imitation.temperature_factor
+  )
+  # Of the same demonstrations, as they would be without pictures.
+  measured, terms = _calibrated(measured_by, _whole_layout(task), train, 1.0)
   if run_dir is not None:
     _agree(
       run_dir,
       {
-        'task': demonstrations.task,
-        'reward': name,
+        'task': task,
+        'reward': measured_by,
         'terms': terms,
-        'temperatures': rewards.temperatures(reward),
+        'temperatures': rewards.temperatures(measured),
+        'training_reward': name,
         'training_temperatures': rewards.temperatures(training),
+        'frames': drawn,
       },
     )
 
 
-def _reward_name(config: config_lib.Config, task: str) -> str:
-  if config.imitation.reward:
-    return config.imitation.reward
-  if not config.imitation.relative:
-    return reward_library.DEFAULTS[task]
-  if task not in reward_library.RELATIVE:
+def seen_layout(config: config_lib.Config, task: str) -> observations.Layout:
+  """Returns what the policies of a run see.
+
+  With pictures there is no object's pose among it.
+
+  Args:
+    config: of the run.
+    task: its name.
+  """
+  if config.pictures is None:
+    return _whole_layout(task)
+  return observations.Layout((), None if config.pixels.blind else config.pictures)
+
+
+def actor_layout(config: config_lib.Config, task: str) -> observations.Layout:
+  """Returns what the reward of a run's actors is from; arguments as above."""
+  if config.pictures is None:
+    return _whole_layout(task)
+  return observations.Layout((), config.pictures)
+
+
+def _whole_layout(task: str) -> observations.Layout:
+  return observations.Layout(tasks.get(task).objects)
+
+
+def references(
+  demonstrations: types.DemonstrationSet, drawn: Mapping[str, str]
+) -> Sequence[types.Demonstration] | Sequence[frames.Seen]:
+  """Returns what can be followed.
+
+  Args:
+    demonstrations: of a run.
+    drawn: their pictures, as in run.json; empty: there are none.
+
+  Raises:
+    OSError: a file is gone.
+    ValueError: a file is damaged.
+  """
+  if not drawn:
+    return demonstrations.demonstrations
+  return frames.load(demonstrations.demonstrations, drawn)
+
+
+def _reward_names(config: config_lib.Config, task: str) -> tuple[str, str]:
+  """Returns the reward that actors are given, and the one of evaluations."""
+  given, default = config.imitation.reward, reward_library.DEFAULTS[task]
+  if config.pictures:
+    # What is learned from pictures is measured as everything else is.
+    return given or _special('pixels.cameras', task, reward_library.PIXELS), default
+  if not given and config.imitation.relative:
+    given = _special('imitation.relative', task, reward_library.RELATIVE)
+  return given or default, given or default
+
+
+def _special(setting: str, task: str, names: Mapping[str, str]) -> str:
+  if task not in names:
     raise ValueError(
-      f'imitation.relative is set, but there is no such reward for {task!r}; expected '
-      f'imitation.reward, or one of the tasks {sorted(reward_library.RELATIVE)}'
+      f'{setting} is set, but there is no such reward for {task!r}; expected '
+      f'imitation.reward, or one of the tasks {sorted(names)}'
     )
-  return reward_library.RELATIVE[task]
+  return names[task]
 
 
 def load_demonstrations(
@@ -149,12 +214,19 @@ def load_demonstrations(
 
 def _calibrated(
   name: str,
-  reward: rewards.RewardFunction,
+  layout: observations.Layout,
   train: Sequence[Mapping[str, Any]],
-  config: config_lib.Config,
-) -> tuple[rewards.RewardFunction, rewards.RewardFunction]:
-  """Returns the reward that actors are given, and the one of evaluations."""
-  factor = config.imitation.temperature_factor
+  factor: float,
+) -> tuple[rewards.RewardFunction, list[str]]:
+  """Returns a reward with its temperatures, and the names of its terms.
+
+  Args:
+    name: of the reward.
+    layout: of what it is from.
+    train: observations of the training demonstrations.
+    factor: on temperatures that are calibrated.
+  """
+  reward = rewards.load(name, layout)
   declared = reward.terms if isinstance(reward, rewards.Reward) else ()
   free = {term.name for term in declared if term.temperature is None}
   if factor != 1 and not free:
@@ -162,15 +234,19 @@ def _calibrated(
       f'imitation.temperature_factor is {factor}; expected 1 with the reward {name}, '
       'which has no calibrated temperatures'
     )
-  if not isinstance(reward, rewards.Reward):
-    return reward, reward
-  measured = rewards.calibrate(reward, train)
-  taus = rewards.temperatures(measured)
-  terms = [
-    dataclasses.replace(t, temperature=taus[t.name] * (factor if t.name in free else 1))
-    for t in measured.terms
-  ]
-  return rewards.Reward(terms, measured.layout), measured
+  if isinstance(reward, rewards.Reward):
+    most = _CALIBRATED_PICTURES if layout.pictures else len(train)
+    measured = rewards.calibrate(reward, train[:most])
+    taus = rewards.temperatures(measured)
+    factors = {t.name: factor if t.name in free else 1 for t in measured.terms}
+    terms = [
+      dataclasses.replace(t, temperature=taus[t.name] * factors[t.name])
+      for t in measured.terms
+    ]
+    reward = rewards.Reward(terms, measured.layout)
+  first = {group: values[0] for group, values in train[0].items()}
+  last = {group: values[-1] for group, values in train[0].items()}
+  return reward, rewards.check(name, reward, first, last)
 
 
 def _agree(run_dir: str, found: dict[str, Any]) -> None:
@@ -217,21 +293,41 @@ def description(run_dir: str) -> dict[str, Any]:
   return found
 
 
-def reward(run_dir: str, temperatures: str = 'temperatures') -> rewards.RewardFunction:
-  """Returns the reward that a run was prepared with, and imports it.
+def reward(run_dir: str) -> rewards.RewardFunction:
+  """Returns the reward that a run is measured by, and imports it.
 
   Args:
     run_dir: a run directory.
-    temperatures: `temperatures` for the one of evaluations, `training_temperatures` for
-      the one that actors are given.
 
   Raises:
     FileNotFoundError: `run_dir` is no run.
     ValueError: the reward cannot be imported any more, or the run has none.
   """
+  about = _described(run_dir, 'reward', 'terms', 'temperatures')
+  layout = _whole_layout(about['task'])
+  return rewards.load(about['reward'], layout, about['temperatures'])
+
+
+def training_reward(
+  run_dir: str, layout: observations.Layout
+) -> rewards.RewardFunction:
+  """Returns the reward that a run's actors are given, and imports it.
+
+  Args:
+    run_dir: a run directory.
+    layout: of what it is from; see `actor_layout`.
+
+  Raises:
+    FileNotFoundError: `run_dir` is no run.
+    ValueError: the reward cannot be imported any more, or the run has none.
+  """
+  about = _described(run_dir, 'training_reward', 'training_temperatures')
+  return rewards.load(about['training_reward'], layout, about['training_temperatures'])
+
+
+def _described(run_dir: str, *fields: str) -> dict[str, Any]:
   about = description(run_dir)
-  for name in ('reward', 'terms', temperatures):
+  for name in fields:
     if name not in about:
       raise ValueError(f'{run_dir}/{_DESCRIPTION}: no {name}; expected that of a run')
-  layout = observations.Layout(tasks.get(about['task']).objects)
-  return rewards.load(about['reward'], layout, about[temperatures])
+  return about

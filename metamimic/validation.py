@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from envs import disturbances
+from envs import pictures
 from envs import reward_library
 from metamimic import config as config_lib
 from metamimic import plain
+
+_LARGEST = 512  # Pixels.
 
 
 def validate(config: config_lib.Config) -> None:
@@ -70,6 +73,7 @@ def validate(config: config_lib.Config) -> None:
   look_ahead = config.imitation.look_ahead
   if not look_ahead or min(look_ahead) < 1:
     raise ValueError(f'imitation.look_ahead is {look_ahead}; expected steps >= 1')
+  check_pixels(config)
   if not config.demonstrations:
     raise ValueError(
       'demonstrations is empty; expected the path of an HDF5 file '
@@ -77,6 +81,73 @@ def validate(config: config_lib.Config) -> None:
     )
   if config.learners == (config_lib.IMITATION, config_lib.TASK) and config.borrowed:
     _validate_start_after(config)
+
+
+def check_pixels(config: config_lib.Config, where: str = '') -> None:
+  """Refuses pictures that cannot be, or that are too large to be meant.
+
+  Args:
+    config: of a run.
+    where: how the message begins.
+
+  Raises:
+    ValueError: the message names the field, its value and what was expected.
+  """
+  pixels, network = config.pixels, config.network
+  if not pixels.cameras:
+    for name in ('goal', 'blind'):
+      if getattr(pixels, name) != getattr(config_lib.PixelsConfig, name):
+        raise ValueError(
+          f'{where}pixels.{name} is set, but there are no pictures; expected '
+          'pixels.cameras'
+        )
+    return
+  try:
+    pictures.Pictures(pixels.cameras)
+  except ValueError as e:
+    raise ValueError(f'{where}pixels.{e}') from None
+  smallest = smallest_picture(len(network.filters))
+  if not smallest <= pixels.size <= _LARGEST:
+    raise ValueError(
+      f'{where}pixels.size is {pixels.size}; expected {smallest} to {_LARGEST}'
+    )
+  if not pixels.look_ahead or min(pixels.look_ahead) < 1:
+    raise ValueError(
+      f'{where}pixels.look_ahead is {pixels.look_ahead}; expected steps >= 1'
+    )
+  if not 0 <= pixels.shift < pixels.size:
+    raise ValueError(
+      f'{where}pixels.shift is {pixels.shift}; expected 0 or more, and less than '
+      f'pixels.size ({pixels.size})'
+    )
+  if pixels.blind and pixels.goal == 'pictures':
+    raise ValueError(
+      f'{where}pixels.blind is set with pixels.goal pictures; expected one of them: '
+      'nothing of the goal would be left'
+    )
+  if min((*network.filters, network.embedding), default=0) < 1 or not network.filters:
+    raise ValueError(
+      f'{where}network.filters and embedding are {network.filters} and '
+      f'{network.embedding}; expected numbers above 0'
+    )
+  if config.imitation.relative:
+    raise ValueError(
+      f'{where}imitation.relative is set with pixels.cameras; expected one of them: '
+      'pictures do not tell how objects are to each other'
+    )
+  if config.sees_actions:
+    raise ValueError(
+      f'{where}pixels.cameras is set with the algorithm {config.algorithm}; expected '
+      'metamimic or d4pg'
+    )
+
+
+def smallest_picture(convolutions: int) -> int:
+  """Returns the smallest size of a picture of which convolutions leave something."""
+  size = 1
+  for _ in range(convolutions - 1):
+    size = 2 * size + 1
+  return 4 * size
 
 
 def check_trusted(where: str, name: str, given: str | None, option: str) -> None:

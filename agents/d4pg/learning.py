@@ -1,6 +1,7 @@
 """The D4PG learner."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+import dataclasses
 from typing import Any
 
 import acme
@@ -11,10 +12,29 @@ import tensorflow as tf
 from agents import updates
 from agents.d4pg import losses
 from metamimic import config as config_lib
+from metamimic.networks import pictures
 
 Tensors = Mapping[str, Any]
 Network = Callable[..., Any]
 _EPSILON = 1e-3  # Of a return; without experience of success mean |Q| goes to 0.
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoders:
+  """What makes features of pictures, before policy and critic.
+
+  The critic's loss alone decides what these learn, and both networks have them in
+  common. (Ours, after Yarats et al. 2021.)
+  """
+
+  online: snt.Module
+  """Learns."""
+  target: snt.Module
+  """Follows it; overwritten with its weights at first."""
+  averaged: snt.Module | None = None
+  """One more, if the configuration asks for the average."""
+  shift: int = 0
+  """See `config.PixelsConfig`."""
 
 
 class D4PGLearner(acme.Learner):
@@ -37,11 +57,13 @@ class D4PGLearner(acme.Learner):
     reward: str,
     seed: int = 0,
     averaged_policy: snt.Module | None = None,
+    encoders: Encoders | None = None,
   ):
     """Takes networks whose variables exist.
 
     Args:
-      embed: observation -> features, (B, F); nothing in it is learned.
+      embed: observation -> features, (B, F), or with encoders `pictures.Seen`; nothing
+        in it is learned.
       policy: features -> action.
       critic: features, action -> acme's DiscreteValuedDistribution.
       target_policy: a second policy; overwritten with the first's weights.
@@ -53,11 +75,15 @@ class D4PGLearner(acme.Learner):
       reward: which reward and discount of a transition to learn from.
       seed: of the target action's noise.
       averaged_policy: one more policy, if the configuration asks for the average.
+      encoders: of pictures; None: there are none.
     """
     self._embed = embed
     self._policy, self._critic = policy, critic
     self._target_policy, self._target_critic = target_policy, target_critic
     self._averaged_policy = averaged_policy
+    self._encoders = encoders or Encoders(
+      pictures.NoEncoder(), pictures.NoEncoder(), pictures.NoEncoder()
+    )
     self._atoms = atoms
     self._dataset = dataset
     self._unpack = unpack
@@ -66,13 +92,18 @@ class D4PGLearner(acme.Learner):
     self._seed = tf.constant(seed, tf.int64)
     self._policy_optimizer = snt.optimizers.Adam(config.policy_learning_rate)
     self._critic_optimizer = snt.optimizers.Adam(config.critic_learning_rate)
+    self._encoder_optimizer = snt.optimizers.Adam(config.encoder_learning_rate)
     self._num_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
     self._mix(1.0)
     # Slots exist from the start, so that a checkpoint can be restored into them and
     # so that the compiled update creates no variable.
     self._policy_optimizer._initialize(policy.trainable_variables)
     self._critic_optimizer._initialize(critic.trainable_variables)
-    self._updates = tf.function(self._many_updates, autograph=False, jit_compile=True)
+    self._encoder_optimizer._initialize(self._encoders.online.trainable_variables)
+    # For convolutions XLA's code for processors is the slower one.
+    self._updates = tf.function(
+      self._many_updates, autograph=False, jit_compile=encoders is None
+    )
 
   @property
   def num_steps(self) -> int:
@@ -105,9 +136,16 @@ class D4PGLearner(acme.Learner):
   @property
   def state(self) -> dict[str, Any]:
     """All that a checkpoint must hold, trackable by tf.train.Checkpoint."""
-    averaged = self._averaged_policy
+    averaged, encoders = self._averaged_policy, self._encoders
     return {
-      **({'averaged_policy': averaged} if averaged is not None else {}),
+      **(
+        {'averaged_policy': averaged, 'averaged_encoder': encoders.averaged}
+        if averaged is not None
+        else {}
+      ),
+      'encoder': encoders.online,
+      'target_encoder': encoders.target,
+      'encoder_optimizer': self._encoder_optimizer,
       'policy': self._policy,
       'critic': self._critic,
       'target_policy': self._target_policy,
@@ -128,8 +166,9 @@ class D4PGLearner(acme.Learner):
 
   def _update(self, batch: Tensors) -> dict[str, tf.Tensor]:
     config = self._config
-    o_tm1 = self._embed(batch['observation'])
-    o_t = self._embed(batch['next_observation'])
+    encoders = self._encoders
+    o_tm1 = self._seen(batch['observation'], 1)
+    o_t = encoders.target(self._seen(batch['next_observation'], 2))
     r_t, d_t = losses.n_step_return(
       batch['reward'][self._reward],
       batch['discount'][self._reward],
@@ -145,13 +184,17 @@ class D4PGLearner(acme.Learner):
     q_t = self._target_critic(o_t, a_t)
 
     critic_variables = self._critic.trainable_variables
+    encoder_variables = encoders.online.trainable_variables
     with tf.GradientTape(watch_accessed_variables=False) as tape:
-      tape.watch(critic_variables)
+      tape.watch((critic_variables, encoder_variables))
+      o_tm1 = encoders.online(o_tm1)
       q_tm1 = self._critic(o_tm1, batch['action'])
       critic_loss = tf.reduce_mean(
         losses.categorical_td_loss(q_tm1.logits, r_t, d_t, q_t.logits, self._atoms)
       )
-    critic_gradients = tape.gradient(critic_loss, critic_variables)
+    critic_gradients, encoder_gradients = tape.gradient(
+      critic_loss, (critic_variables, encoder_variables)
+    )
 
     policy_variables = self._policy.trainable_variables
     with tf.GradientTape(watch_accessed_variables=False) as policy_tape:
@@ -175,16 +218,24 @@ class D4PGLearner(acme.Learner):
       critic_gradients, _ = tf.clip_by_global_norm(
         critic_gradients, config.gradient_clip
       )
+      if encoder_variables:
+        encoder_gradients, _ = tf.clip_by_global_norm(
+          encoder_gradients, config.gradient_clip
+        )
       policy_gradients, _ = tf.clip_by_global_norm(
         policy_gradients, config.gradient_clip
       )
     self._critic_optimizer.apply(critic_gradients, critic_variables)
+    if encoder_variables:
+      self._encoder_optimizer.apply(encoder_gradients, encoder_variables)
     self._policy_optimizer.apply(policy_gradients, policy_variables)
     self._num_steps.assign_add(1)
     if self._averaged_policy is not None:
       # The mean of all so far, until there are as many as it is to span.
       share = tf.cast(tf.minimum(self._num_steps, config.averaged_steps), tf.float32)
       _mix(self._policy.variables, self._averaged_policy.variables, 1 / share)
+      if encoders.averaged is not None:
+        _mix(encoders.online.variables, encoders.averaged.variables, 1 / share)
     if config.target_update_period == 1:
       self._mix(config.target_update_rate)
     else:
@@ -195,9 +246,23 @@ class D4PGLearner(acme.Learner):
       )
     return {'critic_loss': critic_loss, 'policy_loss': -tf.reduce_mean(value)}
 
+  def _seen(self, observation: Tensors, stream: int) -> Any:
+    """Returns what the encoder is given; pictures are shifted, each stream's anew."""
+    seen = self._embed(observation)
+    if not self._encoders.shift:
+      return seen
+    seed = tf.stack([self._num_steps, self._seed + stream])
+    shifted = pictures.shift(seen.pictures, self._encoders.shift, seed)
+    return seen._replace(pictures=shifted)
+
   def _mix(self, rate: float) -> None:
-    online = (*self._policy.variables, *self._critic.variables)
-    target = (*self._target_policy.variables, *self._target_critic.variables)
+    online, target = (
+      tuple(v for network in networks for v in network.variables)
+      for networks in (
+        (self._policy, self._critic, self._encoders.online),
+        (self._target_policy, self._target_critic, self._encoders.target),
+      )
+    )
     if rate == 1:
       # The sum would be off by a rounding where a copy is asked for.
       for source, destination in zip(online, target, strict=True):

@@ -1,4 +1,4 @@
-"""Pictures of demonstrations: drawn once from their states, then read from disk.
+"""Pictures of demonstrations: drawn once from their states, then mapped from disk.
 
 Demonstrations are recorded without pictures. Their physics states are whole, so that
 any camera and any size can be asked for later.
@@ -24,7 +24,7 @@ class Seen:
 
   demonstration: types.Demonstration
   pictures: Mapping[str, np.ndarray]
-  """Group -> (T + 1, height, width, 3) uint8, read-only and in no one's memory."""
+  """Group -> (T + 1, height, width, 3) uint8."""
 
   @property
   def skill(self) -> str:
@@ -46,8 +46,8 @@ def draw(
   demonstrations: Sequence[types.Demonstration],
   pictures: pictures_lib.Pictures,
   folder: str,
-) -> list[Seen]:
-  """Returns demonstrations with pictures; draws those that are not in the folder.
+) -> dict[str, str]:
+  """Draws the pictures of demonstrations that are not in the folder yet.
 
   Args:
     demonstrations: at least one, all of one task.
@@ -55,7 +55,11 @@ def draw(
     folder: of the files, one for each camera; made if need be. Their names depend on
       all that pictures depend on, so that one folder serves any demonstrations.
 
+  Returns:
+    The files by group, for `load`.
+
   Raises:
+    OSError: the folder cannot be written.
     RuntimeError: this machine cannot render.
     ValueError: the states are not of this version of the task.
   """
@@ -68,14 +72,62 @@ def draw(
     path = os.path.join(folder, f'{camera}-{_digest(renderer, states)}.npy')
     if not os.path.exists(path):
       _draw(renderer, states, path)
-    found[pictures_lib.group(camera)] = np.load(path, mmap_mode='r')
+    found[pictures_lib.group(camera)] = path
   environment.close()
+  return found
+
+
+def load(
+  demonstrations: Sequence[types.Demonstration], files: Mapping[str, str]
+) -> list[Seen]:
+  """Returns demonstrations with their pictures, read-only and in no one's memory.
+
+  Args:
+    demonstrations: those that were drawn, all of them.
+    files: of `draw`.
+
+  Raises:
+    FileNotFoundError: a file is gone.
+    ValueError: a file is no array, or one of other demonstrations.
+  """
+  length = sum(len(d.states) for d in demonstrations)
+  found = {}
+  for group, path in files.items():
+    pictures = np.load(path, mmap_mode='r', allow_pickle=False)
+    shape, dtype = getattr(pictures, 'shape', ()), getattr(pictures, 'dtype', None)
+    if len(shape) != 4 or shape[::3] != (length, 3) or dtype != np.uint8:
+      raise ValueError(
+        f'{path}: holds {dtype} of shape {shape}; expected uint8 of ({length}, height, '
+        'width, 3), the pictures of these demonstrations'
+      )
+    found[group] = pictures
   ends = np.cumsum([len(d.states) for d in demonstrations])
   seen = []
   for demonstration, end in zip(demonstrations, ends, strict=True):
     part = slice(end - len(demonstration.states), end)
     seen.append(Seen(demonstration, {g: frames[part] for g, frames in found.items()}))
   return seen
+
+
+def see(demonstration: types.Demonstration, pictures: pictures_lib.Pictures) -> Seen:
+  """Returns one demonstration with its pictures, drawn now.
+
+  Args:
+    demonstration: of a registered task.
+    pictures: cameras and size.
+
+  Raises:
+    RuntimeError: this machine cannot render.
+    ValueError: the states are not of this version of the task.
+  """
+  environment = tasks.load(demonstration.task, seed=0)
+  drawn = {}
+  for camera in pictures.cameras:
+    renderer = rendering.Renderer(environment, pictures.size, camera, coarse=True)
+    frames = np.stack([*renderer.render_states(demonstration.states)])
+    drawn[pictures_lib.group(camera)] = frames
+  environment.close()
+  return Seen(demonstration, drawn)
 
 
 def _digest(renderer: rendering.Renderer, states: Sequence[np.ndarray]) -> str:

@@ -1,7 +1,8 @@
 """Goals by reference: (demonstration, step) -> the demonstration's next frames.
 
 Replay and environments carry two integers; whoever needs the frames, the policy or
-the learner, looks them up here.
+the learner, looks them up here. Vectors are small, and are looked up within the graph;
+pictures stay on disk, mapped into memory that all processes of a machine share.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,28 +11,40 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 
+from envs import observations as observations_lib
+from envs import pictures as pictures_lib
+
 
 class _Demonstration(Protocol):
   @property
   def observations(self) -> Mapping[str, np.ndarray]:
-    """By group, (T+1, n) float32."""
+    """By group, (T+1, n) float32, and pictures, (T+1, height, width, 3) uint8."""
 
 
 class GoalBank:
   """The frames of all demonstrations, as one tensor a group."""
 
-  def __init__(self, demonstrations: Sequence[_Demonstration]):
-    """Copies the frames.
+  def __init__(
+    self,
+    demonstrations: Sequence[_Demonstration],
+    layout: observations_lib.Layout,
+  ):
+    """Copies the frames, but for pictures.
 
     Args:
       demonstrations: in the order of the indices that references hold.
+      layout: what of their observations is wanted.
 
     Raises:
       ValueError: there are none.
     """
     if not demonstrations:
       raise ValueError('no demonstrations; expected at least one')
-    groups = list(demonstrations[0].observations)
+    groups = list(layout.sizes)
+    self.pictures = None
+    """The pictures; None: the layout has none."""
+    if layout.pictures is not None:
+      self.pictures = PictureBank(demonstrations, layout.pictures)
     lengths = [len(d.observations[groups[0]]) for d in demonstrations]
     self._frames = {
       group: tf.constant(
@@ -57,3 +70,41 @@ class GoalBank:
     steps = tf.minimum(steps, tf.gather(self._last, demonstration)[:, None])
     rows = tf.gather(self._start, demonstration)[:, None] + steps
     return {group: tf.gather(frames, rows) for group, frames in self._frames.items()}
+
+
+class PictureBank:
+  """The pictures of all demonstrations, wherever they are."""
+
+  def __init__(
+    self, demonstrations: Sequence[_Demonstration], pictures: pictures_lib.Pictures
+  ):
+    """Copies nothing.
+
+    Args:
+      demonstrations: in the order of the indices that references hold; those without
+        pictures cannot be looked up.
+      pictures: which of them.
+    """
+    self._shape = pictures.shape
+    groups = [pictures_lib.group(camera) for camera in pictures.cameras]
+    observations = [d.observations for d in demonstrations]
+    self._frames = [[o[group] for group in groups if group in o] for o in observations]
+
+  def lookup(self, goal: np.ndarray, look_ahead: Sequence[int]) -> np.ndarray:
+    """Returns pictures of demonstrations; past their end, the last one.
+
+    Args:
+      goal: integers, (B, 2): demonstration and step.
+      look_ahead: control steps ahead of that step, K of them.
+
+    Returns:
+      uint8, (B, K, height, width, 3 x cameras).
+    """
+    found = np.empty((len(goal), len(look_ahead), *self._shape), np.uint8)
+    for row, (demonstration, step) in zip(found, goal.tolist(), strict=True):
+      cameras = self._frames[demonstration]
+      last = len(cameras[0]) - 1
+      for into, ahead in zip(row, look_ahead, strict=True):
+        for i, frames in enumerate(cameras):
+          into[..., 3 * i : 3 * (i + 1)] = frames[min(step + ahead, last)]
+    return found

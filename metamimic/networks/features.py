@@ -41,7 +41,8 @@ def _present(
 ) -> tuple:
   offsets = _offsets(layout, observation)
   present = [observation[group] for group in layout.sizes]
-  return concat([*present, *offsets]), concat(offsets)
+  # Without objects there are none, and nothing is as wide as that.
+  return concat([*present, *offsets]), concat(offsets or [present[0][..., :0]])
 
 
 def present_size(layout: observations_lib.Layout) -> int:
@@ -120,6 +121,7 @@ class Features(_Present):
     layout: observations_lib.Layout,
     look_ahead: Sequence[int],
     relative: bool,
+    shown: bool,
     mean: np.ndarray,
     deviation: np.ndarray,
   ):
@@ -129,12 +131,14 @@ class Features(_Present):
       layout: of the observations.
       look_ahead: how far ahead, in control steps, each goal frame is.
       relative: whether to add how hand and objects shall be to each other.
+      shown: whether the goal is among the features at all.
       mean: of the present's features; see `statistics`.
       deviation: likewise.
     """
     super().__init__(layout, mean, deviation)
     self._look_ahead = tuple(look_ahead)
     self._relative = relative
+    self._shown = shown
 
   def __call__(self, observation: Tensors, goal: Tensors) -> tf.Tensor:
     """Returns features.
@@ -146,6 +150,8 @@ class Features(_Present):
     Returns:
       (B, F) float32.
     """
+    if not self._shown:
+      return self.present(observation)
     difference = self._difference(observation, goal)
     return tf.concat([self.present(observation), difference], -1)
 

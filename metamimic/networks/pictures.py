@@ -1,0 +1,119 @@
+"""Pictures -> numbers: the convolutions, and what is done to pictures before them."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import sonnet as snt
+import tensorflow as tf
+
+from metamimic import config as config_lib
+
+_PATCH = 4  # Pixels; side of what the first convolution sees.
+_DIFFERENCE = 3.0  # How much goals are enlarged, as differences to the present.
+
+
+class Seen(NamedTuple):
+  """What a network is given that sees pictures."""
+
+  features: tf.Tensor
+  """(B, F) float32."""
+  pictures: tf.Tensor
+  """(B, height, width, channels) uint8 or float32; see `compare`."""
+
+
+def compare(pixels: tf.Tensor, goal_pixels: tf.Tensor | None) -> tf.Tensor:
+  """Returns the present and, as differences to it, what shall be.
+
+  What a goal tells is motion and displacement, which show in the difference. (Ours.)
+
+  Args:
+    pixels: uint8, (B, height, width, C).
+    goal_pixels: uint8, (B, K, height, width, C); None: no goal is shown.
+
+  Returns:
+    (B, height, width, C * (1 + K)) float32, the present in [-.5, .5].
+  """
+  now = tf.cast(pixels, tf.float32) / 255
+  parts = [now - 0.5]
+  if goal_pixels is not None:
+    goals = tf.cast(goal_pixels, tf.float32) / 255
+    parts += [_DIFFERENCE * (goal - now) for goal in tf.unstack(goals, axis=1)]
+  return tf.concat(parts, -1)
+
+
+def shift(pictures: tf.Tensor, pixels: int, seed: tf.Tensor) -> tf.Tensor:
+  """Moves each picture by a random whole number of pixels; its edge is repeated.
+
+  After Kostrikov et al. 2020, who do so with what is seen. Here a picture's channels
+  hold the goal, too, which moves with it.
+
+  Args:
+    pictures: (B, height, width, channels).
+    pixels: at most so far, in each direction.
+    seed: int64, (2,); the same one moves them the same way.
+  """
+  if not pixels:
+    return pictures
+  batch, height, width, _ = pictures.shape
+  by = tf.random.stateless_uniform(
+    [2, batch, 1], seed, -pixels, pixels + 1, dtype=tf.int32
+  )
+  rows = tf.clip_by_value(tf.range(height)[None] + by[0], 0, height - 1)
+  columns = tf.clip_by_value(tf.range(width)[None] + by[1], 0, width - 1)
+  moved = tf.gather(pictures, rows, axis=1, batch_dims=1)
+  return tf.gather(moved, columns, axis=2, batch_dims=1)
+
+
+class Encoder(snt.Module):
+  """Seen -> features, the pictures' among them."""
+
+  def __init__(self, filters: Sequence[int], embedding: int, normalise: bool):
+    """Makes the layers.
+
+    Args:
+      filters: of each convolution.
+      embedding: numbers that they make of pictures.
+      normalise: layer normalisation of these.
+    """
+    super().__init__(name='encoder')
+    first, *others = filters
+    # Patches that do not overlap: the cheapest first layer there is.
+    self._convolutions = [snt.Conv2D(first, _PATCH, _PATCH, padding='VALID')] + [
+      snt.Conv2D(n, 3, 2, padding='VALID') for n in others
+    ]
+    self._last = snt.Linear(embedding)
+    self._norm = snt.LayerNorm(-1, True, True) if normalise else None
+
+  def __call__(self, seen: Seen) -> tf.Tensor:
+    """Returns (B, F + embedding)."""
+    h = seen.pictures
+    for convolution in self._convolutions:
+      h = tf.nn.elu(convolution(h))
+    h = self._last(snt.flatten(h))
+    h = tf.tanh(h if self._norm is None else self._norm(h))
+    return tf.concat([seen.features, h], -1)
+
+
+@snt.allow_empty_variables
+class NoEncoder(snt.Module):
+  """Features -> the same, where there are no pictures; it has nothing to learn."""
+
+  def __init__(self) -> None:
+    """Makes nothing."""
+    super().__init__(name='no_encoder')
+
+  def __call__(self, features: tf.Tensor) -> tf.Tensor:
+    """Returns features."""
+    return features
+
+
+def encoder(config: config_lib.NetworkConfig, sees: bool) -> Encoder | NoEncoder:
+  """Returns what comes before policy and critic.
+
+  Args:
+    config: sizes.
+    sees: whether there are pictures.
+  """
+  if not sees:
+    return NoEncoder()
+  return Encoder(config.filters, config.embedding, config.normalise)
