@@ -11,6 +11,7 @@ import itertools
 import os
 
 import numpy as np
+from rich import progress
 
 from envs import pictures as pictures_lib
 from envs import rendering
@@ -151,7 +152,8 @@ def _draw(
       temporary, 'w+', np.uint8, shape=(sum(map(len, states)), *renderer.size, 3)
     )
     drawn = itertools.chain.from_iterable(map(renderer.render_states, states))
-    for i, picture in enumerate(drawn):
+    say = f'drawing the pictures of demonstrations, once: {path}'
+    for i, picture in enumerate(progress.track(drawn, say, len(frames))):
       frames[i] = picture
     frames.flush()
     os.replace(temporary, path)

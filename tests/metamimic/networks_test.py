@@ -38,7 +38,7 @@ def _features(
   """Returns the features of one observation, in the parts they are made of."""
   size = features.present_size(layout)
   module = features.Features(
-    layout, look_ahead, relative, np.full(size, mean), np.full(size, deviation)
+    layout, look_ahead, relative, True, np.full(size, mean), np.full(size, deviation)
   )
   batch = {g: tf.constant(v[None]) for g, v in observation.items()}
   goal = {g: tf.constant(np.stack([f[g] for f in goals])[None]) for g in observation}

@@ -102,7 +102,7 @@ def test_statistics_are_those_of_the_training_demonstrations(learner: str) -> No
 
 def test_batched_actions_are_those_of_the_network() -> None:
   policy, demonstrations = _policy(), _set().demonstrations
-  bank = goals.GoalBank(demonstrations)
+  bank = goals.GoalBank(demonstrations, LAYOUT)
   act = policy.actor(bank)
   observation = {
     group: demonstrations[2].observations[group][:3] for group in LAYOUT.sizes
@@ -155,7 +155,7 @@ def test_task_policy_acts_on_the_observation_alone() -> None:
   assert np.abs(found[0] - found[1]).max() > 0.01
   # Whatever goal comes with it, and compiled for a batch.
   goal = np.array([[1, 2], [0, 3], [2, 0]], np.int32)
-  compiled = policy.actor(goals.GoalBank(_set().demonstrations), batch=3)
+  compiled = policy.actor(goals.GoalBank(_set().demonstrations, LAYOUT), batch=3)
   np.testing.assert_allclose(compiled({**observation, 'goal': goal}), found, atol=1e-5)
 
 
@@ -169,7 +169,7 @@ def test_load_acts_in_three_lines_without_a_server(run_dir: str) -> None:
   action = follow({g: v[2] for g, v in demonstration.observations.items()}, 2)
 
   assert (imitator.task, imitator.config) == ('lift_brick', CONFIG)
-  act = trained.actor(goals.GoalBank([demonstration]))
+  act = trained.actor(goals.GoalBank([demonstration], LAYOUT))
   batch = {g: v[2:3] for g, v in demonstration.observations.items()}
   expected = act({**batch, 'goal': np.array([[0, 2]], np.int32)})[0]
   assert action.shape == (9,)

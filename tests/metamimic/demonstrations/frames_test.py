@@ -30,7 +30,8 @@ def seen(
   demonstrations: tuple[types.Demonstration, ...],
   tmp_path_factory: pytest.TempPathFactory,
 ) -> list[frames.Seen]:
-  return frames.draw(demonstrations, _PICTURES, str(tmp_path_factory.mktemp('frames')))
+  folder = str(tmp_path_factory.mktemp('frames'))
+  return frames.load(demonstrations, frames.draw(demonstrations, _PICTURES, folder))
 
 
 def test_frames_are_what_an_environment_shows(seen: list[frames.Seen]) -> None:
@@ -66,10 +67,27 @@ def test_frames_are_drawn_once_and_read_from_disk(
     again = frames.draw(demonstrations[:2], small, folder)
     with pytest.raises(AssertionError, match='drawn again'):
       frames.draw(demonstrations[1:], small, folder)
-  for a, b in zip(first, again, strict=True):
-    for group, values in b.pictures.items():
-      np.testing.assert_array_equal(values, a.pictures[group])
+  assert first == again
+  for demonstration in frames.load(demonstrations[:2], again):
+    expected = frames.see(demonstration.demonstration, small)
+    assert set(demonstration.pictures) == {'pixels/front', 'pixels/side'}
+    for group, values in demonstration.pictures.items():
+      np.testing.assert_array_equal(values, expected.pictures[group])
       assert isinstance(values, np.memmap) and not values.flags.writeable
+
+
+def test_pictures_of_other_demonstrations_are_refused(
+  demonstrations: tuple[types.Demonstration, ...], tmp_path: pathlib.Path
+) -> None:
+  path = str(tmp_path / 'front.npy')
+  np.save(path, np.zeros((7, 8, 8, 3), np.uint8))
+  with pytest.raises(
+    ValueError, match=r'front.npy: holds uint8 of shape \(7, 8, 8, 3\)'
+  ):
+    frames.load(demonstrations[:1], {'pixels/front': path})
+  np.save(path, np.array([{}], object), allow_pickle=True)
+  with pytest.raises(ValueError, match='allow_pickle=False'):
+    frames.load(demonstrations[:1], {'pixels/front': path})
 
 
 def test_drawing_that_fails_leaves_no_file(

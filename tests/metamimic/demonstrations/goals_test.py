@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from envs import observations
+from envs import pictures
 from metamimic.demonstrations import goals
+
+_LAYOUT = observations.Layout(('brick',))
 
 
 def _bank() -> goals.GoalBank:
@@ -18,7 +22,7 @@ def _bank() -> goals.GoalBank:
       observations={'body': np.stack([frame, -frame], 1), 'objects': frame[:, None]}
     )
 
-  return goals.GoalBank([demonstration(0, 3), demonstration(1, 5)])
+  return goals.GoalBank([demonstration(0, 3), demonstration(1, 5)], _LAYOUT)
 
 
 def _goal(*references: tuple[int, int]) -> tf.Tensor:
@@ -55,5 +59,38 @@ def test_works_in_a_graph_with_any_batch() -> None:
 
 def test_no_demonstrations_are_refused() -> None:
   with pytest.raises(ValueError) as e:
-    goals.GoalBank([])
+    goals.GoalBank([], _LAYOUT)
   assert str(e.value) == 'no demonstrations; expected at least one'
+
+
+def _seen(number: int, frames: int) -> types.SimpleNamespace:
+  """Returns a demonstration with pictures of one colour each, of two cameras."""
+  frame = 100 * number + np.arange(frames)
+  shape = (frames, 2, 4, 3)
+  return types.SimpleNamespace(
+    observations={
+      'body': np.zeros((frames, 2), np.float32),
+      'objects': np.zeros((frames, 1), np.float32),
+      'pixels/front': np.broadcast_to(frame[:, None, None, None], shape).astype('u1'),
+      'pixels/side': np.broadcast_to(frame[:, None, None, None], shape).astype('u1')
+      + 50,
+    }
+  )
+
+
+def test_pictures_ahead_are_looked_up() -> None:
+  wanted = pictures.Pictures(('front', 'side'), 2, 4)
+  bank = goals.GoalBank(
+    [_seen(0, 3), _seen(1, 5)], observations.Layout((), wanted)
+  ).pictures
+  assert bank is not None
+  found = bank.lookup(np.array([[1, 0], [0, 0], [1, 3]]), (1, 2))
+  assert (found.shape, found.dtype) == ((3, 2, 2, 4, 6), np.uint8)
+  np.testing.assert_array_equal(found[:, :, 1, 2, 0], [[101, 102], [1, 2], [104, 104]])
+  np.testing.assert_array_equal(found[..., 3:], found[..., :3] + 50)
+
+
+def test_a_bank_holds_nothing_of_objects_that_a_layout_has_not() -> None:
+  bank = goals.GoalBank([_seen(0, 3)], observations.Layout(()))
+  assert bank.pictures is None
+  assert list(bank.lookup(_goal((0, 1)), (1,))) == ['body']
