@@ -206,6 +206,7 @@ class Builder:
         target.encoder,
         used.encoder if averages else None,
         self._config.pixels.shift,
+        self._decoding(policy, bank),
       )
     if bank.pictures is not None and self._config.follows(name):
       ahead = self._config.pixels.look_ahead
@@ -229,6 +230,17 @@ class Builder:
       seed=self._seed(_TARGETS),
       averaged_policy=used.network if averages else None,
       encoders=encoders,
+    )
+
+  def _decoding(
+    self, policy: policy_lib.Policy, bank: goals.GoalBank
+  ) -> d4pg_learning.Decoding | None:
+    if not isinstance(policy, policy_lib.GoalConditionedPolicy) or not policy.decodes:
+      return None
+    return d4pg_learning.Decoding(
+      self._config.pixels.decoding_weight,
+      lambda observation: policy.goal_difference(observation, bank),
+      policy.hindsight,
     )
 
   def _cloning(

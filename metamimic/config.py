@@ -64,6 +64,10 @@ class PixelsConfig:
   its arm is. (Pictures alone: paper.)"""
   look_ahead: tuple[int, ...] = (2, 5)
   """Demonstration pictures that the policy sees, in control steps ahead. (Ours.)"""
+  decoding_weight: float = 1.0
+  """With the goal `pictures`: weight of a loss by which the encoder learns to tell from
+  them how the body is to move, by the training demonstrations' bodies and by what the
+  actors' came to; 0: none. Held-out demonstrations are pictures alone. (Ours.)"""
   shift: int = 4
   """Most pixels by which a learner shifts the pictures of a transition, at random, what
   is seen and what is to be seen alike; 0: none. (Kostrikov et al. 2020.)"""

@@ -60,7 +60,7 @@ class Policy(snt.Module):
     self.pixels = config.pixels
     self._relative = config.imitation.relative
     self.features = self._make_features(mean, deviation)
-    self.encoder = pictures_lib.encoder(config.network, layout.pictures is not None)
+    self.encoder = self._make_encoder(config.network)
     self.network = policies.PolicyNetwork(NUM_ACTIONS, config.network)
     self.network(tf.zeros([1, self.num_features]))
 
@@ -76,6 +76,19 @@ class Policy(snt.Module):
   @abc.abstractmethod
   def _make_features(self, mean: np.ndarray, deviation: np.ndarray) -> snt.Module:
     """Returns what the network sees."""
+
+  def _make_encoder(
+    self, config: config_lib.NetworkConfig
+  ) -> pictures_lib.Encoder | pictures_lib.NoEncoder:
+    if self.layout.pictures is None:
+      return pictures_lib.NoEncoder()
+    size = config.filters, config.embedding, config.normalise
+    return pictures_lib.Encoder(*size, decoded=self._decoded)
+
+  @property
+  def _decoded(self) -> tuple[int, int] | None:
+    """K and D of what the encoder decodes."""
+    return None
 
   @abc.abstractmethod
   def embed(
@@ -190,6 +203,44 @@ class GoalConditionedPolicy(Policy):
     goal = bank.lookup(observation['goal'], self.look_ahead)
     features = self.features(observation, goal)
     return self._with_pictures(features, observation, observation.get(GOAL_PIXELS))
+
+  @property
+  def decodes(self) -> bool:
+    """Whether the encoder tells from pictures how the body is to move."""
+    seen, pixels = self.layout.pictures is not None, self.pixels
+    return seen and pixels.goal == 'pictures' and pixels.decoding_weight > 0
+
+  @property
+  def _decoded(self) -> tuple[int, int] | None:
+    if not self.decodes:
+      return None
+    return len(self.pixels.look_ahead), features_lib.num_differences(self.layout)
+
+  def goal_difference(
+    self, observation: Mapping[str, Any], bank: goals.GoalBank
+  ) -> tf.Tensor:
+    """Returns what the encoder is to decode, (B, K, D), of goals in the bank."""
+    ahead = self.pixels.look_ahead
+    goal = bank.lookup(observation['goal'], ahead)
+    return self.features.difference(observation, goal, ahead)
+
+  def hindsight(
+    self, observation: Mapping[str, Any], later: Mapping[str, Any]
+  ) -> tuple[Inputs, tf.Tensor]:
+    """Returns inputs whose goal is what came to be, and what is to be decoded of them.
+
+    Args:
+      observation: by group, (B, ...).
+      later: what it came to.
+    """
+    ahead = self.pixels.look_ahead
+    goal = {
+      group: tf.repeat(later[group][:, None], len(ahead), axis=1)
+      for group in self.layout.sizes
+    }
+    pixels = tf.repeat(later[PIXELS][:, None], len(ahead), axis=1)
+    inputs = self._with_pictures(self.features(observation, goal), observation, pixels)
+    return inputs, self.features.difference(observation, goal, ahead)
 
   def unguided(self) -> Act:
     """Returns the policy without a demonstration: its goal is the present frame."""

@@ -115,6 +115,10 @@ def check_pixels(config: config_lib.Config, where: str = '') -> None:
     raise ValueError(
       f'{where}pixels.look_ahead is {pixels.look_ahead}; expected steps >= 1'
     )
+  if not pixels.decoding_weight >= 0:
+    raise ValueError(
+      f'{where}pixels.decoding_weight is {pixels.decoding_weight}; expected 0 or more'
+    )
   if not 0 <= pixels.shift < pixels.size:
     raise ValueError(
       f'{where}pixels.shift is {pixels.shift}; expected 0 or more, and less than '

@@ -20,6 +20,19 @@ _EPSILON = 1e-3  # Of a return; without experience of success mean |Q| goes to 0
 
 
 @dataclasses.dataclass(frozen=True)
+class Decoding:
+  """What an encoder is taught beside what the critic's loss teaches it; ours."""
+
+  weight: float
+  """Of the mean absolute error, beside the critic's loss."""
+  told: Callable[[Tensors], tf.Tensor]
+  """Observation -> what is to be decoded of it, (B, K, D)."""
+  hindsight: Callable[[Tensors, Tensors], tuple[Any, tf.Tensor]]
+  """Observation and the one n steps later -> inputs that have that as their goal, and
+  what is to be decoded of them."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Encoders:
   """What makes features of pictures, before policy and critic.
 
@@ -35,6 +48,8 @@ class Encoders:
   """One more, if the configuration asks for the average."""
   shift: int = 0
   """See `config.PixelsConfig`."""
+  decoding: Decoding | None = None
+  """What more `online` is taught; None: nothing."""
 
 
 class D4PGLearner(acme.Learner):
@@ -90,6 +105,9 @@ class D4PGLearner(acme.Learner):
     self._config = config
     self._reward = reward
     self._seed = tf.constant(seed, tf.int64)
+    self._metrics: tuple[str, ...] = ('critic_loss', 'policy_loss')
+    if encoders is not None and encoders.decoding is not None:
+      self._metrics += ('decoding_error',)
     self._policy_optimizer = snt.optimizers.Adam(config.policy_learning_rate)
     self._critic_optimizer = snt.optimizers.Adam(config.critic_learning_rate)
     self._encoder_optimizer = snt.optimizers.Adam(config.encoder_learning_rate)
@@ -114,7 +132,8 @@ class D4PGLearner(acme.Learner):
     """Does `steps_per_call` updates.
 
     Returns:
-      Their mean critic loss and policy loss (minus the mean value).
+      Their mean critic loss and policy loss (minus the mean value), and the error of an
+      encoder that decodes.
     """
     number = tf.constant(self._config.steps_per_call)
     metrics = self._updates(next(self._dataset), number)
@@ -158,7 +177,7 @@ class D4PGLearner(acme.Learner):
   def _many_updates(self, batches: Any, number: tf.Tensor) -> dict[str, tf.Tensor]:
     return updates.many(
       lambda batch: self._update(self._unpack(batch)),
-      ('critic_loss', 'policy_loss'),
+      self._metrics,
       batches,
       self._config.batch_size,
       number,
@@ -167,8 +186,9 @@ class D4PGLearner(acme.Learner):
   def _update(self, batch: Tensors) -> dict[str, tf.Tensor]:
     config = self._config
     encoders = self._encoders
-    o_tm1 = self._seen(batch['observation'], 1)
-    o_t = encoders.target(self._seen(batch['next_observation'], 2))
+    seen_tm1 = self._shifted(self._embed(batch['observation']), 1)
+    seen_t = self._shifted(self._embed(batch['next_observation']), 2)
+    o_t = encoders.target(seen_t)
     r_t, d_t = losses.n_step_return(
       batch['reward'][self._reward],
       batch['discount'][self._reward],
@@ -187,13 +207,18 @@ class D4PGLearner(acme.Learner):
     encoder_variables = encoders.online.trainable_variables
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch((critic_variables, encoder_variables))
-      o_tm1 = encoders.online(o_tm1)
+      o_tm1, decoded = encoders.online.decode(seen_tm1)
       q_tm1 = self._critic(o_tm1, batch['action'])
       critic_loss = tf.reduce_mean(
         losses.categorical_td_loss(q_tm1.logits, r_t, d_t, q_t.logits, self._atoms)
       )
+      loss, metrics = critic_loss, {}
+      if encoders.decoding is not None:
+        error = self._decoding_error(encoders.decoding, batch, decoded)
+        loss += encoders.decoding.weight * error
+        metrics['decoding_error'] = error
     critic_gradients, encoder_gradients = tape.gradient(
-      critic_loss, (critic_variables, encoder_variables)
+      loss, (critic_variables, encoder_variables)
     )
 
     policy_variables = self._policy.trainable_variables
@@ -230,25 +255,41 @@ class D4PGLearner(acme.Learner):
       self._encoder_optimizer.apply(encoder_gradients, encoder_variables)
     self._policy_optimizer.apply(policy_gradients, policy_variables)
     self._num_steps.assign_add(1)
+    self._follow()
+    policy_loss = -tf.reduce_mean(value)
+    return {'critic_loss': critic_loss, 'policy_loss': policy_loss, **metrics}
+
+  def _follow(self) -> None:
+    """Draws targets and averages towards what has been learned."""
     if self._averaged_policy is not None:
       # The mean of all so far, until there are as many as it is to span.
-      share = tf.cast(tf.minimum(self._num_steps, config.averaged_steps), tf.float32)
+      share = tf.cast(
+        tf.minimum(self._num_steps, self._config.averaged_steps), tf.float32
+      )
       _mix(self._policy.variables, self._averaged_policy.variables, 1 / share)
-      if encoders.averaged is not None:
-        _mix(encoders.online.variables, encoders.averaged.variables, 1 / share)
-    if config.target_update_period == 1:
-      self._mix(config.target_update_rate)
+      if self._encoders.averaged is not None:
+        _mix(
+          self._encoders.online.variables, self._encoders.averaged.variables, 1 / share
+        )
+    if self._config.target_update_period == 1:
+      self._mix(self._config.target_update_rate)
     else:
       tf.cond(
-        self._num_steps % config.target_update_period == 0,
-        lambda: self._mix(config.target_update_rate),
+        self._num_steps % self._config.target_update_period == 0,
+        lambda: self._mix(self._config.target_update_rate),
         lambda: None,
       )
-    return {'critic_loss': critic_loss, 'policy_loss': -tf.reduce_mean(value)}
 
-  def _seen(self, observation: Tensors, stream: int) -> Any:
-    """Returns what the encoder is given; pictures are shifted, each stream's anew."""
-    seen = self._embed(observation)
+  def _decoding_error(
+    self, decoding: Decoding, batch: Tensors, decoded: tf.Tensor
+  ) -> tf.Tensor:
+    seen, came = decoding.hindsight(batch['observation'], batch['next_observation'])
+    _, foreseen = self._encoders.online.decode(self._shifted(seen, 3))
+    told = tf.reduce_mean(tf.abs(decoded - decoding.told(batch['observation'])))
+    return (told + tf.reduce_mean(tf.abs(foreseen - came))) / 2
+
+  def _shifted(self, seen: Any, stream: int) -> Any:
+    """Returns what is seen with its pictures shifted, each stream's in its own way."""
     if not self._encoders.shift:
       return seen
     seed = tf.stack([self._num_steps, self._seed + stream])

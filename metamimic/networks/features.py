@@ -51,6 +51,19 @@ def present_size(layout: observations_lib.Layout) -> int:
   return sum(layout.sizes.values()) + 3 * (objects + objects * (objects - 1) // 2)
 
 
+def num_differences(layout: observations_lib.Layout) -> int:
+  """Returns D: of six joints, three fingers and a position, and of each object six."""
+  return 12 + 6 * len(layout.objects)
+
+
+def two_scales(difference: tf.Tensor) -> tf.Tensor:
+  """Returns differences, (B, K, D), as they are and enlarged, (B, K * 2 D)."""
+  coarse = tf.clip_by_value(difference, -_CLIP, _CLIP)
+  fine = tf.clip_by_value(_FINE * difference, -_FINE_CLIP, _FINE_CLIP)
+  both = tf.concat([coarse, fine], -1)
+  return tf.reshape(both, [tf.shape(both)[0], both.shape[1] * both.shape[2]])
+
+
 def statistics(
   layout: observations_lib.Layout,
   observations: Sequence[Mapping[str, np.ndarray]],
@@ -152,10 +165,22 @@ class Features(_Present):
     """
     if not self._shown:
       return self.present(observation)
-    difference = self._difference(observation, goal)
+    difference = two_scales(self.difference(observation, goal, self._look_ahead))
     return tf.concat([self.present(observation), difference], -1)
 
-  def _difference(self, observation: Tensors, goal: Tensors) -> tf.Tensor:
+  def difference(
+    self, observation: Tensors, goal: Tensors, look_ahead: Sequence[int]
+  ) -> tf.Tensor:
+    """Returns how far the goal is from the present, in what takes about a step.
+
+    Args:
+      observation: by group, (B, n).
+      goal: frames by group, (B, K, n).
+      look_ahead: how far ahead each of them is.
+
+    Returns:
+      (B, K, D) float32; see `num_differences`.
+    """
     layout = self._layout
     now = {group: observation[group][:, None] for group in layout.sizes}
 
@@ -164,12 +189,8 @@ class Features(_Present):
       parts += self._relations(now, goal)
     # A frame k steps ahead lies about k times as far away; sqrt(k) keeps the near
     # differences fine without losing the far ones to the clip.
-    ahead = tf.sqrt(tf.constant(self._look_ahead, tf.float32))[None, :, None]
-    difference = tf.concat(parts, -1) / ahead
-    coarse = tf.clip_by_value(difference, -_CLIP, _CLIP)
-    fine = tf.clip_by_value(_FINE * difference, -_FINE_CLIP, _FINE_CLIP)
-    difference = tf.concat([coarse, fine], -1)
-    return tf.reshape(difference, [tf.shape(difference)[0], -1])
+    ahead = tf.sqrt(tf.constant(look_ahead, tf.float32))[None, :, None]
+    return tf.concat(parts, -1) / ahead
 
   def _places(self, now: Tensors, goal: Tensors) -> list[tf.Tensor]:
     """Where arm and objects shall be, from where they are; (B, K, ...) each."""

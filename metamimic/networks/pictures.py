@@ -6,7 +6,7 @@ from typing import NamedTuple
 import sonnet as snt
 import tensorflow as tf
 
-from metamimic import config as config_lib
+from metamimic.networks import features as features_lib
 
 _PATCH = 4  # Pixels; side of what the first convolution sees.
 _DIFFERENCE = 3.0  # How much goals are enlarged, as differences to the present.
@@ -65,15 +65,26 @@ def shift(pictures: tf.Tensor, pixels: int, seed: tf.Tensor) -> tf.Tensor:
 
 
 class Encoder(snt.Module):
-  """Seen -> features, the pictures' among them."""
+  """Seen -> features, the pictures' among them.
 
-  def __init__(self, filters: Sequence[int], embedding: int, normalise: bool):
+  If it decodes, it also tells from the pictures how far the body is from the goal, and
+  that is among the features as it would be for a policy that is told.
+  """
+
+  def __init__(
+    self,
+    filters: Sequence[int],
+    embedding: int,
+    normalise: bool,
+    decoded: tuple[int, int] | None = None,
+  ):
     """Makes the layers.
 
     Args:
       filters: of each convolution.
       embedding: numbers that they make of pictures.
       normalise: layer normalisation of these.
+      decoded: K and D of the differences that it decodes; None: it decodes nothing.
     """
     super().__init__(name='encoder')
     first, *others = filters
@@ -83,15 +94,29 @@ class Encoder(snt.Module):
     ]
     self._last = snt.Linear(embedding)
     self._norm = snt.LayerNorm(-1, True, True) if normalise else None
+    self._decoded = decoded
+    if decoded:
+      ahead, size = decoded
+      self._decoder = snt.nets.MLP([embedding, ahead * size], activation=tf.nn.elu)
 
   def __call__(self, seen: Seen) -> tf.Tensor:
-    """Returns (B, F + embedding)."""
+    """Returns features, (B, F')."""
+    return self.decode(seen)[0]
+
+  def decode(self, seen: Seen) -> tuple[tf.Tensor, tf.Tensor | None]:
+    """Returns features, (B, F'), and decoded differences, (B, K, D), if it decodes."""
     h = seen.pictures
     for convolution in self._convolutions:
       h = tf.nn.elu(convolution(h))
     h = self._last(snt.flatten(h))
     h = tf.tanh(h if self._norm is None else self._norm(h))
-    return tf.concat([seen.features, h], -1)
+    features = tf.concat([seen.features, h], -1)
+    if self._decoded is None:
+      return features, None
+    difference = tf.reshape(self._decoder(features), [-1, *self._decoded])
+    # What it tells is learned from what is so, and not from what would be of use.
+    told = features_lib.two_scales(tf.stop_gradient(difference))
+    return tf.concat([features, told], -1), difference
 
 
 @snt.allow_empty_variables
@@ -106,14 +131,6 @@ class NoEncoder(snt.Module):
     """Returns features."""
     return features
 
-
-def encoder(config: config_lib.NetworkConfig, sees: bool) -> Encoder | NoEncoder:
-  """Returns what comes before policy and critic.
-
-  Args:
-    config: sizes.
-    sees: whether there are pictures.
-  """
-  if not sees:
-    return NoEncoder()
-  return Encoder(config.filters, config.embedding, config.normalise)
+  def decode(self, features: tf.Tensor) -> tuple[tf.Tensor, None]:
+    """Returns features, and that nothing was decoded."""
+    return features, None

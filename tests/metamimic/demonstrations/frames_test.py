@@ -86,7 +86,7 @@ def test_pictures_of_other_demonstrations_are_refused(
   ):
     frames.load(demonstrations[:1], {'pixels/front': path})
   np.save(path, np.array([{}], object), allow_pickle=True)
-  with pytest.raises(ValueError, match='front.npy: expected pictures as an array'):
+  with pytest.raises(ValueError, match=r'front\.npy: expected pictures as an array'):
     frames.load(demonstrations[:1], {'pixels/front': path})
 
 
