@@ -45,6 +45,7 @@ COMPARISONS = {
 }
 """By the benchmark's name."""
 
+_STEP = 12_000  # Bytes in replay, at most, of a step with a picture of 84 x 84 pixels.
 _TWO_ACTORS = 1.8  # How many times as fast they must be as one, on two cores.
 
 Arm = Callable[[], tuple[float, float]]
@@ -158,6 +159,16 @@ def scaling(rows_: Sequence[Mapping[str, Any]]) -> Bar:
   rounds = {row['round'] for row in rows_}
   value = statistics.median(rates[r, 2] / rates[r, 1] for r in rounds)
   return Bar('two actors / one', value, _TWO_ACTORS)
+
+
+def replay_memory(rows_: Sequence[Mapping[str, Any]]) -> Bar:
+  """Returns how many of our steps with pictures fit where there may be one.
+
+  Args:
+    rows_: of `benchmarks.replay_memory`; numbers may be strings.
+  """
+  taken = {row['arm']: float(row['bytes_per_step']) for row in rows_}
+  return Bar('12 kB / a step with a picture in replay', _STEP / taken['ours'], 1)
 
 
 def report(bars: Sequence[Bar]) -> int:

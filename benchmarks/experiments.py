@@ -18,7 +18,9 @@ class Experiment:
   task: str
   """Its demonstrations are data/<task>.hdf5, as many as `recorded` says."""
   arguments: tuple[str, ...] = ()
-  """Of the launcher, beside the laptop preset."""
+  """Of the launcher, beside the preset."""
+  preset: str = 'laptop'
+  """See `metamimic.config.PRESETS`."""
   seeds: tuple[int, ...] = (0, 1, 2, 3)
   """A run each; four of 50 episodes make 200."""
   controls: bool = True
@@ -37,6 +39,9 @@ class Experiment:
   """Which of `VARIANTS` it is; its reward may be another than the plain one's."""
   novel: tuple[str, ...] = ()
   """Skills that its runs are not trained on."""
+  seen: tuple[str, str] = ('', '')
+  """What its policies see, and what they are shown of a demonstration, if pictures are
+  what it is about."""
 
   @property
   def recorded(self) -> tuple[int, int]:
@@ -53,7 +58,7 @@ class Experiment:
     """What the launcher is given, but for the seed and the places of files."""
     fewer = ('--train-demonstrations', str(self.fewer)) if self.fewer else ()
     novel = ('--without-skills', *self.novel) if self.novel else ()
-    return ('--preset', 'laptop', *self.arguments, *fewer, *novel)
+    return ('--preset', self.preset, *self.arguments, *fewer, *novel)
 
 
 def _beside(task: str, *arguments: str, **values: Any) -> Experiment:
@@ -144,6 +149,21 @@ for _task, (_, _, _alone) in _PACE.items():
 for _count in (10, 50, 100):
   EXPERIMENTS[f'{_LIFT}_demonstrations_{_count}'] = _beside(
     _LIFT, plain=_LIFT, fewer=_count
+  )
+
+# Two cameras, because one does not see what moves along its own axis.
+_STRICT = (
+  *('--pixels.cameras', 'front', 'side', '--pixels.goal', 'pictures'),
+  *('--pixels.look-ahead', '3', '--learner-steps', '25000'),
+)
+_BODY = 'body'
+for _name, _seen, _arguments in (
+  ('pixels', (f'{_BODY}, one camera', f'{_BODY}, picture'), ()),
+  ('pixels_blind', (_BODY, _BODY), ('--pixels.blind',)),
+  ('pixels_strict', (f'{_BODY}, two cameras', 'pictures'), _STRICT),
+):
+  EXPERIMENTS[f'{_LIFT}_{_name}'] = _beside(
+    _LIFT, *_arguments, preset='pixels', seen=_seen
   )
 
 # Of each pair one skill has something in common with those that are left, one has not.

@@ -31,6 +31,12 @@ the hand comes to rest, within a millimetre a control step, as policies hardly d
 *Trained on* pools the runs that were. Below the table, of each skill the first held-out
 demonstration, and what a policy makes of it that was never trained on the skill
 (`python -m benchmarks.film_strips`)."""
+_PIXELS = """\
+From pictures of 64 × 64 pixels: no object's pose is in the observation, the goal or the
+reward that is learned from. Measured by the reward that all the above are measured by.
+*Body* is what the robot knows of its own joints. What is shown *pictures* alone has to
+see where the arm shall be; what sees its *body* alone is kept from all pictures, and
+rewarded by them like the others."""
 _ROBUSTNESS = """\
 Where something goes wrong on {task}: the share of episodes from held-out starts in
 which the task is solved at any time, of all seeds together
@@ -90,10 +96,16 @@ def _skills(folder: pathlib.Path) -> list['str | tables.Table']:
   return blocks
 
 
+def _pixels(folder: pathlib.Path) -> list['str | tables.Table']:
+  found = tables.pixels(folder)
+  return [_PIXELS, *found] if found else []
+
+
 SECTIONS = (
   Section('results', tables.results),
   Section('solving', tables.solving),
   Section('skills', _skills),
+  Section('pixels', _pixels),
   Section('ablations', _ablations),
   Section('demonstrations', _demonstrations),
   Section('robustness', _robustness),

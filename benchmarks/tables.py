@@ -164,7 +164,7 @@ def results(folder: pathlib.Path) -> list[Table]:
     experiment = found.experiment
     if experiment.learns_from or experiment.plain:
       continue
-    if experiment.variant or experiment.novel:
+    if experiment.variant or experiment.novel or any(experiment.seen):
       continue
     for row in found.arms():
       learned = row.arm not in statistics.CONTROLS
@@ -353,6 +353,37 @@ def demonstrations(folder: pathlib.Path) -> list[Table]:
   )
 
 
+def pixels(folder: pathlib.Path) -> list[Table]:
+  """Returns the table of policies that see pictures, and of those that are kept blind.
+
+  Args:
+    folder: of the files.
+  """
+  rows = []
+  for found in _found(folder):
+    sees, shown = found.experiment.seen
+    if not sees:
+      continue
+    for row in found.arms():
+      if row.arm not in (IMITATOR, 'wrong_demonstration'):
+        continue
+      other = row.arm != IMITATOR
+      minutes = [run['wall_seconds'] / 60 for run in found.runs]
+      rows.append(
+        {
+          'task': Cell(found.experiment.task),
+          'sees': Cell(sees),
+          'is shown': Cell(f'{shown} of another demonstration' if other else shown),
+          **_imitating(found, row),
+          'learner steps': Cell(f'{row.learner_steps:,}', found.where(row.arm)),
+          'minutes': Cell(
+            f'{sum(minutes) / len(minutes):.0f}', found.about('wall_seconds')
+          ),
+        }
+      )
+  return table(_without_ratio(rows))
+
+
 ROBUSTNESS: dict[str, tuple[str, float]] = {
   'undisturbed': ('none', 0.0),
   'action noise .2': ('action_noise', 0.2),
@@ -415,7 +446,7 @@ def speed(folder: pathlib.Path) -> list[Table]:
     folder: of the files.
   """
   rows = []
-  for name in (*common.COMPARISONS, 'time_to_imitate', 'scaling'):
+  for name in (*common.COMPARISONS, 'time_to_imitate', 'scaling', 'replay_memory'):
     path = folder / f'benchmark_{name}.csv'
     if not path.exists():
       continue
@@ -425,6 +456,9 @@ def speed(folder: pathlib.Path) -> list[Table]:
     elif name == 'scaling':
       bars = [common.scaling(pd.read_csv(path).to_dict('records'))]
       how = 'median over rounds of the ratio of per_second'
+    elif name == 'replay_memory':
+      bars = [common.replay_memory(pd.read_csv(path).to_dict('records'))]
+      how = '12,000 over bytes_per_step of ours'
     else:
       bars = [time_to_imitate.bar(time_to_imitate.read(str(path)))]
       how = 'ratio of seconds'
