@@ -94,7 +94,10 @@ def load(
   length = sum(len(d.states) for d in demonstrations)
   found = {}
   for group, path in files.items():
-    pictures = np.load(path, mmap_mode='r', allow_pickle=False)
+    try:
+      pictures = np.load(path, mmap_mode='r', allow_pickle=False)
+    except (ValueError, EOFError) as e:
+      raise ValueError(f'{path}: {e}') from e
     shape, dtype = getattr(pictures, 'shape', ()), getattr(pictures, 'dtype', None)
     if len(shape) != 4 or shape[::3] != (length, 3) or dtype != np.uint8:
       raise ValueError(
