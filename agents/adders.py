@@ -110,7 +110,7 @@ class PictureWriter:
       codec: that packs the rows.
       tables: in which each item shall be found, and over how many of the codec's
         horizons it goes there.
-      environments: that write by turns; so long a picture may yet be needed.
+      environments: that write by turns.
       should_stop: asked while the server takes nothing.
     """
     self.codec = codec
@@ -119,7 +119,9 @@ class PictureWriter:
     self._pictures = codec.pictures
     self._horizons = {name: codec.horizons.index(n) for name, n in tables.items()}
     self._should_stop = should_stop
-    kept = environments * (codec.n + 2)
+    # Until its last item is made, each may write two pictures a step: of where an
+    # episode ended, and of where the next one begins.
+    kept = 2 * environments * (codec.n + 1)
     self._writer = client.trajectory_writer(num_keep_alive_refs=kept)
     for column in (replay.ROW, replay.PICTURES):
       self._writer.configure((column,), num_keep_alive_refs=kept, max_chunk_length=1)

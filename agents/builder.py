@@ -138,25 +138,22 @@ class Builder:
       cloning = self._cloning(policies[name], demonstrations)
       return self._process(name, cloning, policies, client)
     learner = self._d4pg(name, policies, demonstrations, client)
-    settings = self._config.d4pg_of(name)
 
     def warm_up() -> None:
       if replay.DEMONSTRATIONS in replay.sources(self._config, name):
         demonstrators.write(client, self._codec, demonstrations, self._stop.is_set)
-      learner.compile(self._blank(settings))
+      learner.compile(self._blank(name))
 
     return self._process(name, learner, policies, client, warm_up)
 
-  def _blank(self, settings: config_lib.D4PGConfig) -> Any:
+  def _blank(self, learner: str) -> Any:
     """Returns what a learner is given for one call, all nought."""
-    size, pictures = (
-      settings.batch_size * settings.steps_per_call,
-      self._layout.pictures,
-    )
+    settings, pictures = self._config.d4pg_of(learner), self._layout.pictures
+    size = settings.batch_size * settings.steps_per_call
     items = tf.nest.map_structure(
       lambda spec: tf.zeros([size, *spec.shape], spec.dtype), self._codec.signature
     )
-    if pictures is None:
+    if pictures is None or not self._config.follows(learner):
       return items
     ahead = len(self._config.pixels.look_ahead)
     return {

@@ -107,6 +107,9 @@ def resolve(options: Options) -> tuple[pathlib.Path, config.Config]:
   if options.demonstrations:
     # A node or a resumed launch may have another working directory.
     fields['demonstrations'] = os.path.abspath(options.demonstrations)
+  if options.pixels.frames:
+    frames = os.path.abspath(options.pixels.frames)
+    fields['pixels'] = dataclasses.replace(options.pixels, frames=frames)
   path = options.run_dir or run_directory.default_path(options.demonstrations)
   return pathlib.Path(path), config.Config(**fields)
 

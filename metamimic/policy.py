@@ -143,6 +143,7 @@ class Policy(snt.Module):
   ) -> Act:
     shown = bank is not None
     spec = {k: v for k, v in self._inputs(batch).items() if shown or k != GOAL_PIXELS}
+    pictures = bank.pictures if bank is not None and GOAL_PIXELS in spec else None
     # For convolutions XLA's code for processors is the slower one.
     jit = batch is not None and self.layout.pictures is None
 
@@ -155,21 +156,21 @@ class Policy(snt.Module):
     graph = act.get_concrete_function()
 
     def call(observation: Mapping[str, np.ndarray]) -> np.ndarray:
-      whole = self._with_pixels(observation, bank)
+      whole = self._with_pixels(observation, pictures)
       return graph({name: tf.constant(whole[name]) for name in spec}).numpy()
 
     return call
 
   def _with_pixels(
-    self, observation: Mapping[str, np.ndarray], bank: goals.GoalBank | None
+    self, observation: Mapping[str, np.ndarray], goal: goals.PictureBank | None
   ) -> Mapping[str, np.ndarray]:
     """Returns an observation with `PIXELS`, if there are any, and `GOAL_PIXELS`."""
     if self.layout.pictures is None:
       return observation
     pixels = self.layout.pictures.stack(observation)
-    if bank is None or bank.pictures is None:
+    if goal is None:
       return {**observation, PIXELS: pixels}
-    seen = bank.pictures.lookup(observation['goal'], self.pixels.look_ahead)
+    seen = goal.lookup(observation['goal'], self.pixels.look_ahead)
     return {**observation, PIXELS: pixels, GOAL_PIXELS: seen}
 
 
@@ -482,8 +483,10 @@ def _check_size(
   least = 4 * width * len(look_ahead) + layers * (4 * width**2 + _LAYER)
   if config.pixels.cameras:
     validation.check_pixels(config, f'{path}: ')
-    least += 4 * sum(a * b for a, b in itertools.pairwise(network.filters))
-    least += 4 * network.filters[-1] * network.embedding
+  if config.pixels.cameras and not config.pixels.blind:
+    shown = len(config.pixels.look_ahead) if config.follows(learner) else 0
+    widths = (1 + shown, *network.filters, network.embedding)
+    least += 4 * sum(a * b for a, b in itertools.pairwise(widths))
   size = sum(file.size for file in found.part(learner).values())
   if least > size:
     raise ValueError(

@@ -55,9 +55,10 @@ def prepare(config: config_lib.Config, run_dir: str | None = None) -> None:
       calibrated temperatures and those of training) is written there.
 
   Raises:
+    OSError: a file is missing, or pictures cannot be written.
     ValueError: a setting, the demonstrations or the reward cannot be used; the message
       names the file or the field and what was expected.
-    RuntimeError: videos are wanted and there is no GL library to draw them.
+    RuntimeError: videos or pictures are wanted and there is no GL library to draw them.
   """
   validation.validate(config)
   # Once, and here: nodes have threads, and are not to be forked.
@@ -93,11 +94,13 @@ def prepare(config: config_lib.Config, run_dir: str | None = None) -> None:
     rendering.choose_gl()
   drawn: dict[str, str] = {}
   if config.pictures:
+    # Drawing takes minutes: what it is for must be good.
+    rewards.load(name, actor_layout(config, task))
     folder = config.pixels.frames or f'{config.demonstrations}.frames'
     drawn = frames.draw(demonstrations.demonstrations, config.pictures, folder)
   seen = references(demonstrations, drawn)
   train = [seen[i].observations for i in demonstrations.train]
-  training, terms = _calibrated(
+  training, _ = _calibrated(
     name, actor_layout(config, task), train, config.imitation.temperature_factor
   )
   # Of the same demonstrations, as they would be without pictures.

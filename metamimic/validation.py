@@ -105,7 +105,7 @@ def check_pixels(config: config_lib.Config, where: str = '') -> None:
   try:
     pictures.Pictures(pixels.cameras)
   except ValueError as e:
-    raise ValueError(f'{where}pixels.{e}') from None
+    raise ValueError(f'{where}pixels.cameras: {e}') from None
   smallest = smallest_picture(len(network.filters))
   if not smallest <= pixels.size <= _LARGEST:
     raise ValueError(

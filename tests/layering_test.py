@@ -80,10 +80,14 @@ def _second_values(path: str, tree: ast.AST, names: set[str]) -> list[str]:
   ]
 
 
+# What policies see has these, and so has what only people look at.
+_OF_ANY_PICTURE = {'cameras', 'frames', 'size'}
+
+
 def _hyperparameters() -> set[str]:
   """The names in the sections of a run's configuration."""
   sections = (field.type for field in dataclasses.fields(config_lib.Config))
-  return {
+  names = {
     field.name
     for section in sections
     if isinstance(section, type) and dataclasses.is_dataclass(section)
@@ -91,6 +95,7 @@ def _hyperparameters() -> set[str]:
     # What has fields of its own holds values, but is none.
     if not dataclasses.is_dataclass(field.type)
   }
+  return names - _OF_ANY_PICTURE
 
 
 def _provided() -> set[str]:

@@ -154,6 +154,9 @@ def _draw(
     frames = np.lib.format.open_memmap(
       temporary, 'w+', np.uint8, shape=(sum(map(len, states)), *renderer.size, 3)
     )
+    # Where a disk is full, writing to mapped memory would end the process.
+    with open(temporary, 'r+b') as file:
+      os.posix_fallocate(file.fileno(), 0, os.path.getsize(temporary))
     drawn = itertools.chain.from_iterable(map(renderer.render_states, states))
     say = f'drawing the pictures of demonstrations, once: {path}'
     for i, picture in enumerate(progress.track(drawn, say, len(frames))):

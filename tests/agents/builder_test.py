@@ -219,7 +219,7 @@ def test_training_is_the_same_whatever_the_actions_in_the_file(
   for name, path in files.items():
     made = _make(path, tmp_path / name, learn=True)
     batches = _experience(made._codec)
-    monkeypatch.setattr(sampling, 'Sampler', lambda *unused, b=batches: b)
+    monkeypatch.setattr(sampling, 'Sampler', lambda *unused, b=batches, **also: b)
     server = reverb.Server(made.replay_tables())
     weights = []
     try:
@@ -254,7 +254,7 @@ def test_who_evaluates_gets_the_average_and_who_acts_the_newest(
 ) -> None:
   made = _make(files['none'], tmp_path / 'run', learn=True)
   batches = _experience(made._codec)
-  monkeypatch.setattr(sampling, 'Sampler', lambda *unused: batches)
+  monkeypatch.setattr(sampling, 'Sampler', lambda *unused, **also: batches)
   server = reverb.Server(made.replay_tables())
   try:
     client = server.localhost_client()

@@ -58,6 +58,15 @@ def test_body_is_the_same_for_every_task(name: str) -> None:
   assert layout.spec()['body'] == _STACK.spec()['body']
 
 
+def test_without_objects_there_is_no_group_of_them() -> None:
+  layout = observations.Layout(())
+  assert layout.sizes == {'body': 33}
+  assert list(layout.spec()) == ['body']
+  assert {field.group for field in layout.fields.values()} == {'body'}
+  with pytest.raises(ValueError, match="no field 'brick/position' in the observation"):
+    layout.field('brick/position')
+
+
 def test_get_returns_a_view() -> None:
   observation = {'body': np.zeros(33), 'objects': np.arange(26.0)}
   view = _STACK.get(observation, 'top/position')

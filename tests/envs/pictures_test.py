@@ -73,6 +73,28 @@ def test_spec_has_a_group_for_each_camera() -> None:
   assert set(imitation.observation_spec(layout)) == {*layout.spec(), 'goal'}
 
 
+@pytest.mark.parametrize('cameras', [('side',), ('side', 'front')])
+@pytest.mark.parametrize('batch', [(), (5,), (5, 2)])
+def test_pictures_of_all_cameras_are_stacked_in_their_order(
+  cameras: tuple[str, ...], batch: tuple[int, ...]
+) -> None:
+  asked = pictures.Pictures(cameras, 2, 4)
+  assert asked.shape == (2, 4, 3 * len(cameras))
+  rng = np.random.default_rng(0)
+  observation = {
+    f'pixels/{name}': rng.integers(0, 256, (*batch, 2, 4, 3), np.uint8)
+    for name in ('front', 'side', 'overview')
+  }
+  stacked = asked.stack(observation)
+  assert (stacked.shape, stacked.dtype) == ((*batch, *asked.shape), np.uint8)
+  for i, name in enumerate(cameras):
+    np.testing.assert_array_equal(
+      stacked[..., 3 * i : 3 * i + 3], observation[f'pixels/{name}']
+    )
+  one_is_no_copy = np.shares_memory(stacked, observation['pixels/side'])
+  assert one_is_no_copy == (len(cameras) == 1)
+
+
 @pytest.mark.parametrize(
   'change, message',
   [

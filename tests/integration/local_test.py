@@ -3,6 +3,7 @@
 One run directory goes through a stop, nodes that are killed, a refusal, a damaged
 checkpoint and an end; the tests look at what it left. A second one clones the
 demonstrators' actions. A third one learns a task policy, too, and goes through a stop.
+A fourth one learns from pictures.
 """
 
 import base64
@@ -27,6 +28,7 @@ import pytest
 import tensorflow as tf
 
 from benchmarks import running
+from envs import tasks
 import metamimic
 from metamimic import checkpoints
 from metamimic import policy
@@ -543,3 +545,80 @@ def test_both_policies_are_drawn_and_reported(task_run: TaskRun) -> None:
     content = base64.b64encode(path.read_bytes()).decode()
     assert f'src="data:video/mp4;base64,{content}"' in report
   assert 'Shown nothing, the task policy solves the task from' in report
+
+
+@dataclasses.dataclass
+class SeeingRun:
+  """A run from pictures."""
+
+  dir: pathlib.Path
+  demonstrations: str
+  done: Launch
+
+
+SEEING_STEPS = 200
+
+
+@pytest.fixture(name='seeing_run', scope='module')
+def seeing_run_fixture(
+  tmp_path_factory: pytest.TempPathFactory, demonstrations: str
+) -> SeeingRun:
+  run_dir = tmp_path_factory.mktemp('local') / 'seeing'
+  done = _launch(
+    run_dir,
+    *('--preset', 'tiny', '--demonstrations', demonstrations),
+    *('--pixels.cameras', 'front', '--pixels.size', '32'),
+    *('--learner-steps', str(SEEING_STEPS), '--evaluation.episodes', '1'),
+    *('--evaluation.final-episodes', '1'),
+  )
+  return SeeingRun(run_dir, demonstrations, done)
+
+
+def test_a_run_from_pictures_draws_them_and_learns_to_its_end(
+  seeing_run: SeeingRun,
+) -> None:
+  assert seeing_run.done.status == 0, seeing_run.done.output
+  assert set(seeing_run.done.pids) == {
+    *('replay-0', 'learner-0', 'actor-0', 'evaluator-0')
+  }
+  assert seeing_run.done.left == []
+  (drawn,) = pathlib.Path(f'{seeing_run.demonstrations}.frames').iterdir()
+  shown = storage.load(seeing_run.demonstrations).demonstrations
+  pictures = np.load(drawn, mmap_mode='r')
+  assert pictures.shape == (sum(d.num_steps + 1 for d in shown), 32, 32, 3)
+  about = json.loads((seeing_run.dir / 'run.json').read_text())
+  assert about['frames'] == {'pixels/front': str(drawn)}
+  rows = _learnt(seeing_run.dir)
+  assert _last(rows, 'learner_steps') == SEEING_STEPS
+  assert all(np.isfinite(float(row['critic_loss'])) for row in rows)
+  written = json.loads((seeing_run.dir / 'summary.json').read_text())
+  assert written['environment_steps']['imitation'] >= 200  # Of the tiny preset.
+
+
+def test_what_learns_from_pictures_is_measured_as_everything_else(
+  seeing_run: SeeingRun,
+) -> None:
+  (acted,) = [_rows(seeing_run.dir / 'logs' / 'actor-0.csv')[-1:]]
+  given = {column for row in acted for column in row if column.startswith('reward/')}
+  terms = ('arm', 'fingers', 'pinch', 'picture', 'colour')
+  assert given == {f'reward/{term}' for term in terms}
+  table = pd.read_csv(seeing_run.dir / 'evaluation.csv')
+  found = [column for column in table if column.startswith('reward/')]
+  assert found == [f'reward/{term}' for term in TERMS]
+  final = table[table.learner_steps == SEEING_STEPS]
+  arms = {'metamimic', 'wrong_demonstration', 'no_demonstration'}
+  assert set(final[final.split == 'valid'].arm) == arms
+  assert final.total.between(0, 1).all()
+
+
+def test_a_policy_that_sees_can_act_without_a_server(seeing_run: SeeingRun) -> None:
+  (shown,) = storage.load(seeing_run.demonstrations).split('valid')[:1]
+  imitator = metamimic.load(str(seeing_run.dir))
+  assert imitator.learner_steps == SEEING_STEPS
+  environment = tasks.load('lift_brick', 0, imitator.policy.layout.pictures)
+  observation = environment.set_state(shown.states[3])
+  action = imitator.watch(shown)(observation, 3)
+  assert (action.shape, action.dtype) == ((9,), np.float32)
+  assert 0 < np.abs(action).max() <= 1
+  (video_file,) = (seeing_run.dir / 'videos').iterdir()
+  assert len(video.frames(video_file)) > 1

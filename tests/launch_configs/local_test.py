@@ -54,6 +54,17 @@ def test_laptop_is_the_default_and_the_directory_is_named_after_the_file(
   assert run_dir.name.startswith('lift-20')
 
 
+def test_folder_of_pictures_does_not_depend_on_where_nodes_run(
+  monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+  monkeypatch.chdir(tmp_path)
+  flags = ['--demonstrations', 'lift.hdf5', '--pixels.cameras', 'side', 'front']
+  _, settings = local.parse([*flags, '--pixels.frames', 'drawn'])
+  assert settings.pixels.frames == str(tmp_path / 'drawn')
+  assert settings.pixels.cameras == ('side', 'front')
+  assert local.parse(flags)[1].pixels.frames == ''
+
+
 def test_resumed_run_needs_no_flags(tmp_path: pathlib.Path) -> None:
   stored = config.Config(demonstrations='/a/b.h5', seed=5, learner_steps=9)
   config.save(stored, str(tmp_path / 'config.json'))

@@ -222,6 +222,110 @@ def test_values_that_cannot_work_are_refused(
   assert str(e.value) == message
 
 
+_SEEING = {'pixels.cameras': ('front',)}
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    (
+      {'pixels.goal': 'pictures'},
+      'pixels.goal is set, but there are no pictures; expected pixels.cameras',
+    ),
+    (
+      {'pixels.blind': True},
+      'pixels.blind is set, but there are no pictures; expected pixels.cameras',
+    ),
+    (
+      {'pixels.cameras': ('front', 'front')},
+      "pixels.cameras: cameras are ('front', 'front'); expected one or more, distinct",
+    ),
+    (
+      {'pixels.cameras': ('back',)},
+      "pixels.cameras: no camera 'back'; there are ['front', 'side', 'overview']",
+    ),
+    ({**_SEEING, 'pixels.size': 27}, 'pixels.size is 27; expected 28 to 512'),
+    ({**_SEEING, 'pixels.size': 513}, 'pixels.size is 513; expected 28 to 512'),
+    (
+      {**_SEEING, 'network.filters': (8, 8, 8, 8, 8)},
+      'pixels.size is 64; expected 124 to 512',
+    ),
+    (
+      {**_SEEING, 'pixels.look_ahead': ()},
+      'pixels.look_ahead is (); expected steps >= 1',
+    ),
+    (
+      {**_SEEING, 'pixels.look_ahead': (2, 0)},
+      'pixels.look_ahead is (2, 0); expected steps >= 1',
+    ),
+    (
+      {**_SEEING, 'pixels.shift': -1},
+      'pixels.shift is -1; expected 0 or more, and less than pixels.size (64)',
+    ),
+    (
+      {**_SEEING, 'pixels.shift': 64},
+      'pixels.shift is 64; expected 0 or more, and less than pixels.size (64)',
+    ),
+    (
+      {**_SEEING, 'pixels.blind': True, 'pixels.goal': 'pictures'},
+      'pixels.blind is set with pixels.goal pictures; expected one of them: nothing of '
+      'the goal would be left',
+    ),
+    (
+      {**_SEEING, 'network.filters': ()},
+      'network.filters and embedding are () and 128; expected numbers above 0',
+    ),
+    (
+      {**_SEEING, 'network.filters': (8, 0)},
+      'network.filters and embedding are (8, 0) and 128; expected numbers above 0',
+    ),
+    (
+      {**_SEEING, 'network.embedding': 0},
+      'network.filters and embedding are (32, 48, 64) and 0; expected numbers above 0',
+    ),
+    (
+      {**_SEEING, 'imitation.relative': True},
+      'imitation.relative is set with pixels.cameras; expected one of them: pictures '
+      'do not tell how objects are to each other',
+    ),
+    *(
+      (
+        {**_SEEING, 'algorithm': algorithm},
+        f'pixels.cameras is set with the algorithm {algorithm}; expected metamimic or '
+        'd4pg',
+      )
+      for algorithm in ('bc', 'bc_no_goal', 'd4pgfd')
+    ),
+  ],
+)
+def test_pictures_that_cannot_be_are_refused(
+  changes: dict[str, Any], message: str
+) -> None:
+  with pytest.raises(ValueError) as e:
+    validation.validate(_with(changes))
+  assert str(e.value) == message
+
+
+@pytest.mark.parametrize(
+  'changes',
+  [
+    {'pixels.size': 28},
+    {'pixels.size': 512, 'pixels.cameras': ('side', 'front')},
+    {'pixels.shift': 0},
+    {'pixels.goal': 'pictures', 'task.learn': True},
+    {'pixels.blind': True},
+    {'algorithm': 'd4pg'},
+  ],
+)
+def test_pictures_that_can_be_are_taken(changes: dict[str, Any]) -> None:
+  settings = _with({**_SEEING, **changes})
+  validation.validate(settings)
+  assert settings.pictures is not None
+  assert settings.pictures.cameras == settings.pixels.cameras
+  assert settings.pictures.size == (settings.pixels.size,) * 2
+  assert VALID.pictures is None
+
+
 def test_the_task_is_not_begun_with_later_than_replay_can_be_filled() -> None:
   # 2000 to begin with and 1000 steps' batches of 128, each sampled 51 times: 4509.
   few = {'learner_steps': 1000, 'task.start_after': 4059}

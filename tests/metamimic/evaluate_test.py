@@ -70,6 +70,25 @@ def test_of_a_runs_own_file_only_what_it_was_trained_on_is_train(
   assert set(table['demonstration']) == {'demo_0', 'demo_2'}
 
 
+@pytest.mark.parametrize('blind', [False, True])
+def test_policies_that_see_are_measured_as_others_are(
+  blind: bool, tmp_path: pathlib.Path
+) -> None:
+  pixels = config_lib.PixelsConfig(('side',), 28, blind=blind)
+  run_dir = untrained.make_run(tmp_path, pixels)
+  table = evaluate.main(_arguments(run_dir))
+  arms = ('metamimic', 'no_demonstration', 'wrong_demonstration', 'task_policy')
+  assert table.groupby('arm').size().to_dict() == dict.fromkeys(
+    (*arms, 'replay', 'tracker', 'zero'), 2
+  )
+  followed = table[table['arm'] != 'task_policy']
+  assert followed['total'].between(0, 1).all()
+  assert followed[[f'reward/{name}' for name in TERMS]].notna().all(axis=None)
+  assert (table[table['arm'] == 'replay']['total'] > 0.99).all()
+  # Its pictures, and nothing else, are drawn: none are left beside the file.
+  assert not list(tmp_path.glob('*.frames'))
+
+
 def test_the_task_policy_has_until_the_time_limit(run_dir: pathlib.Path) -> None:
   table = evaluate.main(_arguments(run_dir))
   rows = table[table['arm'] == 'task_policy']

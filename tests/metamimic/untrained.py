@@ -37,7 +37,9 @@ def _demonstration(number: int) -> types.Demonstration:
   )
 
 
-def make_run(path: pathlib.Path) -> pathlib.Path:
+def make_run(
+  path: pathlib.Path, pixels: config_lib.PixelsConfig = config_lib.Config.pixels
+) -> pathlib.Path:
   """Makes `path` a run directory and, in it, demonstrations.hdf5: 1 + 2 of them."""
   demonstrations = types.DemonstrationSet(
     TASK, tuple(_demonstration(i) for i in range(3)), train=(0,), valid=(1, 2)
@@ -46,7 +48,11 @@ def make_run(path: pathlib.Path) -> pathlib.Path:
   tiny = config_lib.PRESETS['tiny'][1]
   task = dataclasses.replace(tiny.task, learn=True)
   config = dataclasses.replace(
-    tiny, seed=4, task=task, demonstrations=str(path / 'demonstrations.hdf5')
+    tiny,
+    seed=4,
+    task=task,
+    pixels=pixels,
+    demonstrations=str(path / 'demonstrations.hdf5'),
   )
   config_lib.save(config, str(path / 'config.json'))
   preparation.describe(
@@ -61,12 +67,13 @@ def make_run(path: pathlib.Path) -> pathlib.Path:
   with checkpoints.turn(path):
     draft = checkpoints.begin(path)
   for learner, steps in (('imitation', 70), ('task', 50)):
-    layout = tasks.load(TASK, 0).layout
+    layout = preparation.seen_layout(config, TASK)
     policy = policy_lib.create(learner, layout, config, demonstrations)
-    checkpoint = tf.train.Checkpoint(
-      **{policy_lib.saved_name(config, learner): policy.network},
-      features=policy.features,
-    )
+    parts = {
+      policy_lib.saved_name(config, learner): policy.network,
+      policy_lib.saved_name(config, learner, 'encoder'): policy.encoder,
+    }
+    checkpoint = tf.train.Checkpoint(**parts, features=policy.features)
 
     def write(folder: pathlib.Path, of: tf.train.Checkpoint = checkpoint) -> None:
       of.write(policy_lib.state_path(folder))

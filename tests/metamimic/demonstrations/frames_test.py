@@ -90,6 +90,23 @@ def test_pictures_of_other_demonstrations_are_refused(
     frames.load(demonstrations[:1], {'pixels/front': path})
 
 
+def test_a_damaged_file_of_pictures_is_named(
+  demonstrations: tuple[types.Demonstration, ...], tmp_path: pathlib.Path
+) -> None:
+  small = pictures_lib.Pictures(('front',), 8, 8)
+  files = frames.draw(demonstrations[:1], small, str(tmp_path))
+  (path,) = files.values()
+  content = pathlib.Path(path).read_bytes()
+  for damaged in (b'', content[:5], content[:-100], b'x' * len(content)):
+    pathlib.Path(path).write_bytes(damaged)
+    with pytest.raises(ValueError) as e:
+      frames.load(demonstrations[:1], files)
+    assert str(e.value).startswith(f'{path}: ')
+  pathlib.Path(path).unlink()
+  with pytest.raises(FileNotFoundError, match=path):
+    frames.load(demonstrations[:1], files)
+
+
 def test_drawing_that_fails_leaves_no_file(
   demonstrations: tuple[types.Demonstration, ...],
   monkeypatch: pytest.MonkeyPatch,

@@ -1,0 +1,268 @@
+"""Tests of agents.builder where a run learns from pictures."""
+
+from collections.abc import Iterator, Mapping
+import contextlib
+import dataclasses
+import pathlib
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+import reverb
+import tensorflow as tf
+
+from agents import adders
+from agents import builder
+from agents import replay
+from agents import sampling
+from envs import imitation as imitation_lib
+from envs import reward_library
+from envs import rewards
+from envs import tasks
+from metamimic import config as config_lib
+from metamimic import policy as policy_lib
+from metamimic import preparation
+from metamimic.demonstrations import recording
+from metamimic.demonstrations import storage
+
+SIZE = 32
+_TINY = config_lib.PRESETS['tiny'][1]
+_REPLAY = dataclasses.replace(_TINY.replay, min_size=20)
+CONFIG = dataclasses.replace(
+  _TINY,
+  learner_steps=6,
+  pixels=config_lib.PixelsConfig(('front',), SIZE),
+  network=config_lib.NetworkConfig(
+    policy_width=8, critic_width=8, filters=(4,), embedding=8
+  ),
+  d4pg=dataclasses.replace(_TINY.d4pg, batch_size=16, steps_per_call=2),
+  replay=_REPLAY,
+  actor=dataclasses.replace(_TINY.actor, environments=2),
+  task=dataclasses.replace(
+    _TINY.task,
+    learner_steps=6,
+    start_after=20,
+    d4pg=dataclasses.replace(_TINY.task.d4pg, batch_size=16, steps_per_call=2),
+    replay=_REPLAY,
+    actor=dataclasses.replace(_TINY.actor, environments=1),
+  ),
+  evaluation=dataclasses.replace(_TINY.evaluation, videos=0),
+)
+STEPS = 30  # Of each actor.
+
+
+@pytest.fixture(name='path', scope='module')
+def path_fixture(tmp_path_factory: pytest.TempPathFactory) -> str:
+  """Returns a file of demonstrations; what is drawn of them stays beside it."""
+  path = str(tmp_path_factory.mktemp('demonstrations') / 'lift.hdf5')
+  demonstrations, _ = recording.record('lift_brick', train=2, valid=2, seed=0)
+  storage.save(path, demonstrations)
+  return path
+
+
+@pytest.fixture(name='eagerly')
+def eagerly_fixture() -> Iterator[None]:
+  """No graphs: compiling one takes longer than all the steps of a test."""
+  tf.config.run_functions_eagerly(True)
+  yield
+  tf.config.run_functions_eagerly(False)
+
+
+def _make(
+  path: str,
+  run_dir: pathlib.Path,
+  algorithm: Any = 'metamimic',
+  learn: bool = False,
+  **pixels: Any,
+) -> builder.Builder:
+  config = dataclasses.replace(
+    CONFIG,
+    demonstrations=path,
+    algorithm=algorithm,
+    pixels=dataclasses.replace(CONFIG.pixels, **pixels),
+    task=dataclasses.replace(CONFIG.task, learn=learn),
+  )
+  run_dir.mkdir()
+  preparation.prepare(config, str(run_dir))
+  return builder.Builder(config, str(run_dir), threading.Event())
+
+
+def _act(made: builder.Builder, client: reverb.Client, index: int) -> Any:
+  """Lets an actor do its steps, and end; returns it."""
+  actor = made.actor(client, index)
+  rounds = STEPS // len(actor.environments)
+  done = iter([False] * (rounds + 1) + [True] * 9)
+  actor._should_stop = lambda: next(done)
+  actor.run()
+  assert actor._steps == STEPS
+  return actor
+
+
+def _learn(learner: Any) -> None:
+  """Does a step of a learner, however long its samples take."""
+  while True:
+    with contextlib.suppress(sampling.Starved):
+      learner.step()
+      return
+
+
+@pytest.mark.usefixtures('eagerly')
+@pytest.mark.parametrize(
+  ('algorithm', 'learn', 'pixels'),
+  [
+    ('metamimic', False, {'goal': 'pictures'}),
+    ('metamimic', True, {}),
+    ('metamimic', True, {'blind': True}),
+    ('d4pg', False, {}),
+  ],
+)
+def test_a_run_from_pictures_acts_learns_and_evaluates(
+  algorithm: str,
+  learn: bool,
+  pixels: dict[str, Any],
+  path: str,
+  tmp_path: pathlib.Path,
+) -> None:
+  made = _make(path, tmp_path / 'run', algorithm, learn, **pixels)
+  config, blind = made._config, 'blind' in pixels
+  server = reverb.Server(made.replay_tables())
+  try:
+    client = server.localhost_client()
+    processes = {
+      name: made.learner(client, index) for index, name in enumerate(config.learners)
+    }
+    for process in processes.values():
+      process._publish()
+    for index, name in enumerate(config.actors):
+      actor = _act(made, client, index)
+      # Who follows is rewarded by pictures, whoever sees them.
+      sees = not blind or name == 'imitation'
+      for environment in actor.environments:
+        assert ('pixels/front' in environment.observation_spec()) == sees
+      (writer,) = {adder._writer for adder in actor._adders}
+      assert isinstance(writer, adders.Writer if blind else adders.PictureWriter)
+    sizes = {
+      table: info.current_size
+      for table, info in client.server_info().items()
+      if 'parameters' not in table
+    }
+    written = {t for name in config.actors for t in replay.written_by(config, name)}
+    assert sizes == dict.fromkeys(written, STEPS)
+
+    for name, process in processes.items():
+      learner = process._learner
+      sampled: Any = None
+      while sampled is None:
+        with contextlib.suppress(sampling.Starved):
+          sampled = next(learner._dataset)
+      # What it was compiled for is what comes.
+      blank = made._blank(name)
+      tf.nest.assert_same_structure(blank, sampled)
+      for a, b in zip(tf.nest.flatten(blank), tf.nest.flatten(sampled), strict=True):
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
+      if not blind:
+        shows = name == 'imitation'
+        assert (replay.GOALS in sampled) == shows
+      online = learner._encoders.online
+      before = [v.numpy() for v in online.variables]
+      assert bool(before) != blind
+      _learn(learner)
+      assert learner.num_steps == 2
+      for old, new in zip(before, online.variables, strict=True):
+        assert np.isfinite(new).all() and (old != new.numpy()).any()
+      process._publish()
+
+    evaluator = made.evaluator(client)
+    for name, learned in zip(config.learners, evaluator._learned, strict=True):
+      assert learned.reader.update().learner_steps == 2
+      used = processes[name]._learner.state[
+        policy_lib.saved_name(config, name, 'encoder')
+      ]
+      read = [v.numpy() for v in learned.reader._variables]
+      for variable in used.variables:
+        assert any(np.array_equal(variable.numpy(), value) for value in read)
+      (episode,) = learned.run([2], lambda: False)
+      assert episode.steps > 0
+      if config.follows(name):
+        # Measured as everything else is: by where the brick is.
+        assert set(episode.terms) == {'arm', 'fingers', 'pinch', 'brick'}
+        assert 0 < episode.total < 1
+  finally:
+    server.stop()
+
+
+class _Reads(dict):
+  """An observation that tells which of its groups were read."""
+
+  def __init__(self, values: Mapping[str, np.ndarray]) -> None:
+    super().__init__(values)
+    self.groups: set[str] = set()
+
+  def __getitem__(self, group: str) -> np.ndarray:
+    self.groups.add(group)
+    return super().__getitem__(group)
+
+
+@pytest.mark.parametrize('pixels', [{}, {'goal': 'pictures'}, {'blind': True}])
+def test_no_objects_pose_is_anywhere_in_learning_from_pictures(
+  pixels: dict[str, Any], path: str, tmp_path: pathlib.Path
+) -> None:
+  made = _make(path, tmp_path / 'run', learn=True, **pixels)
+  blind = 'blind' in pixels
+  demonstrations = made._demonstrations()
+  objects = tasks.get('lift_brick').objects
+  assert objects and 'objects' in demonstrations.demonstrations[0].observations
+  seen = {'body'} if blind else {'body', 'pixels/front'}
+
+  # What is kept: the row's groups, and all of its numbers.
+  codec = made._codec
+  assert codec._groups == ['body', 'goal']
+  vectors, rest = len(codec.horizons) + 1, codec.n * (1 + 2 * len(codec.rewards))
+  assert codec.size == vectors * (33 + 2) + 9 + rest
+  assert made._layout.objects == () and set(made._layout.spec()) == seen
+
+  # What goals are looked up in.
+  bank = made._bank(demonstrations)
+  assert list(bank.lookup(tf.constant([[0, 1]]), (1,))) == ['body']
+  assert (bank.pictures is None) == blind
+
+  # What policies are given, and know the mean of.
+  for name in made._config.learners:
+    policy = made._policy(name, demonstrations)
+    given = {'body', 'goal', policy_lib.PIXELS, policy_lib.GOAL_PIXELS}
+    assert set(policy._inputs(1)) <= given
+    assert [v.shape for v in policy.features.variables] == [(33,), (33,)]
+
+  # What the reward of those who learn by it reads.
+  (environment,) = made._imitation_environments(demonstrations, [0])
+  assert isinstance(environment, imitation_lib.ImitationEnvironment)
+  first = environment.reset(0, step=5).observation
+  assert 'objects' in first  # It is there, for evaluations; nobody reads it.
+  now, goal = _Reads(first), _Reads(environment.goal)
+  result = environment._reward(now, goal)
+  assert set(result.terms) == {'arm', 'fingers', 'pinch', 'picture', 'colour'}
+  assert now.groups == goal.groups == {'body', 'pixels/front'}
+  # One that reads more cannot even be bound.
+  layout = preparation.actor_layout(made._config, 'lift_brick')
+  with pytest.raises(ValueError, match="no field 'brick/position'"):
+    rewards.load(reward_library.DEFAULTS['lift_brick'], layout)
+
+
+def test_actors_are_given_the_pictures_reward_and_evaluations_the_usual_one(
+  path: str, tmp_path: pathlib.Path
+) -> None:
+  made = _make(path, tmp_path / 'run')
+  about = preparation.description(str(tmp_path / 'run'))
+  (acting,) = made._imitation_environments(made._demonstrations(), [0])
+  assert isinstance(acting, imitation_lib.ImitationEnvironment)
+  given = rewards.temperatures(acting._reward)
+  assert given == about['training_temperatures']
+  measured = rewards.temperatures(preparation.reward(str(tmp_path / 'run')))
+  assert measured == about['temperatures']
+  assert set(measured) != set(given)
+  # Who does as the demonstrator did is given all of it, by pictures of the same scene.
+  whole = storage.load(path, with_actions=True).demonstrations[0]
+  acting.reset(0, step=0)
+  for action in whole.actions[:10]:
+    assert acting.step(action).reward['imitation'] == pytest.approx(1, abs=1e-3)
