@@ -154,7 +154,7 @@ for _count in (10, 50, 100):
 # Two cameras, because one does not see what moves along its own axis.
 _STRICT = (
   *('--pixels.cameras', 'front', 'side', '--pixels.goal', 'pictures'),
-  *('--pixels.look-ahead', '3', '--learner-steps', '25000'),
+  *('--pixels.look-ahead', '3'),
 )
 _BODY = 'body'
 for _name, _seen, _arguments in (

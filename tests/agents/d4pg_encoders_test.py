@@ -38,7 +38,7 @@ ONLINE = ('policy', 'critic', 'encoder')
 
 def _part() -> dict[str, snt.Module]:
   """Returns an encoder, a policy and a critic."""
-  encoder = pictures.encoder(NETWORK, sees=True)
+  encoder = pictures.Encoder(NETWORK.filters, NETWORK.embedding, NETWORK.normalise)
   seen = pictures.Seen(
     tf.zeros([1, FEATURES]), tf.zeros([1, SIZE, SIZE, CHANNELS * (1 + AHEAD)])
   )
@@ -400,3 +400,86 @@ def test_without_encoders_nothing_of_them_is_learned_or_saved() -> None:
   for name in ('encoder', 'target_encoder'):
     assert isinstance(learner.state[name], pictures.NoEncoder)
   assert learner.state['encoder_optimizer'].m == []
+
+
+DECODED = (AHEAD, 3)
+WEIGHT = 2.0
+
+
+def _decodes(networks: Networks) -> Networks:
+  """Replaces the encoders by some that decode, and policy and critic with them."""
+  for part in (networks.online, networks.target, networks.averaged):
+    encoder = pictures.Encoder(NETWORK.filters, NETWORK.embedding, True, DECODED)
+    shape = [1, SIZE, SIZE, CHANNELS * (1 + AHEAD)]
+    encoded = encoder(pictures.Seen(tf.zeros([1, FEATURES]), tf.zeros(shape)))
+    part['encoder'] = encoder
+    part['policy'] = policies.PolicyNetwork(ACTIONS, NETWORK)
+    part['policy'](encoded)
+    part['critic'] = critics.CriticNetwork(
+      NETWORK, CONFIG.num_atoms, CONFIG.v_min, CONFIG.v_max
+    )
+    part['critic'](encoded, tf.zeros([1, ACTIONS]))
+  return networks
+
+
+def _told(observation: Mapping[str, tf.Tensor]) -> tf.Tensor:
+  size = AHEAD * DECODED[1]
+  return tf.reshape(
+    observation['features'][:, :1] * np.ones(size, 'f4'), [-1, *DECODED]
+  )
+
+
+def _hindsight(
+  observation: Mapping[str, tf.Tensor], later: Mapping[str, tf.Tensor]
+) -> tuple[pictures.Seen, tf.Tensor]:
+  came = tf.repeat(later['pixels'][:, None], AHEAD, 1)
+  seen = pictures.compare(observation['pixels'], came)
+  return pictures.Seen(observation['features'], seen), _told(later)
+
+
+@pytest.mark.usefixtures('eagerly')
+def test_an_encoder_that_decodes_is_taught_by_goals_and_by_what_came_of_it() -> None:
+  (batch,) = _batches(2, 1)
+  config = dataclasses.replace(CONFIG, encoder_learning_rate=10 * RATE)
+  after, errors = {}, {}
+  for weight in (0.0, WEIGHT):
+    tf.random.set_seed(3)
+    networks = _decodes(_networks())
+    encoder = networks.online['encoder']
+    seen, came = _hindsight(batch['observation'], batch['next_observation'])
+    _, decoded = encoder.decode(_embed(batch['observation']))
+    _, foreseen = encoder.decode(seen)
+    expected = np.mean(
+      [
+        np.abs(decoded - _told(batch['observation'])).mean(),
+        np.abs(foreseen - came).mean(),
+      ]
+    )
+    encoders = learning.Encoders(
+      encoder,
+      networks.target['encoder'],
+      decoding=learning.Decoding(weight, _told, _hindsight),
+    )
+    learner = learning.D4PGLearner(
+      _embed,
+      networks.online['policy'],
+      networks.online['critic'],
+      networks.target['policy'],
+      networks.target['critic'],
+      tf.linspace(config.v_min, config.v_max, config.num_atoms),
+      iter([batch] * 40),
+      lambda b: b,
+      config,
+      reward='imitation',
+      encoders=encoders,
+    )
+    first = learner.step()
+    assert first['decoding_error'] == pytest.approx(expected, rel=1e-5)
+    for _ in range(39):
+      last = learner.step()
+    errors[weight] = last['decoding_error'] / first['decoding_error']
+    after[weight] = first['critic_loss']
+  # It is no part of the critic's loss, and learns from its own.
+  assert after[0.0] == after[WEIGHT]
+  assert errors[WEIGHT] < 0.5
+  assert errors[0.0] > 0.9

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from metamimic import config as config_lib
 from metamimic import validation
 from metamimic.networks import pictures
 
@@ -88,8 +87,7 @@ def test_shift_follows_from_its_seed() -> None:
 
 @pytest.mark.parametrize('normalise', [True, False])
 def test_all_of_the_encoder_learns(normalise: bool) -> None:
-  network = config_lib.NetworkConfig(filters=(4, 6), embedding=5, normalise=normalise)
-  encoder = pictures.encoder(network, sees=True)
+  encoder = pictures.Encoder((4, 6), 5, normalise)
   features = tf.random.stateless_normal([3, 7], seed=(0, 1))
   seen = pictures.Seen(features, tf.random.stateless_normal([3, 16, 24, 9], (0, 2)))
   # Sonnet's norm of a new encoder has no offset yet: any weights will do.
@@ -110,9 +108,31 @@ def test_all_of_the_encoder_learns(normalise: bool) -> None:
     assert np.abs(gradient).max() > 0, variable.name
 
 
+def test_what_is_decoded_is_not_taught_by_who_uses_it() -> None:
+  encoder = pictures.Encoder((4, 6), 5, normalise=True, decoded=(2, 3))
+  seen = pictures.Seen(
+    tf.random.stateless_normal([3, 7], (0, 1)),
+    tf.random.stateless_normal([3, 16, 16, 9], (0, 2)),
+  )
+  with tf.GradientTape(persistent=True) as tape:
+    found, difference = encoder.decode(seen)
+    assert difference is not None
+    used = tf.reduce_sum(found[:, 12:])
+    wrong = tf.reduce_sum(difference)
+  assert (found.shape, difference.shape) == ((3, 7 + 5 + 2 * 2 * 3), (3, 2, 3))
+  np.testing.assert_array_equal(found, encoder(seen))
+  # As they are, and four times as large, of each goal; each within its bounds.
+  d = difference.numpy()
+  told = np.concatenate([np.clip(d, -5, 5), np.clip(4 * d, -2, 2)], -1)
+  np.testing.assert_allclose(found[:, 12:], told.reshape(3, 12), atol=1e-6)
+  for gradient in tape.gradient(used, encoder.trainable_variables):
+    assert gradient is None or not np.any(gradient)
+  gradients = tape.gradient(wrong, encoder.trainable_variables)
+  assert all(np.abs(g).max() > 0 for g in gradients if g is not None)
+
+
 def test_without_pictures_there_is_nothing_to_encode() -> None:
-  encoder = pictures.encoder(config_lib.NetworkConfig(), sees=False)
-  assert isinstance(encoder, pictures.NoEncoder)
+  encoder = pictures.NoEncoder()
   features = tf.ones([2, 3])
   assert encoder(features) is features
   assert encoder.variables == encoder.trainable_variables == ()

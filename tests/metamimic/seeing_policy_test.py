@@ -370,3 +370,42 @@ def test_settings_that_are_not_of_what_is_saved_are_refused(
   with pytest.raises((ValueError, checkpoints.DamagedError)) as e:
     metamimic.load(str(tmp_path))
   assert message in str(e.value) and str(tmp_path / 'config.json') in str(e.value)
+
+
+def test_what_is_decoded_is_how_the_body_is_to_move(
+  seen: tuple[frames.Seen, ...],
+) -> None:
+  config = _config(**PICTURES_ALONE)
+  policy = _policy(seen, config)
+  batch = _batch(seen)
+  found = policy.goal_difference(batch, _bank(seen, config)).numpy()
+  assert found.shape == (3, 2, 12)
+  pinch = policy.layout.field('pinch_position').slice
+  for row, (index, step) in enumerate(batch['goal']):
+    for k, ahead in enumerate((1, 3)):
+      goal = seen[index].observations['body'][min(step + ahead, STEPS)][pinch]
+      # In hundredths of a metre, over the square root of how far ahead it is.
+      expected = (goal - batch['body'][row][pinch]) / 0.01 / np.sqrt(ahead)
+      np.testing.assert_allclose(found[row, k, 9:], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_in_hindsight_the_goal_is_what_came_to_be(
+  seen: tuple[frames.Seen, ...],
+) -> None:
+  config = _config(**PICTURES_ALONE)
+  policy = _policy(seen, config)
+  both = []
+  for at in (slice(0, 3), slice(2, 5)):
+    observed = {group: values[at] for group, values in seen[2].observations.items()}
+    pixels = policy.layout.pictures.stack(observed)
+    both.append({'body': observed['body'], policy_lib.PIXELS: pixels})
+  now, later = both
+  inputs, difference = policy.hindsight(now, later)
+  pixels = np.repeat(later[policy_lib.PIXELS][:, None], 2, 1)
+  expected = pictures.compare(now[policy_lib.PIXELS], pixels)
+  np.testing.assert_array_equal(inputs.pictures, expected)
+  pinch = policy.layout.field('pinch_position').slice
+  moved = (later['body'] - now['body'])[:, pinch] / 0.01
+  np.testing.assert_allclose(difference[:, 0, 9:], moved, rtol=1e-4, atol=1e-4)
+  # Whoever is shown its body has nothing to decode.
+  assert not _policy(seen).decodes and policy.decodes
