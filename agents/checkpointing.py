@@ -22,8 +22,8 @@ from agents import logs
 from agents import replay
 from agents import waiting
 from metamimic import checkpoints
+from metamimic import loading
 from metamimic import notices
-from metamimic import policy
 
 _MOST_SAVING = 0.05  # Share of the time; a large replay takes many seconds to save.
 _POLL = 0.25  # Seconds between two looks for a set that another learner announced.
@@ -82,7 +82,7 @@ class Checkpointer:
     self._turn = contextlib.ExitStack()
     found = checkpoints.recover(run_dir)
     if found:
-      path = policy.state_path(found.path / name)
+      path = loading.state_path(found.path / name)
       self._checkpoint.read(path).assert_consumed()
       logging.info('goes on from step %d of %s', num_steps(), found.path)
     # The first set is written at once: a server that dies is restored from one.
@@ -242,7 +242,7 @@ class Checkpointer:
 
   def _add(self, draft: checkpoints.Draft) -> None:
     def write(folder: pathlib.Path) -> None:
-      self._checkpoint.write(policy.state_path(folder))
+      self._checkpoint.write(loading.state_path(folder))
 
     draft.add_learner(self._name, self._num_steps(), write)
 

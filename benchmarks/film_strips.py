@@ -22,8 +22,8 @@ from benchmarks import figures
 from envs import rendering
 from metamimic import config as config_lib
 from metamimic import evaluation
+from metamimic import loading
 from metamimic import plotting
-from metamimic import policy as policy_lib
 from metamimic import preparation
 from metamimic import showing
 from metamimic.demonstrations import goals
@@ -49,7 +49,7 @@ def _strips(run: pathlib.Path, skill: str) -> Iterator[np.ndarray]:
   index = next(
     i for i in demonstrations.novel if demonstrations.demonstrations[i].skill == skill
   )
-  policy = policy_lib.load(str(run)).policy
+  policy = loading.load(str(run)).policy
   act = policy.actor(goals.GoalBank(demonstrations.demonstrations, policy.layout))
   reward = preparation.reward(str(run))
   (environment, *_) = evaluation.make_environments(demonstrations, reward)

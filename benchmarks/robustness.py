@@ -27,8 +27,8 @@ from benchmarks import figures
 from envs import disturbances
 from metamimic import config as config_lib
 from metamimic import evaluate
+from metamimic import loading
 from metamimic import plotting
-from metamimic import policy as policy_lib
 from metamimic import preparation
 from metamimic.demonstrations import storage
 from metamimic.demonstrations import types
@@ -156,9 +156,9 @@ def measure(
   )
   for learner, arm in run.arms.items():
     if run.config.follows(learner):
-      measured.imitator(arm, policy_lib.load(path))
+      measured.imitator(arm, loading.load(path))
     else:
-      measured.solver(arm, policy_lib.load_task(path))
+      measured.solver(arm, loading.load_task(path))
   if controls:
     measured.controls()
   return pd.DataFrame(measured.rows)

@@ -18,7 +18,7 @@ sys.modules.setdefault('gym_notices.notices', None)  # type: ignore[arg-type]
 
 
 def load(run_dir: str) -> Any:
-  """Returns the `metamimic.policy.Imitator` of a run directory.
+  """Returns the `metamimic.loading.Imitator` of a run directory.
 
   Args:
     run_dir: a run directory, finished or not.
@@ -29,13 +29,13 @@ def load(run_dir: str) -> Any:
       shown a demonstration.
   """
   # Here, so that recording and inspecting do not wait for TensorFlow.
-  from metamimic import policy
+  from metamimic import loading
 
-  return policy.load(run_dir)
+  return loading.load(run_dir)
 
 
 def load_task(run_dir: str) -> Any:
-  """Returns the `metamimic.policy.Solver` of a run directory.
+  """Returns the `metamimic.loading.Solver` of a run directory.
 
   Args:
     run_dir: a run directory, finished or not.
@@ -45,6 +45,6 @@ def load_task(run_dir: str) -> Any:
     ValueError: no checkpoint is good, or the run learns no policy that does
       without a demonstration.
   """
-  from metamimic import policy
+  from metamimic import loading
 
-  return policy.load_task(run_dir)
+  return loading.load_task(run_dir)

@@ -23,7 +23,7 @@ from envs import rewards
 from metamimic import config as config_lib
 from metamimic import controllers
 from metamimic import evaluation
-from metamimic import policy as policy_lib
+from metamimic import loading
 from metamimic import preparation
 from metamimic import showing
 from metamimic import statistics
@@ -106,11 +106,11 @@ def main(arguments: Arguments) -> pd.DataFrame:
   )
   for learner in config.learners:
     if config.follows(learner):
-      imitator = policy_lib.load(arguments.run_dir)
+      imitator = loading.load(arguments.run_dir)
       measure.imitator(config.arm(learner), imitator)
       measure.misguided(imitator)
     else:
-      measure.solver(config.arm(learner), policy_lib.load_task(arguments.run_dir))
+      measure.solver(config.arm(learner), loading.load_task(arguments.run_dir))
   measure.controls()
   table = pd.DataFrame(measure.rows)
   if arguments.output:
@@ -187,7 +187,7 @@ class Measure:
     self._bank = goals.GoalBank(_seen(demonstrations, layout, chosen), layout)
     self._draw: list[Callable[[str, int], object]] = []
 
-  def imitator(self, arm: str, imitator: policy_lib.Imitator) -> None:
+  def imitator(self, arm: str, imitator: loading.Imitator) -> None:
     """Measures a policy that follows demonstrations."""
     act = imitator.policy.actor(self._bank)
     self._follow(arm, controllers.follow(act), imitator.learner_steps)
@@ -197,7 +197,7 @@ class Measure:
       )
     )
 
-  def misguided(self, imitator: policy_lib.Imitator) -> None:
+  def misguided(self, imitator: loading.Imitator) -> None:
     """Measures it when it is shown another demonstration, or none."""
     act, unguided = imitator.policy.actor(self._bank), imitator.policy.unguided()
     for split, indices in self._chosen.items():
@@ -205,7 +205,7 @@ class Measure:
         episodes = evaluation.run(self._environments, controller, indices)
         self._add(arm, split, episodes, imitator.learner_steps)
 
-  def solver(self, arm: str, solver: policy_lib.Solver) -> None:
+  def solver(self, arm: str, solver: loading.Solver) -> None:
     """Measures a policy that is to solve the task."""
     act = solver.policy.actor()
     for split, indices in self._chosen.items():

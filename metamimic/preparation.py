@@ -268,7 +268,7 @@ def _agree(run_dir: str, found: dict[str, Any]) -> None:
 
 
 def describe(run_dir: str, description: Mapping[str, Any]) -> None:
-  """Writes what `policy.load` needs beside the configuration: at least `task`."""
+  """Writes what `loading.load` needs beside the configuration: at least `task`."""
   files.write_json(os.path.join(run_dir, _DESCRIPTION), description)
 
 

@@ -21,6 +21,7 @@ from envs import reward_library
 from envs import rewards
 from envs import tasks
 from metamimic import config as config_lib
+from metamimic import loading
 from metamimic import policy as policy_lib
 from metamimic import preparation
 from metamimic.demonstrations import recording
@@ -176,9 +177,7 @@ def test_a_run_from_pictures_acts_learns_and_evaluates(
     evaluator = made.evaluator(client)
     for name, learned in zip(config.learners, evaluator._learned, strict=True):
       assert learned.reader.update().learner_steps == 2
-      used = processes[name]._learner.state[
-        policy_lib.saved_name(config, name, 'encoder')
-      ]
+      used = processes[name]._learner.state[loading.saved_name(config, name, 'encoder')]
       read = [v.numpy() for v in learned.reader._variables]
       for variable in used.variables:
         assert any(np.array_equal(variable.numpy(), value) for value in read)

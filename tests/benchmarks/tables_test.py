@@ -94,10 +94,27 @@ def test_what_was_not_run_is_not_shown(
   assert tables.ablations(tmp_path) == []
   assert tables.demonstrations(tmp_path) == []
   assert tables.demonstrations_summary(tmp_path).empty
+  assert tables.pixels(tmp_path) == []
   empty = {s.name for s in readme.SECTIONS if not readme.render(s, tmp_path)}
-  assert empty == {
-    *('solving', 'skills', 'ablations', 'demonstrations', 'robustness', 'speed')
-  }
+  assert empty == {s.name for s in readme.SECTIONS} - {'results'}
+
+
+def test_what_is_learned_from_pictures_has_a_table_of_its_own(
+  tmp_path: pathlib.Path, write: Callable[..., None]
+) -> None:
+  arms = [_rows('metamimic', [0.8]), _rows('wrong_demonstration', [0.3], math.nan)]
+  write('lift_brick_pixels', *arms, _rows('replay', [1.0]))
+  write('lift_brick_pixels_blind', _rows('metamimic', [0.7]))
+  assert len(_texts(tables.results(tmp_path)[0])) == 2  # Those of features.
+  (table,) = tables.pixels(tmp_path)
+  seeing, misled, blind = _texts(table)
+  assert (seeing['sees'], seeing['is shown']) == ('body, one camera', 'body, picture')
+  assert misled['is shown'] == 'body, picture of another demonstration'
+  assert blind['sees'] == blind['is shown'] == 'body'
+  assert [r['success (95 %)'][:4] for r in (seeing, misled, blind)] == [
+    *('1.00', '0.00', '1.00')
+  ]
+  assert 'of replay' not in seeing
 
 
 def test_ablations_stand_below_the_plain_run(

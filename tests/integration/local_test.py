@@ -31,7 +31,7 @@ from benchmarks import running
 from envs import tasks
 import metamimic
 from metamimic import checkpoints
-from metamimic import policy
+from metamimic import loading
 from metamimic import statistics
 from metamimic import video
 from metamimic.demonstrations import storage
@@ -173,7 +173,7 @@ def _wait_for_steps(
 def _weights(run_dir: pathlib.Path) -> list[np.ndarray]:
   found = checkpoints.newest(run_dir)
   assert found is not None
-  checkpoint = policy.state_path(found.path / 'imitation')
+  checkpoint = loading.state_path(found.path / 'imitation')
   names = [name for name, _ in tf.train.list_variables(checkpoint)]
   return [
     tf.train.load_variable(checkpoint, name)

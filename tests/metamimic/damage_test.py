@@ -17,7 +17,7 @@ from metamimic import checkpoints
 from metamimic import config as config_lib
 from metamimic import evaluation
 from metamimic import files
-from metamimic import policy
+from metamimic import loading
 from metamimic import preparation
 from metamimic import report
 from metamimic import statistics
@@ -203,7 +203,7 @@ def test_networks_are_those_that_are_saved(
     dataclasses.replace(config, network=network), str(copy / 'config.json')
   )
   with pytest.raises(ValueError, match=message):
-    policy.load(str(copy))
+    loading.load(str(copy))
 
 
 def test_objects_of_a_state_that_refer_to_nothing(
@@ -222,7 +222,7 @@ def test_objects_of_a_state_that_refer_to_nothing(
   for path in folder.iterdir():
     _listed(folder.parent, f'imitation/{path.name}', path)
   with pytest.raises(checkpoints.DamagedError, match='does not hold the policy of'):
-    policy.load(str(copy))
+    loading.load(str(copy))
 
 
 def _rows() -> str:

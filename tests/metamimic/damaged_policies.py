@@ -11,7 +11,7 @@ import resource
 import sys
 
 from metamimic import checkpoints
-from metamimic import policy
+from metamimic import loading
 from tests.metamimic import damage
 
 _BEYOND = 2**29  # Bytes of memory, beyond those of a process that has loaded one.
@@ -68,7 +68,7 @@ def _refused(
     path.write_bytes(content)
     sign(path)
     try:
-      policy.load(str(run_dir))
+      loading.load(str(run_dir))
     except (ValueError, OSError) as e:
       refused += 1
       if str(run_dir) not in str(e):
@@ -82,7 +82,7 @@ def _refused(
 
 def main(run_dir: pathlib.Path) -> None:
   """Loads it once, then with limits."""
-  policy.load(str(run_dir))
+  loading.load(str(run_dir))
   with open('/proc/self/statm') as f:
     memory = int(f.read().split()[0]) * resource.getpagesize() + _BEYOND
   resource.setrlimit(resource.RLIMIT_AS, (memory, memory))

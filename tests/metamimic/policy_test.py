@@ -13,6 +13,7 @@ from envs import tasks
 import metamimic
 from metamimic import checkpoints
 from metamimic import config as config_lib
+from metamimic import loading
 from metamimic import policy as policy_lib
 from metamimic import preparation
 from metamimic.demonstrations import goals
@@ -80,12 +81,12 @@ def _save(run_dir: str, **policies: policy_lib.Policy) -> None:
     draft = checkpoints.begin(run_dir)
   for learner, policy in policies.items():
     checkpoint = tf.train.Checkpoint(
-      **{policy_lib.saved_name(config, learner): policy.network},
+      **{loading.saved_name(config, learner): policy.network},
       features=policy.features,
     )
 
     def write(folder: pathlib.Path, of: tf.train.Checkpoint = checkpoint) -> None:
-      of.write(policy_lib.state_path(folder))
+      of.write(loading.state_path(folder))
 
     draft.add_learner(learner, 7, write)
   draft.complete({}, lambda: 0.0, 0.0)

@@ -14,6 +14,7 @@ from envs import tasks
 import metamimic
 from metamimic import checkpoints
 from metamimic import config as config_lib
+from metamimic import loading
 from metamimic import policy as policy_lib
 from metamimic import preparation
 from metamimic.demonstrations import frames
@@ -277,11 +278,11 @@ def _save(run_dir: pathlib.Path, config: config_lib.Config, **policies: Any) -> 
   for learner, (used, newest) in policies.items():
     parts = {'policy': newest.network, 'encoder': newest.encoder}
     for part, module in (('policy', used.network), ('encoder', used.encoder)):
-      parts[policy_lib.saved_name(config, learner, part)] = module
+      parts[loading.saved_name(config, learner, part)] = module
     checkpoint = tf.train.Checkpoint(**parts, features=used.features)
 
     def write(folder: pathlib.Path, of: tf.train.Checkpoint = checkpoint) -> None:
-      of.write(policy_lib.state_path(folder))
+      of.write(loading.state_path(folder))
 
     draft.add_learner(learner, 7, write)
   draft.complete({}, lambda: 0.0, 0.0)

@@ -9,6 +9,7 @@ import tensorflow as tf
 from envs import tasks
 from metamimic import checkpoints
 from metamimic import config as config_lib
+from metamimic import loading
 from metamimic import policy as policy_lib
 from metamimic import preparation
 from metamimic.demonstrations import storage
@@ -70,13 +71,13 @@ def make_run(
     layout = preparation.seen_layout(config, TASK)
     policy = policy_lib.create(learner, layout, config, demonstrations)
     parts = {
-      policy_lib.saved_name(config, learner): policy.network,
-      policy_lib.saved_name(config, learner, 'encoder'): policy.encoder,
+      loading.saved_name(config, learner): policy.network,
+      loading.saved_name(config, learner, 'encoder'): policy.encoder,
     }
     checkpoint = tf.train.Checkpoint(**parts, features=policy.features)
 
     def write(folder: pathlib.Path, of: tf.train.Checkpoint = checkpoint) -> None:
-      of.write(policy_lib.state_path(folder))
+      of.write(loading.state_path(folder))
 
     draft.add_learner(learner, steps, write)
   draft.complete({}, lambda: 0.0, 0.0)
