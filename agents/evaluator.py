@@ -92,12 +92,16 @@ class Evaluator(acme.Worker):
       if not policy.reader.wait(self._stop.is_set):
         return
     settings = self._config.evaluation
+    # Until then it would take processors from those on whom the first step waits.
+    for policy in self._learned:
+      policy.reader.wait_for_learning(self._stop.is_set)
     self._evaluate_controls()
     clock = logs.Clock(settings.period, at_once=True)
     evaluated: dict[str, int] = {}
     measuring = 0.0
+    # First of all as they were when learning began.
+    progress = {policy.arm: policy.reader.progress for policy in self._learned}
     while not self._stop.is_set():
-      progress = {policy.arm: policy.reader.update() for policy in self._learned}
       if all(p.finished for p in progress.values()):
         break
       # The same policy again would say nothing new.
@@ -113,6 +117,7 @@ class Evaluator(acme.Worker):
           self._evaluate(policy, settings.episodes)
         measuring = time.monotonic() - begun
       self._stop.wait(0.5)
+      progress = {policy.arm: policy.reader.update() for policy in self._learned}
     for policy in self._learned:
       if self._stop.is_set():
         return

@@ -164,6 +164,19 @@ class Reader:
       time.sleep(0.2)
     return False
 
+  def wait_for_learning(self, should_stop: Callable[[], bool]) -> None:
+    """Waits until the learner publishes again, as it does once it learns.
+
+    Before, it compiles. What was read stays as it is.
+    """
+    reminder = waiting.Reminder()
+    while not should_stop():
+      info = replay.info(self._client)
+      if info and info[self._table].rate_limiter_info.insert_stats.completed > 1:
+        return
+      reminder.remind(lambda: f'learning to begin, and more in {self._table}')
+      time.sleep(0.2)
+
   def update(self) -> Progress:
     """Reads the newest parameters, at most once a `period`.
 

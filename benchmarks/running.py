@@ -121,9 +121,14 @@ class Run:
     """Returns the process id of each node's newest process."""
     return {e['node']: e['pid'] for e in self.events('start')}
 
+  @property
+  def nursery(self) -> int:
+    """The process id of what forks the nodes."""
+    return self.events('launch')[-1]['nursery']
+
   def nothing_left(self) -> bool:
     """Returns whether none of its processes runs."""
-    return not any(_runs(pid) for pid in self.pids().values())
+    return not any(_runs(pid) for pid in [*self.pids().values(), self.nursery])
 
   def rows(self, since: float) -> list[dict[str, str]]:
     """Returns what the learner has logged after a time (time.time())."""

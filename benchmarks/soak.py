@@ -25,7 +25,7 @@ import tyro
 from benchmarks import common
 from benchmarks import running
 
-_LAUNCHER = 'launcher'
+_LAUNCHER, _NURSERY = 'launcher', 'nursery'
 _MB = 1e6
 
 
@@ -59,7 +59,7 @@ class Look:
   seconds: float
   """Since the run began to learn."""
   process: str
-  """A node, or the launcher."""
+  """A node, the launcher, or the nursery."""
   pid: int
   memory: float
   """That it shares with nobody, in MB."""
@@ -85,7 +85,8 @@ def looks(run: running.Run, since: float) -> Iterator[Look]:
     for name in names
   )
   directory = round(sum(map(_size, files)) / _MB, 3)
-  for name, pid in {_LAUNCHER: run.pid, **run.pids()}.items():
+  own = {_LAUNCHER: run.pid, _NURSERY: run.nursery}
+  for name, pid in {**own, **run.pids()}.items():
     try:
       process = psutil.Process(pid)
       memory = round(process.memory_full_info().uss / _MB, 2)

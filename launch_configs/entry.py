@@ -1,9 +1,10 @@
-"""Runs one node: `python -m launch_configs.entry RUN_DIR ROLE INDEX`.
+"""Runs one node: `run`, or by hand `python -m launch_configs.entry RUN_DIR ROLE INDEX`.
 
 Everything the node needs is read from the run directory; nothing is pickled, so the
-same command serves the local launcher, a cluster's job, or somebody who looks at
-one node by hand. Exit status: 0 the node's work is done, 143 it was asked to stop,
-75 a server it uses has moved, 1 it failed, with its traceback and role printed last.
+same serves the local launcher, a cluster's job (both through `nursery`), or somebody
+who looks at one node by hand. Exit status: 0 the node's work is done, 143 it was asked
+to stop, 75 a server it uses has moved, 1 it failed, with its traceback and role printed
+last.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import sys
 import threading
 import time
 import traceback
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import logging
 
@@ -41,7 +42,6 @@ it has to be started again to find it there."""
 
 _THREAD_LIMITS = (
   'OMP_NUM_THREADS',
-  'OPENBLAS_NUM_THREADS',
   'MKL_NUM_THREADS',
   'TF_NUM_INTRAOP_THREADS',
   'TF_NUM_INTEROP_THREADS',
@@ -51,7 +51,7 @@ _CHECK_PERIOD = 1.0
 
 
 def command(run_dir: pathlib.Path, role: str, index: int) -> list[str]:
-  """Returns the command that runs one node."""
+  """Returns the command that runs one node, as `ps` shows it."""
   module = 'launch_configs.entry'
   return [sys.executable, '-m', module, str(run_dir), role, str(index)]
 
@@ -62,7 +62,7 @@ def environment(
   """Returns the environment variables of a node.
 
   Args:
-    inherited: the launcher's own; thread limits found there are kept.
+    inherited: the launcher's own; thread limits found there are kept, but OpenBLAS's.
     library: what `loopback.build_library` returned.
     host: this host's address on which its servers listen.
   """
@@ -73,6 +73,8 @@ def environment(
     'TF_CPP_MIN_LOG_LEVEL': '2',
     **inherited,
     'CUDA_VISIBLE_DEVICES': '',
+    # Its threads would begin with the import of NumPy, before nodes are forked.
+    'OPENBLAS_NUM_THREADS': '1',
     'LD_PRELOAD': f'{library} {inherited.get("LD_PRELOAD", "")}'.strip(),
     'PYTHONPATH': os.pathsep.join(path),
     'PYTHONUNBUFFERED': '1',
@@ -83,13 +85,24 @@ def environment(
 
 def main() -> None:
   """Runs the node named on the command line and leaves the process."""
-  _die_with_launcher()
+  die_with_launcher()
   parser = argparse.ArgumentParser(prog='python -m launch_configs.entry')
   parser.add_argument('run_dir', type=pathlib.Path, help='directory of the run')
   parser.add_argument('role', help='replay, learner, actor or evaluator')
   parser.add_argument('index', type=int, help='which one of that role, from 0')
   args = parser.parse_args()
-  name = f'{args.role}-{args.index}'
+  run(args.run_dir, args.role, args.index)
+
+
+def run(run_dir: pathlib.Path, role: str, index: int) -> NoReturn:
+  """Runs a node in this process, on its main thread, and leaves the process.
+
+  Args:
+    run_dir: directory of the run.
+    role: replay, learner, actor or evaluator.
+    index: which one of that role, from 0.
+  """
+  name = f'{role}-{index}'
   faulthandler.enable()
   # The supervisor asks with SIGUSR1 where a node hangs before it kills it.
   faulthandler.register(signal.SIGUSR1, all_threads=True)
@@ -97,7 +110,7 @@ def main() -> None:
   received = _set_on_signal(stop, made)
   status = 1
   try:
-    _run(args.run_dir, args.role, args.index, stop, made)
+    _run(run_dir, role, index, stop, made)
     status = STOPPED if received or stop.is_set() else 0
   except BaseException as e:
     if isinstance(e, InterruptedError) and stop.is_set():
@@ -111,7 +124,8 @@ def main() -> None:
   os._exit(status)
 
 
-def _die_with_launcher() -> None:
+def die_with_launcher() -> None:
+  """Sees to it that this process ends when its parent does, if that is the launcher."""
   launcher = os.environ.get(LAUNCHER_VARIABLE)
   if launcher is None:
     return
@@ -148,6 +162,14 @@ def _report(name: str) -> None:
   sys.stdout.flush()
   traceback.print_exc()
   print(f'{name} failed: {sys.exc_info()[1]!r}', file=sys.stderr)
+
+
+def import_all() -> None:
+  """Imports what nodes need, and starts no thread."""
+  from agents import builder
+  from launch_configs import program
+
+  del builder, program
 
 
 def make_program(

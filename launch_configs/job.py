@@ -24,6 +24,7 @@ import time
 from launch_configs import entry
 from launch_configs import local
 from launch_configs import loopback
+from launch_configs import nursery as nursery_lib
 from launch_configs import restarts
 from launch_configs import run_directory
 from launch_configs import slurm
@@ -80,10 +81,11 @@ def _head(
     print(f'head on {name}, serving at {host}, restart {count}', flush=True)
     if local.is_done(run_dir, settings):
       return supervisor.DONE
-    library = local.prepare(run_dir, settings)
-    if received:
-      return entry.STOPPED
-    status = local.start(run_dir, settings, library, host, ['actor'], received)
+    with local.nursery(run_dir, host) as nodes:
+      local.prepare(run_dir, settings)
+      if received:
+        return entry.STOPPED
+      status = local.start(run_dir, settings, nodes, ['actor'], received)
   except BaseException:
     run_directory.end(run_dir, 'its head failed')
     raise
@@ -144,7 +146,7 @@ class ActorKeeper:
     settings: config.Config,
     index: int,
     received: Received,
-    env: dict[str, str],
+    nursery: nursery_lib.Nursery,
   ) -> None:
     """Starts nothing yet.
 
@@ -153,20 +155,20 @@ class ActorKeeper:
       settings: of the run.
       index: of the actor.
       received: ends the actor.
-      env: environment variables of the actor.
+      nursery: starts it.
     """
     self._run_dir = run_dir
     self._settings = settings
     self._index = index
     self._received = received
-    self._env = env
+    self._nursery = nursery
     self._policy = restarts.policy_of('actor')
     self._history = restarts.History(self._policy)
     self._log = run_dir / f'actor-{index}.log'
     self._log_start = 0
     self._begun = 0.0
     self._due = 0.0
-    self._process: subprocess.Popen[bytes] | None = None
+    self._process: nursery_lib.Process | None = None
     self._address: str | None = None
     self._done = False
     self._waiting = self._wait_for_head()
@@ -179,7 +181,7 @@ class ActorKeeper:
       while status is None and not self._received:
         try:
           status = self._look()
-        except OSError as e:
+        except (OSError, nursery_lib.Gone) as e:
           # A file system that other hosts share has its moments.
           print(f'{e}; looking again', flush=True)
           self._waiting.sleep()
@@ -233,7 +235,7 @@ class ActorKeeper:
       return False
     if self._done and address == self._address:
       return False
-    if not loopback.answers(address):
+    if not loopback.answers(address) or not self._nursery.ready():
       return False
     self._address = address
     return True
@@ -241,14 +243,7 @@ class ActorKeeper:
   def _start(self) -> None:
     with open(self._log, 'ab') as output:
       self._log_start = output.tell()
-      self._process = subprocess.Popen(
-        entry.command(self._run_dir, 'actor', self._index),
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        env=self._env,
-        start_new_session=True,
-      )
+      self._process = self._nursery.start('actor', self._index, output)
     self._begun = time.monotonic()
     print(f'actor {self._index} starts, with replay at {self._address}', flush=True)
 
@@ -307,9 +302,8 @@ def actor(run_dir: pathlib.Path, index: int, received: Received) -> int:
     settings = config.load(str(run_dir / 'config.json'))
     if not settings.actors:
       raise ValueError(f'{run_dir}: the algorithm {settings.algorithm} has no actors')
-    library = loopback.build_library(local.CHECKOUT / 'build', run_dir)
-    env = entry.environment(os.environ, library)
-    return ActorKeeper(run_dir, settings, index, received, env).run()
+    with local.nursery(run_dir) as nodes:
+      return ActorKeeper(run_dir, settings, index, received, nodes).run()
   except (ValueError, OSError, RuntimeError) as e:
     print(f'error: {e}', file=sys.stderr)
     return local.REFUSED

@@ -17,13 +17,13 @@ import os
 import pathlib
 import signal
 import sys
-import threading
 from typing import TypeVar
 
 import tyro
 
 from launch_configs import entry
 from launch_configs import loopback
+from launch_configs import nursery as nursery_lib
 from launch_configs import run_directory
 from launch_configs import supervisor
 from metamimic import checkpoints
@@ -128,8 +128,23 @@ def is_done(run_dir: pathlib.Path, settings: config.Config) -> bool:
   return done
 
 
-def prepare(run_dir: pathlib.Path, settings: config.Config) -> pathlib.Path:
-  """Checks all that takes longer than a look; returns the library for the nodes.
+def nursery(run_dir: pathlib.Path, host: str = loopback.HOST) -> nursery_lib.Nursery:
+  """Returns what starts the nodes of a run, as a context.
+
+  Args:
+    run_dir: of the run.
+    host: this machine's address on which servers listen.
+
+  Raises:
+    RuntimeError: there is no C compiler, or no folder for what it compiles.
+  """
+  library = loopback.build_library(CHECKOUT / 'build', run_dir)
+  env = entry.environment(os.environ, library, host)
+  return nursery_lib.Nursery(run_dir, env)
+
+
+def prepare(run_dir: pathlib.Path, settings: config.Config) -> None:
+  """Checks all that takes longer than a look.
 
   Raises:
     ValueError: the demonstrations or the reward cannot be used.
@@ -138,44 +153,36 @@ def prepare(run_dir: pathlib.Path, settings: config.Config) -> pathlib.Path:
   # dm_control takes a second to import: not before the command line is known good.
   from metamimic import preparation
 
-  library = loopback.build_library(CHECKOUT / 'build', run_dir)
   preparation.prepare(settings, str(run_dir))
   run_directory.save(run_dir, settings)
-  return library
 
 
 def start(
   run_dir: pathlib.Path,
   settings: config.Config,
-  library: pathlib.Path,
-  host: str = loopback.HOST,
+  nodes: nursery_lib.Nursery,
   without: Collection[str] = (),
   signals: list[int] | None = None,
 ) -> int:
   """Runs the nodes and returns the exit status, as `supervisor.Supervisor.run` does.
 
   Args:
-    run_dir: of the run.
+    run_dir: of the run, which was prepared.
     settings: of the run.
-    library: what `prepare` returned.
-    host: this machine's address on which servers listen.
+    nodes: starts them.
     without: roles whose nodes run elsewhere.
     signals: as for `supervisor.Supervisor`; those count that arrive meanwhile.
   """
-  # TensorFlow, which comes with Launchpad's node for Reverb, takes seconds: not before
-  # the demonstrations and the reward are known to be good, too.
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-  from launch_configs import program
-
-  topology = entry.make_program(run_dir, settings, threading.Event(), threading.Event())
-  nodes = [
-    supervisor.Node(p.role, p.index, p.serves, entry.command(run_dir, p.role, p.index))
-    for p in program.places(topology)
-    if p.role not in without
-  ]
-  env = entry.environment(os.environ, library, host)
+  try:
+    places = [supervisor.Node(*place) for place in nodes.places()]
+  except RuntimeError as e:
+    if signals:
+      return entry.SIGNALLED + signals[0]
+    print(f'error: {e}', file=sys.stderr)
+    return supervisor.FAILED
   print(f'run directory: {run_dir}', flush=True)
-  status = supervisor.Supervisor(run_dir, settings, nodes, env, signals).run()
+  here = [node for node in places if node.role not in without]
+  status = supervisor.Supervisor(run_dir, settings, here, nodes, signals).run()
   if status == supervisor.DONE and not run_directory.is_finished(run_dir, settings):
     print(f'every node left, but {run_dir / "summary.json"} tells of no full run')
     return supervisor.FAILED
@@ -189,11 +196,13 @@ def _run(args: Sequence[str], stack: contextlib.ExitStack) -> int:
     stack.enter_context(run_directory.locked(run_dir))
     if is_done(run_dir, settings):
       return supervisor.DONE
-    library = prepare(run_dir, settings)
+    # It imports what nodes need while all is checked.
+    nodes = stack.enter_context(nursery(run_dir))
+    prepare(run_dir, settings)
   except (ValueError, OSError, RuntimeError) as e:
     print(f'error: {e}', file=sys.stderr)
     return REFUSED
-  return start(run_dir, settings, library)
+  return start(run_dir, settings, nodes)
 
 
 def main() -> int:

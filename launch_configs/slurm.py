@@ -22,6 +22,7 @@ import subprocess
 import sys
 
 from launch_configs import local
+from launch_configs import loopback
 from launch_configs import run_directory
 from metamimic import checkpoints
 from metamimic import config
@@ -277,6 +278,8 @@ def _run(args: Sequence[str]) -> int:
     _check_queue(run_dir)
     if local.is_done(run_dir, settings):
       return 0
+    # Here, where somebody sees what is missing, and not by each job.
+    loopback.build_library(local.CHECKOUT / 'build', run_dir)
     local.prepare(run_dir, settings)
     jobs = _submit(run_dir, texts)
   for name, job in jobs.items():

@@ -5,23 +5,24 @@ started again, a few times (see `restarts`): an actor or the evaluator while oth
 on; a learner or the server from the last checkpoint set, while those who need it wait
 of themselves. Beyond that, or where it would be of no use, the run ends with the node's
 role and its last words. No process survives: each is in a session of its own which is
-ended as a whole, and dies with the launcher even when that is killed (see `entry`).
+ended as a whole, and dies with the launcher even when that is killed. How a node is
+started, the nursery knows.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 import contextlib
 import dataclasses
 import json
 import os
 import pathlib
 import signal
-import subprocess
 import time
 from typing import Any
 
 from launch_configs import display
 from launch_configs import entry
 from launch_configs import loopback
+from launch_configs import nursery as nursery_lib
 from launch_configs import restarts
 from launch_configs import run_directory
 from metamimic import config
@@ -40,7 +41,6 @@ class Node:
   serves: bool
   """Whether others connect to it: it is stopped last, and the run is done without
   its leaving."""
-  command: Sequence[str]
 
   @property
   def name(self) -> str:
@@ -51,7 +51,7 @@ class Node:
 @dataclasses.dataclass
 class _Running:
   node: Node
-  process: subprocess.Popen[bytes]
+  process: nursery_lib.Process
   log: pathlib.Path
   log_start: int
   begun: float
@@ -69,7 +69,7 @@ class Supervisor:
     run_dir: pathlib.Path,
     settings: config.Config,
     nodes: Sequence[Node],
-    env: Mapping[str, str],
+    nursery: nursery_lib.Nursery,
     signals: list[int] | None = None,
   ) -> None:
     """Starts nothing yet.
@@ -78,17 +78,20 @@ class Supervisor:
       run_dir: of the run.
       settings: of the run.
       nodes: of the run.
-      env: environment variables of the nodes.
+      nursery: starts them; another one if it dies.
       signals: that have arrived so far; one asks to stop. Appended to.
     """
     self._run_dir = run_dir
     self._settings = settings
     self._nodes = nodes
-    self._env = dict(env)
+    self._nursery = nursery
     self._progress = display.Progress(run_dir, settings)
     self._display = display.Display(self._progress, settings)
     self._running: dict[str, _Running] = {}
-    self._due: dict[str, tuple[float, Node]] = {}
+    # Servers first.
+    self._due = {
+      node.name: (0.0, node) for node in sorted(nodes, key=lambda n: not n.serves)
+    }
     self._histories: dict[str, restarts.History] = {}
     self._finished: list[Node] = []
     self._notices = display.LineTail(run_dir / notices.FILE, new=True)
@@ -100,13 +103,11 @@ class Supervisor:
   def run(self) -> int:
     """Returns the exit status of the run: 0 done, 1 failed, 128 + signal stopped.
 
-    Has to be called on the main thread: nodes die with the thread that made them.
+    Has to be called on the main thread, for the sake of signals.
     """
     with self._signals_caught(), self._display.shown():
-      self._event('launch', pid=os.getpid())
+      self._event('launch', pid=os.getpid(), nursery=self._nursery.pid)
       try:
-        for node in sorted(self._nodes, key=lambda node: not node.serves):
-          self._start(node)
         status = self._watch()
       finally:
         self._stop()
@@ -135,21 +136,21 @@ class Supervisor:
     del frame
     self._signals.append(signum)
 
-  def _start(self, node: Node) -> None:
+  def _start(self, node: Node) -> bool:
+    """Starts a node, and returns whether that was possible; if not, it is still due."""
     log = self._log(node)
     with open(log, 'ab') as output:
       # Read before the node writes: the two share the position.
       begin = output.tell()
-      process = subprocess.Popen(
-        node.command,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        env=self._env,
-        start_new_session=True,
-      )
-      self._running[node.name] = _Running(node, process, log, begin, time.monotonic())
+      try:
+        process = self._nursery.start(node.role, node.index, output)
+      except nursery_lib.Gone as e:
+        self._display.say(f'{e}; there will be another', 'yellow')
+        return False
+    del self._due[node.name]
+    self._running[node.name] = _Running(node, process, log, begin, time.monotonic())
     self._event('start', node=node.name, pid=process.pid)
+    return True
 
   def _watch(self) -> int:
     self._next_stall = time.monotonic() + self._settings.stall_warning
@@ -163,18 +164,28 @@ class Supervisor:
         if run.process.returncode or (run.node.serves and self._clients()):
           if not self._will_restart(run):
             return FAILED
-      for due, node in list(self._due.values()):
-        if time.monotonic() >= due:
-          del self._due[node.name]
-          self._start(node)
-          if node.serves:
-            self._publish_again()
+      try:
+        self._start_due()
+      except RuntimeError as e:
+        self._display.say(str(e), 'bold red')
+        return FAILED
       self._tell_notices()
       if not self._clients():
         return DONE
       self._display.update(list(self._running))
       self._warn_of_stall()
       time.sleep(_POLL)
+
+  def _start_due(self) -> None:
+    """Starts the nodes whose time has come.
+
+    Raises:
+      RuntimeError: no node can be started.
+    """
+    for due, node in list(self._due.values()):
+      if time.monotonic() >= due and self._nursery.ready():
+        if self._start(node) and node.serves:
+          self._publish_again()
 
   def _publish_again(self) -> None:
     """Starts learners that were done: others may wait for what they had published.
@@ -184,7 +195,7 @@ class Supervisor:
     """
     for node in self._finished:
       self._display.say(f'{node.name} was done, and is started to tell the server so')
-      self._start(node)
+      self._due[node.name] = 0.0, node
     self._finished = []
 
   def _clients(self) -> list[Node]:

@@ -76,6 +76,18 @@ def test_it_is_done_once(checkout: Checkout) -> None:
   assert checkout.log() == []
 
 
+def test_what_runs_import_is_compiled_where_nobody_else_writes_bytecode(
+  checkout: Checkout,
+) -> None:
+  package = checkout.folder / 'launch_configs'
+  package.mkdir()
+  (package / '__init__.py').touch()
+  (package / 'entry.py').write_text('def import_all():\n  import imported\n')
+  (checkout.folder / 'imported.py').touch()
+  assert checkout.run(PYTHONDONTWRITEBYTECODE='1').returncode == 0
+  assert list((checkout.folder / '__pycache__').glob('imported.*.pyc'))
+
+
 def test_another_lock_is_installed_into_the_same_environment(
   checkout: Checkout,
 ) -> None:

@@ -24,7 +24,11 @@ class _Reader:
     self.progress = Progress(0, False)
 
   def wait(self, should_stop: object) -> bool:
+    self.progress = self._said[0]
     return True
+
+  def wait_for_learning(self, should_stop: object) -> None:
+    pass
 
   def update(self) -> Progress:
     self.progress = self._said.pop(0) if len(self._said) > 1 else self._said[0]

@@ -83,6 +83,21 @@ def test_reading_does_not_consume(client: reverb.Client) -> None:
     assert _values(copies) == [4, 40, 4]
 
 
+def test_learning_begins_with_the_second_publication() -> None:
+  server = reverb.Server([parameters.table(LEARNER)])
+  client = server.localhost_client()
+  reader = parameters.Reader(client, LEARNER, copies := _variables(0.0), LAST)
+  parameters.publish(client, LEARNER, _variables(1.0), 0)
+  assert reader.wait(lambda: False)
+  looks = iter([False, False, True])
+  reader.wait_for_learning(lambda: next(looks))
+  assert next(looks, 'none') == 'none'
+  parameters.publish(client, LEARNER, _variables(2.0), 10)
+  reader.wait_for_learning(lambda: False)
+  assert _values(copies) == [1, 10, 1]
+  assert reader.progress == Progress(0, False)
+
+
 def test_within_a_period_nothing_is_fetched(client: reverb.Client) -> None:
   parameters.publish(client, LEARNER, _variables(5.0), 50)
   reader = parameters.Reader(

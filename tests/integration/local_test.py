@@ -170,6 +170,16 @@ def _wait_for_steps(
     time.sleep(0.1)
 
 
+def _wait_for_evaluation(process: subprocess.Popen[str], run_dir: pathlib.Path) -> None:
+  """Waits until the policy has been measured, or the program is over."""
+  end, file = time.monotonic() + PATIENCE, run_dir / 'evaluation.csv'
+  while process.poll() is None:
+    if any(row['arm'] == 'metamimic' for row in _rows(file)):
+      return
+    assert time.monotonic() < end, 'the policy is not measured'
+    time.sleep(0.1)
+
+
 def _weights(run_dir: pathlib.Path) -> list[np.ndarray]:
   found = checkpoints.newest(run_dir)
   assert found is not None
@@ -223,6 +233,7 @@ def runs_fixture(
 
   def stop(process: subprocess.Popen[str]) -> None:
     _wait_for_steps(process, run_dir, 2)
+    _wait_for_evaluation(process, run_dir)
     process.send_signal(signal.SIGTERM)
 
   saved: list[int] = []

@@ -57,8 +57,9 @@ class Run:
     pathlib.Path(config['demonstrations']).write_text(json.dumps(behaviours))
 
   def nothing_left(self) -> bool:
-    """Returns whether no node lives."""
-    return not any(alive(pid) for pid in self.pids().values())
+    """Returns whether neither a node nor what forks them lives."""
+    nurseries = [e['nursery'] for e in self.events('launch')]
+    return not any(alive(pid) for pid in [*self.pids().values(), *nurseries])
 
 
 def alive(pid: int) -> bool:

@@ -1,11 +1,11 @@
 """Stand-ins for what a run consists of, run as scripts in processes of their own.
 
-`python fake.py local FLAGS` is launch_configs.local, and so are slurm, job and entry
-those of launch_configs, with nodes whose behaviour the "demonstrations" file
+`python fake.py local FLAGS` is launch_configs.local, and so are slurm, job, nursery and
+entry those of launch_configs, with nodes whose behaviour the "demonstrations" file
 says: JSON, node name -> behaviour. With FAKE_REVERB set the program is the real one,
 with a Reverb server; else there is none, and a node starts in a tenth of a second.
 FAKE_POLICY is JSON, too: fields of restarts.Policy, for every role. FAKE_HOST is the
-address of this host in whatever network.
+address of this host in whatever network. FAKE_IMPORT says what importing does instead.
 """
 
 from collections.abc import Callable
@@ -25,6 +25,7 @@ from launch_configs import entry
 from launch_configs import job
 from launch_configs import local
 from launch_configs import loopback
+from launch_configs import nursery
 from launch_configs import restarts
 from launch_configs import run_directory
 from launch_configs import slurm
@@ -61,7 +62,7 @@ class FakeBuilder:
 
   def actor(self, replay: Any, index: int) -> 'Worker':
     name = self.settings.acts_for(index)
-    return Worker(self, f'actor-{index}', lambda: self.act(replay, name))
+    return Worker(self, f'actor-{index}', lambda: self.act(replay, name), replay)
 
   def evaluator(self, replay: Any) -> 'Worker':
     del replay
@@ -95,6 +96,12 @@ class FakeBuilder:
       if self.stop.wait(0.05):
         return
 
+  def write(self, replay: Any) -> None:
+    for _ in range(200):
+      replay.insert(1.0, {'experience': 1.0})
+    (self.run_dir / f'wrote-{os.getpid()}').touch()
+    self.stop.wait()
+
   def evaluate(self) -> None:
     while not all(self.learnt(name).exists() for name in self.settings.learners):
       if self.stop.wait(0.05):
@@ -115,7 +122,11 @@ class Worker:
   """Does the work of a node, or what its behaviour says instead."""
 
   def __init__(
-    self, builder: FakeBuilder, name: str, work: Callable[[], object]
+    self,
+    builder: FakeBuilder,
+    name: str,
+    work: Callable[[], object],
+    replay: Any = None,
   ) -> None:
     self._builder = builder
     self._name = name
@@ -123,6 +134,7 @@ class Worker:
     self._behaviours: dict[str, Callable[[], object]] = {
       'work': work,
       'wait': builder.stop.wait,
+      'write': lambda: builder.write(replay),
       'leave': lambda: None,
       'raise': self._raise,
       'raise anew': self._raise_anew,
@@ -208,7 +220,7 @@ def places(topology: FakeProgram) -> list[supervisor.Node]:
   names += [('learner', i) for i in range(len(topology.settings.learners))]
   names += [('evaluator', 0)]
   names += [('actor', i) for i in range(topology.num_actors)]
-  return [supervisor.Node(r, i, r == 'replay', []) for r, i in names]
+  return [supervisor.Node(r, i, r == 'replay') for r, i in names]
 
 
 def find(topology: FakeProgram, role: str, index: int) -> supervisor.Node:
@@ -245,9 +257,22 @@ def prepare(settings: config.Config, run_dir: str | None = None) -> None:
     (pathlib.Path(run_dir) / 'run.json').write_text('{}')
 
 
-def command(run_dir: pathlib.Path, role: str, index: int) -> list[str]:
-  """As `entry.command`."""
-  return [sys.executable, __file__, 'entry', str(run_dir), role, str(index)]
+def import_all() -> None:
+  """As `entry.import_all`, or what FAKE_IMPORT says instead."""
+  what = os.environ.get('FAKE_IMPORT')
+  if what == 'raise':
+    raise ImportError('the brick is gone')
+  if what == 'thread':
+    threading.Thread(target=time.sleep, args=(100,), daemon=True).start()
+  if 'FAKE_REVERB' in os.environ:
+    import reverb
+
+    del reverb
+
+
+def command(run_dir: pathlib.Path) -> list[str]:
+  """As `nursery.command`."""
+  return [sys.executable, __file__, 'nursery', str(run_dir), ' ' * 60]
 
 
 def main() -> None:
@@ -264,11 +289,12 @@ def main() -> None:
     program.places, program.find, program.run_node = places, find, run_node
     sys.modules['launch_configs.program'] = program
   what = sys.argv.pop(1)
-  if what == 'entry':
-    run_directory.STARTUP_TIMEOUT = float(os.environ.get('FAKE_TIMEOUT', '60'))
-    entry.main()
+  run_directory.STARTUP_TIMEOUT = float(os.environ.get('FAKE_TIMEOUT', '60'))
+  entry.import_all = import_all
+  if what in ('entry', 'nursery'):
+    {'entry': entry, 'nursery': nursery}[what].main()
   else:
-    entry.command = command
+    nursery.command = command
     policy = restarts.Policy(
       **{
         'grace': 1.0,

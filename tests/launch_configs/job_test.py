@@ -5,6 +5,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import types
 from typing import Any
 
 import pytest
@@ -297,7 +298,8 @@ def test_head_that_waits_for_another_one_ends_nobody(
 
 def _keeper(jobs: Jobs) -> job.ActorKeeper:
   settings = config.load(str(jobs.dir / 'config.json'))
-  return job.ActorKeeper(jobs.dir, settings, 0, [], {})
+  nursery: Any = types.SimpleNamespace(ready=lambda: True)
+  return job.ActorKeeper(jobs.dir, settings, 0, [], nursery)
 
 
 def test_actor_leaves_if_its_head_is_in_the_queue_no_more(

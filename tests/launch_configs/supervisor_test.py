@@ -2,8 +2,9 @@ import json
 import os
 import pathlib
 import signal
+import subprocess
 import sys
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -215,6 +216,37 @@ def test_killed_launcher_takes_its_nodes_along(launch: Any, wait_until: Any) -> 
   wait_until(run.nothing_left)
 
 
+def test_killed_nursery_is_replaced_and_harms_no_node(
+  launch: Any, alive: Any, wait_until: Any
+) -> None:
+  run = launch(WAITING)
+  run.wait_until_works(*NODES)
+  before = run.pids()
+  nursery = run.events('launch')[0]['nursery']
+  os.kill(nursery, signal.SIGKILL)
+  wait_until(lambda: not alive(nursery))
+  os.kill(before['actor-0'], signal.SIGKILL)
+  wait_until(lambda: run.log('actor-0').count('behaviour:') == 2)
+  for node in NODES - {'actor-0'}:
+    assert run.pids()[node] == before[node]
+  run.signal(signal.SIGTERM)
+  assert run.finish()[0] == 143
+  assert run.nothing_left()
+
+
+def test_run_whose_nodes_cannot_be_imported_fails_and_says_why(launch: Any) -> None:
+  status, output = launch(WAITING, FAKE_IMPORT='raise').finish()
+  assert status == 1
+  assert 'error: the nursery of the nodes left with exit status 1:\n' in output
+  assert output.endswith('ImportError: the brick is gone\n')
+
+
+def test_no_node_is_forked_beside_a_thread(launch: Any) -> None:
+  status, output = launch(WAITING, FAKE_IMPORT='thread').finish()
+  assert status == 1
+  assert '2 threads are alive where nodes are forked; expected 1' in output
+
+
 def test_children_of_a_killed_node_are_ended(
   launch: Any, alive: Any, wait_until: Any
 ) -> None:
@@ -274,7 +306,8 @@ def test_one_stalled_learner_of_two_is_named_with_what_it_says(launch: Any) -> N
 
 def test_that_a_learner_waits_to_begin_is_said_once(tmp_path: pathlib.Path) -> None:
   settings = config.Config(task=config.TaskConfig(learn=True))
-  run = supervisor.Supervisor(tmp_path, settings, [], os.environ)
+  nursery: Any = None
+  run = supervisor.Supervisor(tmp_path, settings, [], nursery)
   assert [run._waits_as_it_should('task') for _ in range(2)] == [False, False]
   (tmp_path / 'logs').mkdir()
   for name, steps in (('imitation', 10), ('task', 0)):
@@ -328,11 +361,8 @@ def test_log_of_an_earlier_launch_is_not_reported(tmp_path: pathlib.Path) -> Non
 def test_server_that_leaves_fails_the_run(
   tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-  nodes = [
-    _node('replay', 'print("bye")', serves=True),
-    _node('learner', 'import time; time.sleep(60)'),
-  ]
-  assert _supervise(tmp_path, nodes) == supervisor.FAILED
+  code = {'replay': 'print("bye")', 'learner': 'import time; time.sleep(60)'}
+  assert _supervise(tmp_path, code) == supervisor.FAILED
   output = capsys.readouterr().out
   assert 'replay-0 left with exit status 0 after 0 s; the end of' in output
   assert output.splitlines()[-1] == 'bye'
@@ -345,14 +375,14 @@ def test_native_crash_is_named(
 ) -> None:
   crash = 'import faulthandler, os; faulthandler.enable(); os.abort()'
   monkeypatch.setattr(restarts, 'POLICIES', {'learner': restarts.Policy(restarts=0)})
-  assert _supervise(tmp_path, [_node('learner', crash)]) == supervisor.FAILED
+  assert _supervise(tmp_path, {'learner': crash}) == supervisor.FAILED
   output = capsys.readouterr().out
   assert 'learner-0 was ended by SIGABRT, 1 times in 600 s; the end of' in output
   assert 'Fatal Python error: Aborted' in output
 
 
 def test_events_are_json_lines(tmp_path: pathlib.Path) -> None:
-  assert _supervise(tmp_path, [_node('learner', '')]) == supervisor.DONE
+  assert _supervise(tmp_path, {'learner': ''}) == supervisor.DONE
   lines = (tmp_path / 'events.jsonl').read_text().splitlines()
   assert [json.loads(line)['event'] for line in lines] == [
     'launch',
@@ -362,22 +392,35 @@ def test_events_are_json_lines(tmp_path: pathlib.Path) -> None:
   ]
 
 
-def _node(role: str, code: str, serves: bool = False) -> supervisor.Node:
-  return supervisor.Node(role, 0, serves, [sys.executable, '-c', code])
+class Interpreters:
+  """In place of a nursery: nodes that run some code each."""
+
+  pid = 0
+
+  def __init__(self, code: dict[str, str]) -> None:
+    self.code = code
+
+  def ready(self) -> bool:
+    return True
+
+  def start(self, role: str, index: int, output: BinaryIO) -> subprocess.Popen[bytes]:
+    del index
+    command = [sys.executable, '-c', self.code[role]]
+    return subprocess.Popen(
+      command, stdout=output, stderr=output, start_new_session=True
+    )
 
 
 def _supervise(
-  run_dir: pathlib.Path,
-  nodes: list[supervisor.Node],
-  signals: list[int] | None = None,
+  run_dir: pathlib.Path, code: dict[str, str], signals: list[int] | None = None
 ) -> int:
-  return supervisor.Supervisor(
-    run_dir, config.Config(), nodes, os.environ, signals
-  ).run()
+  nodes = [supervisor.Node(role, 0, role == 'replay') for role in code]
+  nursery: Any = Interpreters(code)
+  return supervisor.Supervisor(run_dir, config.Config(), nodes, nursery, signals).run()
 
 
 def test_signal_that_came_before_the_nodes_stops_the_run(
   tmp_path: pathlib.Path,
 ) -> None:
-  nodes = [_node('learner', 'import time; time.sleep(600)')]
-  assert _supervise(tmp_path, nodes, [signal.SIGTERM]) == 128 + signal.SIGTERM
+  code = {'learner': 'import time; time.sleep(600)'}
+  assert _supervise(tmp_path, code, [signal.SIGTERM]) == 128 + signal.SIGTERM
