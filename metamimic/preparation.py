@@ -261,9 +261,11 @@ def _agree(run_dir: str, found: dict[str, Any]) -> None:
     return
   for key, value in found.items():
     if before.get(key) != value:
+      drawn = 'Pictures lie elsewhere, or are drawn in another way here'
+      why = drawn if key == 'frames' else 'The reward has changed'
       raise ValueError(
         f'{run_dir}/run.json: the run began with {key} {before.get(key)}; now it is '
-        f'{value}. The reward has changed: begin a new run.'
+        f'{value}. {why}: begin a new run.'
       )
 
 

@@ -95,7 +95,7 @@ def check_pixels(config: config_lib.Config, where: str = '') -> None:
   """
   pixels, network = config.pixels, config.network
   if not pixels.cameras:
-    for name in ('goal', 'blind'):
+    for name in ('goal', 'blind', 'frames'):
       if getattr(pixels, name) != getattr(config_lib.PixelsConfig, name):
         raise ValueError(
           f'{where}pixels.{name} is set, but there are no pictures; expected '

@@ -1,6 +1,6 @@
 """Tests of agents.builder where a run learns from pictures."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 import contextlib
 import dataclasses
 import pathlib
@@ -60,14 +60,6 @@ def path_fixture(tmp_path_factory: pytest.TempPathFactory) -> str:
   demonstrations, _ = recording.record('lift_brick', train=2, valid=2, seed=0)
   storage.save(path, demonstrations)
   return path
-
-
-@pytest.fixture(name='eagerly')
-def eagerly_fixture() -> Iterator[None]:
-  """No graphs: compiling one takes longer than all the steps of a test."""
-  tf.config.run_functions_eagerly(True)
-  yield
-  tf.config.run_functions_eagerly(False)
 
 
 def _make(

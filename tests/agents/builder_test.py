@@ -92,14 +92,6 @@ def unreadable_fixture(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
   return asked
 
 
-@pytest.fixture(name='eagerly')
-def eagerly_fixture() -> Iterator[None]:
-  """No graphs: compiling one takes longer than all the steps of a test."""
-  tf.config.run_functions_eagerly(True)
-  yield
-  tf.config.run_functions_eagerly(False)
-
-
 def _make(
   path: str, run_dir: pathlib.Path, algorithm: Any = 'metamimic', learn: bool = False
 ) -> builder.Builder:

@@ -154,14 +154,6 @@ def _stepped(
   return {name: _weights(networks.online, name) for name in networks.online}
 
 
-@pytest.fixture(name='eagerly')
-def eagerly_fixture() -> Iterator[None]:
-  """No graphs: compiling one takes longer than all the steps of a test."""
-  tf.config.run_functions_eagerly(True)
-  yield
-  tf.config.run_functions_eagerly(False)
-
-
 @pytest.mark.usefixtures('eagerly')
 def test_an_update_is_that_of_the_critics_loss_with_its_encoder() -> None:
   ours, slow = _networks(), _networks()

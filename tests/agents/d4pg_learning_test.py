@@ -55,14 +55,6 @@ class Networks:
     return [v.numpy() for name in names for v in getattr(self, name).variables]
 
 
-@pytest.fixture(name='eagerly')
-def eagerly_fixture() -> Iterator[None]:
-  """No graphs: compiling one takes longer than all the steps of a test."""
-  tf.config.run_functions_eagerly(True)
-  yield
-  tf.config.run_functions_eagerly(False)
-
-
 def _networks(seed: int, gain: float = 1.0) -> Networks:
   """Returns networks with the weights of this seed; `gain` makes gradients large."""
 

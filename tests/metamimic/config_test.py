@@ -233,6 +233,10 @@ _SEEING = {'pixels.cameras': ('front',)}
       'pixels.goal is set, but there are no pictures; expected pixels.cameras',
     ),
     (
+      {'pixels.frames': '/tmp/frames'},
+      'pixels.frames is set, but there are no pictures; expected pixels.cameras',
+    ),
+    (
       {'pixels.blind': True},
       'pixels.blind is set, but there are no pictures; expected pixels.cameras',
     ),
