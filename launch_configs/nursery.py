@@ -205,6 +205,8 @@ class Nursery:
       return self._receive()
     except OSError as e:
       self._process.kill()
+      # So that the next look finds it dead, as below.
+      self._process.wait()
       raise Gone(f'the nursery does not answer: {e}') from e
 
   def _receive(self) -> Any:
