@@ -233,7 +233,7 @@ _SEEING = {'pixels.cameras': ('front',)}
       'pixels.goal is set, but there are no pictures; expected pixels.cameras',
     ),
     (
-      {'pixels.frames': '/tmp/frames'},
+      {'pixels.frames': '/data/frames'},
       'pixels.frames is set, but there are no pictures; expected pixels.cameras',
     ),
     (
