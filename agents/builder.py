@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from agents import actors
 from agents import adders
+from agents import environments as environments_lib
 from agents import evaluator as evaluator_lib
 from agents import learning
 from agents import logs
@@ -26,11 +27,7 @@ from agents import sampling
 from agents.bc import learning as bc_learning
 from agents.d4pg import demonstrators
 from agents.d4pg import learning as d4pg_learning
-from envs import disturbances
 from envs import imitation
-from envs import solving
-from envs import stepping
-from envs import tasks
 from metamimic import checkpoints
 from metamimic import config as config_lib
 from metamimic import controllers
@@ -275,10 +272,10 @@ class Builder:
     reader = parameters.Reader(
       client, name, policy.variables, config.last_step(name), settings.update_period
     )
-    make = self._task_environments
+    make = environments_lib.solving
     if config.follows(name):
-      make = self._imitation_environments
-    environments = make(demonstrations, seeds)
+      make = environments_lib.imitating
+    environments = make(config, self._run_dir, demonstrations, seeds)
     act = policy.actor(self._bank(demonstrations), len(environments))
 
     def over() -> bool:
@@ -320,65 +317,6 @@ class Builder:
       table: self._config.d4pg_of(replay.learner_of(table)).n_step for table in tables
     }
     return adders.PictureWriter(client, self._codec, horizons, environments, over)
-
-  def _imitation_environments(
-    self, demonstrations: types.DemonstrationSet, seeds: Sequence[int]
-  ) -> Sequence[actors.Environment]:
-    settings = self._config.imitation
-    layout = preparation.actor_layout(self._config, demonstrations.task)
-    reward = preparation.training_reward(self._run_dir, layout)
-    references = self._references(demonstrations)
-    return [
-      imitation.ImitationEnvironment(
-        environment,
-        references,
-        reward,
-        demonstrations.train,
-        settings.start_within,
-        settings.early_end,
-        seed,
-        disturber,
-      )
-      for seed, environment, disturber in self._disturbed(
-        demonstrations.task, seeds, config_lib.IMITATION
-      )
-    ]
-
-  def _disturbed(
-    self, task: str, seeds: Sequence[int], actor: str
-  ) -> list[
-    tuple[int, stepping.ManipulationEnvironment, disturbances.Disturber | None]
-  ]:
-    # Who follows is rewarded by pictures, even if the policy does not see them.
-    seen = actor == config_lib.IMITATION or self._layout.pictures is not None
-    pictures = self._config.pictures if seen else None
-    environments = tasks.load_many(task, seeds, pictures)
-    disturbance = self._config.disturbance_of(actor)
-    disturbers: Sequence[disturbances.Disturber | None] = [None] * len(environments)
-    if disturbance != disturbances.NONE:
-      share = self._config.disturbed_share
-      disturbers = disturbances.make(environments, disturbance, seeds, share)
-    return list(zip(seeds, environments, disturbers, strict=True))
-
-  def _task_environments(
-    self, demonstrations: types.DemonstrationSet, seeds: Sequence[int]
-  ) -> Sequence[actors.Environment]:
-    settings = self._config.task
-    shown = self._config.algorithm != 'd4pg'
-    return [
-      solving.TaskEnvironment(
-        environment,
-        demonstrations.demonstrations,
-        demonstrations.train if shown else (),
-        settings.start_within,
-        seed,
-        disturber,
-        settings.patience,
-      )
-      for seed, environment, disturber in self._disturbed(
-        demonstrations.task, seeds, config_lib.TASK
-      )
-    ]
 
   def evaluator(self, client: reverb.Client) -> evaluator_lib.Evaluator:
     """Returns the evaluator. Its control arms see actions; the policies do not."""

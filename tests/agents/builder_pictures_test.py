@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from agents import adders
 from agents import builder
+from agents import environments
 from agents import replay
 from agents import sampling
 from envs import imitation as imitation_lib
@@ -226,7 +227,9 @@ def test_no_objects_pose_is_anywhere_in_learning_from_pictures(
     assert [v.shape for v in policy.features.variables] == [(33,), (33,)]
 
   # What the reward of those who learn by it reads.
-  (environment,) = made._imitation_environments(demonstrations, [0])
+  (environment,) = environments.imitating(
+    made._config, made._run_dir, demonstrations, [0]
+  )
   assert isinstance(environment, imitation_lib.ImitationEnvironment)
   first = environment.reset(0, step=5).observation
   assert 'objects' in first  # It is there, for evaluations; nobody reads it.
@@ -245,7 +248,9 @@ def test_actors_are_given_the_pictures_reward_and_evaluations_the_usual_one(
 ) -> None:
   made = _make(path, tmp_path / 'run')
   about = preparation.description(str(tmp_path / 'run'))
-  (acting,) = made._imitation_environments(made._demonstrations(), [0])
+  (acting,) = environments.imitating(
+    made._config, made._run_dir, made._demonstrations(), [0]
+  )
   assert isinstance(acting, imitation_lib.ImitationEnvironment)
   given = rewards.temperatures(acting._reward)
   assert given == about['training_temperatures']

@@ -14,6 +14,7 @@ import reverb
 import tensorflow as tf
 
 from agents import builder
+from agents import environments
 from agents import parameters
 from agents import replay
 from agents import sampling
@@ -169,8 +170,8 @@ def test_each_kind_of_actor_meets_its_own_disturbances(
   )
   demonstrations = made._demonstrations()
   moved = []
-  for make in (made._imitation_environments, made._task_environments):
-    (environment,) = make(demonstrations, [0])
+  for make in (environments.imitating, environments.solving):
+    (environment,) = make(made._config, made._run_dir, demonstrations, [0])
     velocities = []
     for _ in range(20):
       environment.reset()
@@ -393,7 +394,7 @@ def test_actors_are_given_the_scaled_reward_and_the_evaluator_the_plain_one(
   preparation.prepare(config, str(tmp_path))
   made = builder.Builder(config, str(tmp_path), threading.Event())
   plain = preparation.description(str(tmp_path))['temperatures']
-  (acting,) = made._imitation_environments(made._demonstrations(), [0])
+  (acting,) = environments.imitating(config, str(tmp_path), made._demonstrations(), [0])
   assert isinstance(acting, imitation_lib.ImitationEnvironment)
   assert rewards.temperatures(acting._reward) == {
     name: tau if name == 'duplo' else 2 * tau for name, tau in plain.items()
