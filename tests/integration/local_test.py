@@ -354,8 +354,8 @@ def test_every_actor_wrote_to_replay(runs: Runs) -> None:
     assert all(0 <= float(row['reward']) <= 1 for row in rows)
     written += int(rows[-1]['environment_steps'])
   # What a killed server had not saved is lost, and so is what came after a set that was
-  # damaged.
-  assert 0 < _last(_learnt(runs.dir), 'environment_steps') < written
+  # damaged; what an actor did in its last seconds it had not logged when it was killed.
+  assert 0 < _last(_learnt(runs.dir), 'environment_steps') < 1.1 * written
 
 
 def test_policy_moved_and_can_act_without_a_server(runs: Runs) -> None:
