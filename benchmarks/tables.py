@@ -467,9 +467,7 @@ def speed(folder: pathlib.Path) -> list[Table]:
       rows.append(
         {
           'what': Cell(bar.name),
-          'times as fast': Cell(
-            f'{least}{bar.ratio:.2f}', f'results/{path.name}: {how}'
-          ),
+          'ratio': Cell(f'{least}{bar.ratio:.2f}', f'results/{path.name}: {how}'),
           'bar': Cell(f'{bar.bar:g}', f'benchmarks/, the bar of {name}'),
           'command': Cell(f'`python -m benchmarks.{name}`'),
         }
