@@ -40,6 +40,7 @@ from envs import observations
 from envs import pictures as pictures_lib
 from envs import stepping
 from metamimic import config as config_lib
+from metamimic import policy
 
 IMITATION = 'imitation'
 """What imitation actors wrote, for the learner of imitation."""
@@ -209,9 +210,9 @@ class Codec:
     batch['next_observation'] = following
     if self.pictures is not None:
       for i, name in enumerate(('observation', 'next_observation')):
-        batch[name] = {**batch[name], 'pixels': items[PICTURES][:, i]}
+        batch[name] = {**batch[name], policy.PIXELS: items[PICTURES][:, i]}
         if GOALS in items:
-          batch[name]['goal_pixels'] = items[GOALS][:, i]
+          batch[name][policy.GOAL_PIXELS] = items[GOALS][:, i]
     return batch
 
 
