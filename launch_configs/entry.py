@@ -40,12 +40,16 @@ MOVED = 75
 """Exit status of a node that left because a server it uses is at another address now:
 it has to be started again to find it there."""
 
-_THREAD_LIMITS = (
-  'OMP_NUM_THREADS',
-  'MKL_NUM_THREADS',
-  'TF_NUM_INTRAOP_THREADS',
-  'TF_NUM_INTEROP_THREADS',
+THREAD_LIMITS = dict.fromkeys(
+  (
+    'OMP_NUM_THREADS',
+    'MKL_NUM_THREADS',
+    'TF_NUM_INTRAOP_THREADS',
+    'TF_NUM_INTEROP_THREADS',
+  ),
+  '1',
 )
+"""Environment variables of a node, if nothing else is asked for."""
 _PR_SET_PDEATHSIG = 1
 _CHECK_PERIOD = 1.0
 
@@ -69,7 +73,7 @@ def environment(
   checkout = str(pathlib.Path(__file__).resolve().parents[1])
   path = [checkout, *filter(None, [inherited.get('PYTHONPATH')])]
   return {
-    **dict.fromkeys(_THREAD_LIMITS, '1'),
+    **THREAD_LIMITS,
     'TF_CPP_MIN_LOG_LEVEL': '2',
     **inherited,
     'CUDA_VISIBLE_DEVICES': '',

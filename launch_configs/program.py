@@ -6,11 +6,15 @@ builds the whole program, which is cheap, and runs one node of it. This is the o
 module that imports Launchpad.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+import contextlib
 import dataclasses
 import functools
+import pathlib
+import shutil
 import threading
 from typing import Any, Protocol, TYPE_CHECKING
+from unittest import mock
 
 from absl import flags
 import launchpad as lp
@@ -162,10 +166,91 @@ def run_node(
   node.function()
 
 
-def _register_stop() -> None:
-  """Lets Launchpad's own nodes see SIGTERM; handlers already set are kept."""
+def _flags() -> Any:
+  """Returns Launchpad's command-line flags, all at their defaults."""
   values: Any = flags.FLAGS
   values(['node'], known_only=True)
+  return values
+
+
+def _register_stop() -> None:
+  """Lets Launchpad's own nodes see SIGTERM; handlers already set are kept."""
+  values = _flags()
   # The supervisor ends a node that does not leave, not an alarm inside of it.
   values.lp_termination_notice_secs = -1
   worker_manager.WorkerManager(register_in_thread=True)
+
+
+class _Rehearsal:
+  """Stands in for an experiment of XManager: keeps what images would be made from."""
+
+  def __init__(self, folder: pathlib.Path) -> None:
+    self._folder = folder
+    self._pools: list[pathlib.Path] = []
+
+  def __enter__(self) -> '_Rehearsal':
+    return self
+
+  def __exit__(self, *error: object) -> None:
+    pass
+
+  def package(self, packageables: Sequence[Any]) -> list[Any]:
+    """Copies the folders of images, and returns what they would be made of."""
+    specs = [packageable.executable_spec for packageable in packageables]
+    for spec in specs:
+      self._pools.append(self._folder / f'workerpool{len(self._pools)}')
+      shutil.copytree(spec.path, self._pools[-1])
+      print(f'{self._pools[-1]}: {spec.base_image}, {spec.entrypoint.commands}')
+    return specs
+
+  def add(self, group: Any) -> None:
+    """Prints what the job would ask for."""
+    for pool, job in zip(self._pools, group.jobs.values(), strict=True):
+      wanted = job.executor.requirements
+      print(f'{pool.name}: {wanted.replicas} × {dict(wanted.task_requirements)}')
+
+
+def launch_on_vertex(
+  program: lp.Program,
+  code: str,
+  requirements: str,
+  machines: Mapping[str, Mapping[str, int]],
+  rehearsal: str = '',
+) -> None:
+  """Builds images and submits a job of all nodes to Vertex AI.
+
+  Args:
+    program: whose nodes can be pickled.
+    code: folder that nodes import from.
+    requirements: file of what pip installs in an image.
+    machines: role -> what `xm.JobRequirements` takes, as cpu and ram (bytes).
+    rehearsal: a folder in which to leave what images would be made from, instead of
+      submitting anything; empty: submit.
+
+  Raises:
+    ImportError: what Launchpad needs for it is not installed.
+  """
+  # With all that only this needs.
+  from launchpad.nodes.python import xm_docker
+  from xmanager import xm
+  from xmanager import xm_local
+
+  _flags()
+  resources = {
+    role: xm_docker.DockerConfig(
+      code, requirements, xm.JobRequirements(**machines[role])
+    )
+    for role in program.groups
+  }
+  with contextlib.ExitStack() as stack:
+    if rehearsal:
+      experiment = _Rehearsal(pathlib.Path(rehearsal))
+      stack.enter_context(
+        mock.patch.object(xm_local, 'create_experiment', lambda **unused: experiment)
+      )
+    lp.launch(program, lp.LaunchType.VERTEX_AI, xm_resources=resources)
+
+
+def stop_event() -> threading.Event:
+  """Returns what is set when a node that Launchpad itself started shall leave."""
+  return lp.stop_event()

@@ -362,11 +362,22 @@ def _file(path: pathlib.Path) -> File:
 
 
 def _prune(folder: pathlib.Path) -> None:
-  kept = {path.name for path in _sets(folder)[:_KEPT]}
-  oldest = min(map(_number, kept))
+  """Removes all but the last sets, and the last that shares no file with the newest.
+
+  What happens to a file of the newest set happens to those that it was taken from.
+  """
+  sets = _sets(folder)
+  newest, *older = sets
+  there = _inodes(newest)
+  kept = {*sets[:_KEPT], *[s for s in older if there.isdisjoint(_inodes(s))][:1]}
+  oldest = min(map(_number, (path.name for path in sets[:_KEPT])))
   for path in _entries(folder):
-    if 0 < _number(path.name) < oldest:
+    if 0 < _number(path.name) < oldest and path not in kept:
       shutil.rmtree(path, ignore_errors=True)
+
+
+def _inodes(path: pathlib.Path) -> set[int]:
+  return {file.stat().st_ino for file in path.rglob('*') if file.is_file()}
 
 
 def _entries(folder: pathlib.Path) -> list[pathlib.Path]:

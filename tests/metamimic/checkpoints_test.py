@@ -51,6 +51,25 @@ def test_the_last_two_are_kept(tmp_path: pathlib.Path) -> None:
   assert _steps(checkpoints.newest(tmp_path)) == 4
 
 
+def test_beside_sets_with_the_same_files_one_is_kept_that_has_others(
+  tmp_path: pathlib.Path,
+) -> None:
+  first, source = _save(tmp_path, 1), _save(tmp_path, 2)
+  for steps in range(3, 6):
+    with checkpoints.turn(tmp_path):
+      draft = checkpoints.begin(tmp_path)
+    draft.add_learner('imitation', steps, lambda f: (f / 'state').touch())
+    draft.link(checkpoints.REPLAY, source)
+    source = draft.complete({'imitation': 5}, lambda: 0.25, 0.125)
+  # The second has the replay of the last two, the first has its own.
+  assert _names(tmp_path) == ['1', '4', '5']
+  os.truncate(source.path / 'replay' / 'tables', 1)
+  assert checkpoints.recover(tmp_path, say=lambda text: None) == first
+  for steps in (6, 7):
+    _save(tmp_path, steps)
+  assert _names(tmp_path) == ['6', '7']
+
+
 def test_a_set_under_way_is_none(tmp_path: pathlib.Path) -> None:
   _save(tmp_path, 1)
   with checkpoints.turn(tmp_path):

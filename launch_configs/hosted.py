@@ -1,0 +1,117 @@
+"""A program whose nodes Launchpad's own processes run, as they do on Vertex AI.
+
+No launcher of ours is beside them: a node that fails ends the job, and one that has
+nothing more to do has to see that itself.
+"""
+
+from collections.abc import Callable
+import functools
+import os
+import pathlib
+import sys
+import threading
+import time
+import traceback
+from typing import Any, TYPE_CHECKING
+
+from launch_configs import entry
+from launch_configs import run_directory
+from metamimic import config
+
+if TYPE_CHECKING:
+  from launch_configs import program
+
+_PERIOD = 2.0  # Seconds between two looks at whether the run is over.
+_FAREWELL = 20.0  # Seconds that the others then have to leave of themselves.
+_READY = 'METAMIMIC_HOSTED'
+
+
+class Builder:
+  """Makes the node of this process, as `agents.builder.Builder` does."""
+
+  def __init__(self, run_dir: str) -> None:
+    """Reads the run.
+
+    Args:
+      run_dir: of a run that was prepared.
+    """
+    from agents import builder
+    from launch_configs import program
+
+    settings = config.load(os.path.join(run_dir, 'config.json'))
+    self._builder = builder.Builder(settings, run_dir, program.stop_event())
+    watch = functools.partial(_leave_when_over, pathlib.Path(run_dir), settings)
+    threading.Thread(target=watch, daemon=True).start()
+
+  def __getattr__(self, name: str) -> Callable[..., Any]:
+    make = getattr(self._builder, name)
+    if name.startswith('replay'):
+      return make
+    return lambda *args: _Worker(make(*args))
+
+
+class _Worker:
+  """Leaves the process when its work is done, or has failed."""
+
+  def __init__(self, worker: 'program.Worker') -> None:
+    self._worker = worker
+
+  def run(self) -> None:
+    status = 1
+    try:
+      self._worker.run()
+      status = 0
+    except BaseException:
+      traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # A Reverb thread that waits for a server which is gone would keep the process.
+    os._exit(status)
+
+
+def make_builder(run_dir: str) -> 'program.Builder':
+  """Returns what makes the node of this process.
+
+  Args:
+    run_dir: of a run that was prepared.
+  """
+  _begin_anew()
+  return Builder(run_dir)
+
+
+def _begin_anew() -> None:
+  """Starts this process's program again, once, with the environment of a node.
+
+  Launchpad loads TensorFlow's library before TensorFlow is imported and says that it is
+  the second; what then compiles functions does not find those within them. Nothing of
+  ours runs earlier, and Launchpad has no option for the environment.
+  """
+  if _READY not in os.environ:
+    environment = {
+      **entry.THREAD_LIMITS,
+      **os.environ,
+      'TF2_BEHAVIOR': '1',
+      _READY: '1',
+    }
+    os.execve(sys.executable, sys.orig_argv, environment)
+
+
+def _leave_when_over(run_dir: pathlib.Path, settings: config.Config) -> None:
+  """Ends this process some time after the run is finished: the server does not know."""
+  while not run_directory.is_finished(run_dir, settings):
+    time.sleep(_PERIOD)
+  time.sleep(_FAREWELL)
+  os._exit(0)
+
+
+def make_program(run_dir: pathlib.Path, settings: config.Config) -> Any:
+  """Returns the program of a run, whose nodes can be pickled.
+
+  Args:
+    run_dir: under the path that it has everywhere.
+    settings: of the run.
+  """
+  from launch_configs import program
+
+  make = functools.partial(make_builder, str(run_dir.absolute()))
+  return program.make_program(settings, make)
