@@ -14,7 +14,8 @@ export PYTHON
 PY := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check train test lint format pytest bazel-test test-cluster lock clean
+.PHONY: help setup check train test lint format pytest bazel-test test-cluster vertex \
+  test-vertex lock clean
 
 help:  ## this list
 	@echo 'Usage: make TARGET'
@@ -58,11 +59,20 @@ bazel-test: setup  ## the same tests through Bazel (apt-get install bazel-bootst
 test-cluster: setup  ## a run on a Slurm of three virtual hosts that are lost; as root
 	$(PY) -m pytest -s tests/cluster/three_hosts.py
 
-lock: setup  ## write requirements.txt anew from requirements.in
-	$(PY) -m uv pip compile --quiet --custom-compile-command 'make lock' \
-	  --python-version 3.10 --python-platform x86_64-manylinux_2_28 \
-	  --override requirements-overrides.txt --output-file requirements.txt \
-	  $(ARGS) requirements.in
+vertex: setup  ## install what submits to Vertex AI
+	$(PY) -m uv pip install --quiet --python $(PY) --no-deps -r requirements-vertex.txt
+
+test-vertex: vertex  ## a submission to Vertex AI up to what leaves this machine
+	$(PY) -m pytest -s tests/vertex/submission.py
+
+LOCK = $(PY) -m uv pip compile --quiet --custom-compile-command 'make lock' \
+  --python-version 3.10 --python-platform x86_64-manylinux_2_28 $(ARGS)
+
+lock: setup  ## write requirements*.txt anew from requirements*.in
+	$(LOCK) --override requirements-overrides.txt --output-file requirements.txt \
+	  requirements.in
+	$(LOCK) --constraint requirements.txt --output-file requirements-vertex.txt \
+	  requirements-vertex.in
 
 clean:  ## remove caches (not .venv, data or runs)
 	rm -rf build .mypy_cache .pytest_cache .ruff_cache

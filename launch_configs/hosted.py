@@ -39,7 +39,8 @@ class Builder:
     from launch_configs import program
 
     settings = config.load(os.path.join(run_dir, 'config.json'))
-    self._builder = builder.Builder(settings, run_dir, program.stop_event())
+    self._stop = program.stop_event()
+    self._builder = builder.Builder(settings, run_dir, self._stop)
     watch = functools.partial(_leave_when_over, pathlib.Path(run_dir), settings)
     threading.Thread(target=watch, daemon=True).start()
 
@@ -47,20 +48,23 @@ class Builder:
     make = getattr(self._builder, name)
     if name.startswith('replay'):
       return make
-    return lambda *args: _Worker(make(*args))
+    return lambda *args: _Worker(make(*args), self._stop)
 
 
 class _Worker:
-  """Leaves the process when its work is done, or has failed."""
+  """Leaves the process when its work has failed, or it is asked to."""
 
-  def __init__(self, worker: 'program.Worker') -> None:
+  def __init__(self, worker: 'program.Worker', stop: threading.Event) -> None:
     self._worker = worker
+    self._stop = stop
 
   def run(self) -> None:
     status = 1
     try:
       self._worker.run()
-      status = 0
+      # Where the first node leaves, the job may be over for Vertex AI.
+      self._stop.wait()
+      status = entry.STOPPED
     except BaseException:
       traceback.print_exc()
     sys.stdout.flush()

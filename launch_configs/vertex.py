@@ -32,7 +32,8 @@ REQUIREMENTS = 'requirements-image.txt'
 _NOT_INSTALLED = ('dm-acme', 'mypy', 'pytest', 'pytest-timeout', 'ruff', 'uv')
 _COPIED = 'acme'
 _ROLES = ('replay', 'learner', 'actor', 'evaluator')
-_NEEDS = 'google.cloud.aiplatform', 'xmanager'
+NEEDS = ('google.cloud.aiplatform', 'xmanager')
+"""What Launchpad submits with, beside what is installed anyway."""
 MOUNTS = pathlib.Path('/gcs')
 """Where each machine of Vertex AI sees the storage buckets of its project."""
 
@@ -79,7 +80,8 @@ def validate(options: Options, run_dir: pathlib.Path, settings: config.Config) -
   Raises:
     ValueError: the message names the option, its value and what was expected.
   """
-  for name, path in (('run_dir', run_dir), ('demonstrations', settings.demonstrations)):
+  places = {'run_dir': str(run_dir), 'demonstrations': settings.demonstrations}
+  for name, path in places.items():
     if MOUNTS not in pathlib.Path(path).absolute().parents:
       raise ValueError(
         f'{name} is {path}; expected a path under {MOUNTS}/<bucket>, where every '
@@ -138,7 +140,7 @@ def stage(folder: pathlib.Path) -> pathlib.Path:
 
 def _check_installed() -> None:
   """Raises RuntimeError if Launchpad lacks what it submits with."""
-  for name in _NEEDS:
+  for name in NEEDS:
     try:
       missing = importlib.util.find_spec(name) is None
     except ModuleNotFoundError:
