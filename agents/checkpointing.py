@@ -25,7 +25,7 @@ from metamimic import checkpoints
 from metamimic import loading
 from metamimic import notices
 
-_MOST_SAVING = 0.05  # Share of the time; a large replay takes many seconds to save.
+_MOST_SAVING = 0.02  # Share of the time; a large replay takes many seconds to save.
 _POLL = 0.25  # Seconds between two looks for a set that another learner announced.
 _PATIENCE = 120.0  # Seconds for the others, who may be starting, to add their state.
 # Of a run that is stopped: it has ten seconds, of which a step may take one.

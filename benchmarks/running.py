@@ -58,24 +58,27 @@ class Run:
     demonstrations: str,
     patience: float,
     settings: Sequence[str] = (),
+    learner_steps: int | None = ENDLESS,
   ) -> None:
     """Starts nothing yet; output goes to a file beside the directory's parent.
 
     Args:
       run_dir: the run directory.
-      preset: its settings; the learner is never done.
+      preset: its settings.
       demonstrations: file of them.
       patience: seconds after which what is waited for does not come.
       settings: more arguments of the launcher.
+      learner_steps: of the run; None: those of the preset.
     """
     self.dir = run_dir
     """The run directory."""
     self._patience = patience
     self._command = [
       *(sys.executable, '-m', 'launch_configs.local', '--run-dir', str(run_dir)),
-      *('--preset', preset, '--learner-steps', str(ENDLESS)),
-      *('--demonstrations', demonstrations, *settings),
+      *('--preset', preset, '--demonstrations', demonstrations, *settings),
     ]
+    if learner_steps is not None:
+      self._command += ['--learner-steps', str(learner_steps)]
     self._log = run_dir.parent.with_suffix('.log')
     self._process: subprocess.Popen[bytes] | None = None
 
@@ -101,6 +104,11 @@ class Run:
   def ended(self) -> bool:
     """Whether the launcher has left."""
     return self._process is None or self._process.poll() is not None
+
+  @property
+  def status(self) -> int | None:
+    """The launcher's exit status; None: it has not left."""
+    return None if self._process is None else self._process.poll()
 
   def said(self, text: str) -> bool:
     """Returns whether the launcher has said something."""

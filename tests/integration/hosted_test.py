@@ -123,9 +123,7 @@ def test_run_goes_to_its_end_and_all_leave(run: Run) -> None:
   assert summary['learner_steps'] == {'imitation': STEPS}
   rows = pd.read_csv(run.dir / 'evaluation.csv')
   arm = config.Config().arm(config.IMITATION)
-  last = rows[
-    (rows.arm == arm) & (rows.learner_steps == STEPS)
-  ]
+  last = rows[(rows.arm == arm) & (rows.learner_steps == STEPS)]
   assert set(last.split) == {'train', 'valid'}
 
 
