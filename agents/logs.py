@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from acme.utils import loggers
+import numpy as np
 import tensorflow as tf
 
 
@@ -115,10 +116,12 @@ class RoleLogger(loggers.Logger):
     )
     self._file.flush()
     if self._summary is not None and self._step is not None:
-      with self._summary.as_default(step=int(data[self._step])):
+      # Of Python's own numbers TensorFlow keeps each that it has ever seen: 1.4 kB for a
+      # value and its step.
+      with self._summary.as_default(step=np.asarray(data[self._step], np.int64)):
         for key, value in data.items():
           if key != self._step and isinstance(value, (int, float)):
-            tf.summary.scalar(key, value)
+            tf.summary.scalar(key, np.asarray(value, np.float32))
       self._summary.flush()
 
   def close(self) -> None:

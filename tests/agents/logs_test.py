@@ -4,6 +4,7 @@ import csv
 import pathlib
 import types
 
+import psutil
 import pytest
 import tensorflow as tf
 
@@ -95,3 +96,16 @@ def test_full_disk_costs_rows_and_not_the_run(
   lines = (tmp_path / 'logs' / 'actor-0.csv').read_text().splitlines()
   steps = [line.rpartition(',')[2] for line in lines]
   assert (steps[0], steps[1], steps[-1]) == ('environment_steps', '10', '30')
+
+
+def test_rows_take_no_memory_once_they_are_written(tmp_path: pathlib.Path) -> None:
+  logger = logs.RoleLogger(str(tmp_path), 'actor-0', step='environment_steps')
+  process = psutil.Process()
+
+  def write(first: int, count: int) -> int:
+    for step in range(first, first + count):
+      logger.write({'environment_steps': step, 'reward': step / 7, 'length': step / 3})
+    return process.memory_info().rss
+
+  warm = write(0, 500)
+  assert write(500, 3000) - warm < 3000 * 500
