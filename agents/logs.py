@@ -116,8 +116,8 @@ class RoleLogger(loggers.Logger):
     )
     self._file.flush()
     if self._summary is not None and self._step is not None:
-      # Of Python's own numbers TensorFlow keeps each that it has ever seen: 1.4 kB for a
-      # value and its step.
+      # TensorFlow keeps each of Python's own numbers that it has ever seen: 1.4 kB for
+      # a value and its step.
       with self._summary.as_default(step=np.asarray(data[self._step], np.int64)):
         for key, value in data.items():
           if key != self._step and isinstance(value, (int, float)):

@@ -148,17 +148,22 @@ def compare(measurements: Sequence[Measurement], benchmark: str) -> list[Bar]:
 
 
 def scaling(rows_: Sequence[Mapping[str, Any]]) -> Bar:
-  """Returns how many times as fast two actors are as one: the median over rounds.
+  """Returns how many times as fast two actors on two cores are as one on one.
+
+  It is the median over rounds.
 
   Args:
     rows_: of `benchmarks.scaling`; numbers may be strings.
   """
   rates = {
-    (row['round'], int(row['actors'])): float(row['per_second']) for row in rows_
+    (row['round'], int(row['actors']), int(row['cores_given'])): float(
+      row['per_second']
+    )
+    for row in rows_
   }
   rounds = {row['round'] for row in rows_}
-  value = statistics.median(rates[r, 2] / rates[r, 1] for r in rounds)
-  return Bar('two actors / one', value, _TWO_ACTORS)
+  value = statistics.median(rates[r, 2, 2] / rates[r, 1, 1] for r in rounds)
+  return Bar('two actors, two cores / one, one', value, _TWO_ACTORS)
 
 
 def replay_memory(rows_: Sequence[Mapping[str, Any]]) -> Bar:

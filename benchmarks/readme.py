@@ -8,6 +8,7 @@ import re
 
 from benchmarks import figures
 from benchmarks import skills
+from benchmarks import system_tables
 from benchmarks import tables
 from metamimic import plotting
 
@@ -42,6 +43,19 @@ Where something goes wrong on {task}: the share of episodes from held-out starts
 which the task is solved at any time, of all seeds together
 (`python -m benchmarks.robustness {task}`). An arm that follows has until the
 demonstration's end, the others until the time limit."""
+
+
+_FAULTS = """\
+From a fault to the learner's next logged step (a row comes every two seconds), and what
+was lost. A node is killed with SIGKILL and comes back by itself; after its end the
+launcher is started again by hand (`python -m benchmarks.faults`)."""
+_CURVES = """\
+Whether runs learn as others do while nodes are killed all along, all of them in turn:
+lifting, held-out reward; 95 % prediction intervals
+(`python -m benchmarks.fault_curves`)."""
+_MEMORY = """\
+What each process takes that it shares with nobody, and how that grows in the second
+half of a run that goes on for hours (`python -m benchmarks.soak`)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +115,17 @@ def _pixels(folder: pathlib.Path) -> list['str | tables.Table']:
   return [_PIXELS, *found] if found else []
 
 
+def _survival(folder: pathlib.Path) -> list['str | tables.Table']:
+  blocks: list[str | tables.Table] = []
+  for text, found in (
+    (_FAULTS, system_tables.faults(folder)),
+    (_CURVES, system_tables.curves(folder)),
+    (_MEMORY, system_tables.memory(folder)),
+  ):
+    blocks += [text, *found] if found else []
+  return blocks
+
+
 SECTIONS = (
   Section('results', tables.results),
   Section('solving', tables.solving),
@@ -109,7 +134,8 @@ SECTIONS = (
   Section('ablations', _ablations),
   Section('demonstrations', _demonstrations),
   Section('robustness', _robustness),
-  Section('speed', tables.speed),
+  Section('speed', system_tables.speed),
+  Section('survival', _survival),
 )
 
 

@@ -4,21 +4,24 @@
 
 The actors are as a run has them, each a process, and write to one Reverb server; the
 learner is paused. Time is what a clock on the wall shows: actors that wait for each
-other, or for the server, get less done in it. The policy is cloned beforehand, as for
-`benchmarks.actor`. Run it with nothing beside it.
+other, or for the server, get less done in it. One actor is measured on one core, with
+the server beside it there, and on all; the others on all. The policy is cloned
+beforehand, as for `benchmarks.actor`. Run it with nothing beside it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 import contextlib
 import dataclasses
 import functools
 import multiprocessing
 from multiprocessing import connection
+import os
 import statistics
 import tempfile
 import threading
 import time
 
+import psutil
 import reverb
 import tyro
 
@@ -31,8 +34,9 @@ from benchmarks import common
 from metamimic import config as config_lib
 from metamimic import preparation
 
-ACTORS = (1, 2, 4)
-"""How many act at a time."""
+TURNS = ((1, 1), (1, 0), (2, 0), (4, 0))
+"""How many act at a time, and on how many cores; 0: on all."""
+_MOST = max(actors for actors, _ in TURNS)
 _AT_A_TIME = 160  # Environment steps between two looks at the clock.
 
 
@@ -58,10 +62,17 @@ class Turn:
 
   round: int
   actors: int
+  cores_given: int
+  """That they and the server have."""
   steps: int
   """Environment steps of all of them."""
   seconds: float
   """On the wall."""
+
+  @property
+  def name(self) -> str:
+    """What it is called where it is shown."""
+    return f'actors: {self.actors}, cores: {self.cores_given}'
 
   @property
   def rate(self) -> float:
@@ -114,7 +125,7 @@ def _actors(
 ) -> Iterator[list[connection.Connection]]:
   context = multiprocessing.get_context('spawn')
   ends, processes = [], []
-  for index in range(max(ACTORS)):
+  for index in range(_MOST):
     ours, theirs = context.Pipe()
     arguments = (config, run_dir, address, index, theirs)
     process = context.Process(target=_act, args=arguments, daemon=True)
@@ -136,15 +147,28 @@ def _actors(
 def _turns(
   ends: Sequence[connection.Connection], arguments: Arguments
 ) -> Iterator[Turn]:
+  every = os.sched_getaffinity(0)
   for number in range(1, arguments.rounds + 1):
-    for count in ACTORS:
+    for count, cores in TURNS:
+      given = set(sorted(every)[: cores or None])
+      _keep_to(given)
       begun = time.monotonic()
       for end in ends[:count]:
         end.send(arguments.seconds)
       steps = sum(end.recv() for end in ends[:count])
-      turn = Turn(number, count, steps, round(time.monotonic() - begun, 3))
-      print(f'round {number}: {count} actors {turn.rate:.0f}', flush=True)
+      seconds = round(time.monotonic() - begun, 3)
+      turn = Turn(number, count, len(given), steps, seconds)
+      print(f'round {number}: {turn.name} {turn.rate:.0f}', flush=True)
       yield turn
+  _keep_to(every)
+
+
+def _keep_to(cores: Collection[int]) -> None:
+  """Lets all threads of the actors and the server run on no other cores."""
+  for child in psutil.Process().children():
+    for thread in child.threads():
+      with contextlib.suppress(ProcessLookupError):
+        os.sched_setaffinity(thread.id, cores)
 
 
 def main(arguments: Arguments) -> int:
@@ -152,7 +176,7 @@ def main(arguments: Arguments) -> int:
   common.limit_threads()
   config = actor_benchmark.laptop(arguments.demonstrations)
   config = dataclasses.replace(
-    config, actor=dataclasses.replace(config.actor, num_actors=max(ACTORS))
+    config, actor=dataclasses.replace(config.actor, num_actors=_MOST)
   )
   with tempfile.TemporaryDirectory() as run_dir:
     preparation.prepare(config, run_dir)
@@ -171,9 +195,9 @@ def main(arguments: Arguments) -> int:
     dataclasses.asdict(turn) | {'per_second': f'{turn.rate:.1f}'} for turn in turns
   ]
   common.write(arguments.output, rows)
-  for count in ACTORS:
-    rate = statistics.median(turn.rate for turn in turns if turn.actors == count)
-    print(f'{count} actors: {rate:.0f} environment steps per second')
+  for name in dict.fromkeys(turn.name for turn in turns):
+    rate = statistics.median(turn.rate for turn in turns if turn.name == name)
+    print(f'{name}: {rate:.0f} environment steps per second')
   return common.report([common.scaling(rows)])
 
 

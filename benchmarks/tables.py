@@ -12,9 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from benchmarks import common
 from benchmarks import experiments
-from benchmarks import time_to_imitate
 from metamimic import arms
 from metamimic import intervals
 from metamimic import statistics
@@ -437,39 +435,3 @@ def _robust(
     text, f'results/{file}, arm={arm}: seeds × rows of each, for every column'
   )
   return cells
-
-
-def speed(folder: pathlib.Path) -> list[Table]:
-  """Returns the table of the benchmarks that have been run.
-
-  Args:
-    folder: of the files.
-  """
-  rows = []
-  for name in (*common.COMPARISONS, 'time_to_imitate', 'scaling', 'replay_memory'):
-    path = folder / f'benchmark_{name}.csv'
-    if not path.exists():
-      continue
-    if name in common.COMPARISONS:
-      bars = common.compare(common.read(str(path)), name)
-      how = 'median over rounds of the ratio of per_cpu_second'
-    elif name == 'scaling':
-      bars = [common.scaling(pd.read_csv(path).to_dict('records'))]
-      how = 'median over rounds of the ratio of per_second'
-    elif name == 'replay_memory':
-      bars = [common.replay_memory(pd.read_csv(path).to_dict('records'))]
-      how = '12,000 over bytes_per_step of ours'
-    else:
-      bars = [time_to_imitate.bar(time_to_imitate.read(str(path)))]
-      how = 'ratio of seconds'
-    for bar in bars:
-      least = '≥ ' if bar.is_lower_bound else ''
-      rows.append(
-        {
-          'what': Cell(bar.name),
-          'ratio': Cell(f'{least}{bar.ratio:.2f}', f'results/{path.name}: {how}'),
-          'bar': Cell(f'{bar.bar:g}', f'benchmarks/, the bar of {name}'),
-          'command': Cell(f'`python -m benchmarks.{name}`'),
-        }
-      )
-  return table(rows)

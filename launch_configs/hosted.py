@@ -5,6 +5,7 @@ nothing more to do has to see that itself.
 """
 
 from collections.abc import Callable
+import contextlib
 import functools
 import os
 import pathlib
@@ -33,19 +34,24 @@ class Builder:
     """Reads the run.
 
     Args:
-      run_dir: of a run that was prepared.
+      run_dir: of a run that was prepared; the server's node holds its lock.
     """
     from agents import builder
     from launch_configs import program
 
     settings = config.load(os.path.join(run_dir, 'config.json'))
+    self._run_dir = pathlib.Path(run_dir)
+    self._held = contextlib.ExitStack()
     self._stop = program.stop_event()
     self._builder = builder.Builder(settings, run_dir, self._stop)
-    watch = functools.partial(_leave_when_over, pathlib.Path(run_dir), settings)
+    watch = functools.partial(_leave_when_over, self._run_dir, settings)
     threading.Thread(target=watch, daemon=True).start()
 
   def __getattr__(self, name: str) -> Callable[..., Any]:
     make = getattr(self._builder, name)
+    if name == 'replay_tables':
+      # As a launcher does that is beside its nodes; it ends with the process.
+      self._held.enter_context(run_directory.locked(self._run_dir))
     if name.startswith('replay'):
       return make
     return lambda *args: _Worker(make(*args), self._stop)

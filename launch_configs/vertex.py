@@ -65,8 +65,8 @@ class Options(local.Options):
   evaluator_machine: Machine = Machine()
   """Of the evaluator."""
   dry_run: str = ''
-  """Folder, made if need be, in which to leave what each image would be made from;
-  nothing is submitted."""
+  """Folder, new or empty, in which to leave what each image would be made from; nothing
+  is submitted."""
 
 
 def validate(options: Options, run_dir: pathlib.Path, settings: config.Config) -> None:
@@ -99,6 +99,10 @@ def validate(options: Options, run_dir: pathlib.Path, settings: config.Config) -
       value = getattr(machine, field.name)
       if value < 1:
         raise ValueError(f'{role}_machine.{field.name} is {value}; expected 1 or more')
+  if options.dry_run and any(pathlib.Path(options.dry_run).glob('*')):
+    raise ValueError(
+      f'dry_run is {options.dry_run}, which is not empty; expected a new folder'
+    )
   # The images are Python's own, with nothing more from their distribution than git.
   drawn = 'there is nothing to draw with in the images that Launchpad makes'
   if settings.evaluation.videos:

@@ -71,10 +71,20 @@ def test_results_name_the_machine(tmp_path: pathlib.Path) -> None:
 
 
 def test_scaling_is_the_median_of_the_rounds_ratios() -> None:
-  rates = {1: (100.0, 50.0, 80.0), 2: (180.0, 100.0, 120.0), 4: (1.0, 1.0, 1.0)}
+  rates = {
+    (1, 1): (100.0, 50.0, 80.0),
+    (1, 2): (1.0, 1.0, 1.0),
+    (2, 2): (180.0, 100.0, 120.0),
+    (4, 2): (1.0, 1.0, 1.0),
+  }
   rows = [
-    {'round': number, 'actors': str(actors), 'per_second': str(rate)}
-    for actors, values in rates.items()
+    {
+      'round': number,
+      'actors': str(actors),
+      'cores_given': str(cores),
+      'per_second': str(rate),
+    }
+    for (actors, cores), values in rates.items()
     for number, rate in enumerate(values)
   ]
   bar = common.scaling(rows)

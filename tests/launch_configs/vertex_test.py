@@ -10,6 +10,7 @@ from launch_configs import local
 from launch_configs import vertex
 from metamimic import config
 
+HERE = pathlib.Path(__file__)
 RUN = pathlib.Path('/gcs/bucket/run')
 GOOD = vertex.Options(
   demonstrations='/gcs/bucket/lift.hdf5',
@@ -46,6 +47,7 @@ def test_good_options_are_not_refused() -> None:
       {'pixels': config.PixelsConfig(cameras=('front',))},
       "pixels.cameras is ('front',); expected none",
     ),
+    ({'dry_run': str(HERE.parent)}, f'dry_run is {HERE.parent}, which is not empty'),
     ({'actor_machine': vertex.Machine(cpus=0)}, 'actor_machine.cpus is 0; expected 1'),
     ({'replay_machine': vertex.Machine(memory=-1)}, 'replay_machine.memory is -1; exp'),
   ],
