@@ -229,8 +229,10 @@ def launch_on_vertex(
 
   Raises:
     ImportError: what Launchpad needs for it is not installed.
+    RuntimeError: Google does not know who asks.
   """
   # With all that only this needs.
+  from google.auth import exceptions
   from launchpad.nodes.python import xm_docker
   from xmanager import xm
   from xmanager import xm_local
@@ -248,7 +250,10 @@ def launch_on_vertex(
       stack.enter_context(
         mock.patch.object(xm_local, 'create_experiment', lambda **unused: experiment)
       )
-    lp.launch(program, lp.LaunchType.VERTEX_AI, xm_resources=resources)
+    try:
+      lp.launch(program, lp.LaunchType.VERTEX_AI, xm_resources=resources)
+    except exceptions.GoogleAuthError as e:
+      raise RuntimeError(f'nothing was submitted: {e}') from e
 
 
 def stop_event() -> threading.Event:

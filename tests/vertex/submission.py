@@ -15,6 +15,7 @@ from unittest import mock
 
 import google.auth
 from google.auth import credentials
+from google.auth import exceptions
 from google.cloud import aiplatform
 import pytest
 from xmanager.cloud import auth
@@ -98,3 +99,14 @@ def test_job_has_a_pool_for_each_kind_of_machine(
   found = [(pool.replica_count, pool.machine_spec.machine_type) for pool in pools]
   # One with a single node has to be first; those that ask for the same share one.
   assert found == [(1, 'n1-standard-8'), (4, 'n1-standard-4')]
+
+
+def test_without_credentials_nothing_is_submitted(
+  arguments: list[str],
+  monkeypatch: pytest.MonkeyPatch,
+  capsys: pytest.CaptureFixture[str],
+) -> None:
+  unknown = mock.Mock(side_effect=exceptions.DefaultCredentialsError('who are you'))
+  monkeypatch.setattr(google.auth, 'default', unknown)
+  assert _submit(monkeypatch, arguments) == local.REFUSED
+  assert 'error: nothing was submitted: GCP project' in capsys.readouterr().err
