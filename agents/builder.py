@@ -249,13 +249,13 @@ class Builder:
     embed = functools.partial(policy.embed, bank=self._bank(demonstrations))
     return bc_learning.BCLearner(embed, policy.network, iter(dataset), config.bc)
 
-  def _critic(
-    self, policy: policy_lib.Policy, settings: config_lib.D4PGConfig
-  ) -> critics.CriticNetwork:
-    critic = critics.CriticNetwork(
-      self._config.network, settings.num_atoms, settings.v_min, settings.v_max
+  def _critic(self, policy: policy_lib.Policy, settings: config_lib.D4PGConfig) -> Any:
+    sizes = self._config.network
+    critic = policy.with_torso(
+      critics.CriticNetwork(sizes, settings.num_atoms, settings.v_min, settings.v_max),
+      sizes,
     )
-    critic(tf.zeros([1, policy.num_features]), tf.zeros([1, policy_lib.NUM_ACTIONS]))
+    critic(policy.blank, tf.zeros([1, policy_lib.NUM_ACTIONS]))
     return critic
 
   def actor(self, client: reverb.Client, index: int) -> actors.Actor:

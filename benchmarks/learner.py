@@ -122,7 +122,7 @@ class _Problem:
   def networks(self) -> tuple[snt.Module, snt.Module]:
     """Returns a new policy and a new critic."""
     config, d4pg = self.config, self.config.d4pg
-    features = tf.zeros([1, self.policy.num_features])
+    features = self.policy.blank
     actor = policies.PolicyNetwork(policy_lib.NUM_ACTIONS, config.network)
     critic = critics.CriticNetwork(
       config.network, d4pg.num_atoms, d4pg.v_min, d4pg.v_max
@@ -133,7 +133,7 @@ class _Problem:
   def acme_spec(self) -> specs.EnvironmentSpec:
     """Returns the specs of an environment that gives the features."""
     return specs.EnvironmentSpec(
-      specs.Array((self.policy.num_features,), np.float32),
+      specs.Array(self.policy.blank.shape[1:], np.float32),
       self.spec.actions,
       self.spec.rewards[imitation.IMITATION],
       self.spec.discounts[imitation.IMITATION],

@@ -96,11 +96,29 @@ class NetworkConfig:
   normalise: bool = True
   """Layer normalisation after the first layer and in every residual block.
   (Normalisation is needed: paper; where: ours.)"""
+  torso: Literal['patches', 'residual'] = 'patches'
+  """What makes numbers of pictures. `patches`: a few convolutions, common to policy and
+  critic and taught by the critic's loss. (Ours, for processors.) `residual`: stages of
+  residual blocks, a torso for each of the two. (Paper.)"""
   filters: tuple[int, ...] = (32, 48, 64)
   """Of pictures: filters of each convolution; the first is of patches of 4 x 4 pixels,
-  the others are 3 x 3 with stride 2. (Ours.)"""
+  the others are 3 x 3 with stride 2. (Ours.) Of a residual torso: of each stage."""
+  torso_blocks: int = 2
+  """Residual blocks in a stage of a residual torso, of two convolutions each. (Ours;
+  with four stages 20 convolutions, as in the paper.)"""
   embedding: int = 128
   """Numbers that the convolutions make of pictures. (Ours.)"""
+
+
+LARGE_TORSOS = NetworkConfig(
+  torso='residual', filters=(64, 128, 256, 256), embedding=512
+)
+"""20 convolutions for each of policy and critic, 22 M parameters at 84 x 84 pixels.
+(Number and kind: paper; sizes of stages: ours.)"""
+SMALL_TORSOS = NetworkConfig(
+  torso='residual', filters=(16, 32, 32), embedding=256, normalise=False
+)
+"""The torso of Espeholt et al. 2018."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -421,6 +439,17 @@ PRESETS: Mapping[str, tuple[str, Config]] = {
         actor=ActorConfig(environments=8, sigma=0.1),
       ),
       evaluation=EvaluationConfig(period=120.0),
+    ),
+  ),
+  'pixels_paper': (
+    'From pictures, with networks of the size of the paper: for a larger machine.',
+    Config(
+      pixels=PixelsConfig(cameras=('front',), size=84),
+      network=LARGE_TORSOS,
+      d4pg=D4PGConfig(batch_size=64, steps_per_call=1),
+      replay=ReplayConfig(max_size=200_000, min_size=1_000, samples_per_insert=32.0),
+      actor=ActorConfig(num_actors=8, environments=8, sigma=0.1),
+      evaluation=EvaluationConfig(period=600.0),
     ),
   ),
   'paper': (

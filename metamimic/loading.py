@@ -208,6 +208,9 @@ def _check_size(
     shown = len(config.pixels.look_ahead) if config.follows(learner) else 0
     widths = (1 + shown, *network.filters, network.embedding)
     least += 4 * sum(a * b for a, b in itertools.pairwise(widths))
+    if network.torso == 'residual':
+      filters = sum(n**2 for n in network.filters)
+      least += network.torso_blocks * (4 * filters + _LAYER)
   size = sum(file.size for file in found.part(learner).values())
   if least > size:
     raise ValueError(

@@ -16,6 +16,7 @@ from metamimic.demonstrations import types
 from metamimic.networks import features as features_lib
 from metamimic.networks import pictures as pictures_lib
 from metamimic.networks import policies
+from metamimic.networks import torsos
 
 NUM_ACTIONS = 9
 
@@ -55,17 +56,39 @@ class Policy(snt.Module):
     self._relative = config.imitation.relative
     self.features = self._make_features(mean, deviation)
     self.encoder = self._make_encoder(config.network)
-    self.network = policies.PolicyNetwork(NUM_ACTIONS, config.network)
-    self.network(tf.zeros([1, self.num_features]))
+    self.network = self.with_torso(
+      policies.PolicyNetwork(NUM_ACTIONS, config.network), config.network
+    )
+    self.network(self.blank)
 
   @functools.cached_property
-  def num_features(self) -> int:
-    """Length of the vector that policy and critic networks see."""
+  def blank(self) -> Any:
+    """What policy and critic networks are given for one observation that is nought.
+
+    It is features, (1, F), or with torsos of their own `pictures.Seen`.
+    """
     blank = {
       name: tf.zeros([1, *spec.shape[1:]], spec.dtype)
       for name, spec in self._inputs(1).items()
     }
-    return self.encoder(self._embed_unguided(blank)).shape[-1]
+    return self.encoder(self._embed_unguided(blank))
+
+  def with_torso(
+    self, network: snt.Module, sizes: config_lib.NetworkConfig
+  ) -> snt.Module:
+    """Returns a network with a torso of its own, where it is to have one.
+
+    Args:
+      network: features, and what else it takes -> what it makes of them.
+      sizes: of the torso.
+    """
+    if not self._has_torsos(sizes):
+      return network
+    size = sizes.filters, sizes.torso_blocks, sizes.embedding, sizes.normalise
+    return torsos.Seeing(torsos.ResidualTorso(*size), network)
+
+  def _has_torsos(self, sizes: config_lib.NetworkConfig) -> bool:
+    return self.layout.pictures is not None and sizes.torso == 'residual'
 
   @abc.abstractmethod
   def _make_features(self, mean: np.ndarray, deviation: np.ndarray) -> snt.Module:
@@ -74,7 +97,7 @@ class Policy(snt.Module):
   def _make_encoder(
     self, config: config_lib.NetworkConfig
   ) -> pictures_lib.Encoder | pictures_lib.NoEncoder:
-    if self.layout.pictures is None:
+    if self.layout.pictures is None or self._has_torsos(config):
       return pictures_lib.NoEncoder()
     size = config.filters, config.embedding, config.normalise
     return pictures_lib.Encoder(*size, decoded=self._decoded)

@@ -106,7 +106,9 @@ def check_pixels(config: config_lib.Config, where: str = '') -> None:
     pictures.Pictures(pixels.cameras)
   except ValueError as e:
     raise ValueError(f'{where}pixels.cameras: {e}') from None
-  smallest = smallest_picture(len(network.filters))
+  residual = network.torso == 'residual'
+  # Its pictures are filled up at their edges.
+  smallest = 1 if residual else smallest_picture(len(network.filters))
   if not smallest <= pixels.size <= _LARGEST:
     raise ValueError(
       f'{where}pixels.size is {pixels.size}; expected {smallest} to {_LARGEST}'
@@ -133,6 +135,15 @@ def check_pixels(config: config_lib.Config, where: str = '') -> None:
     raise ValueError(
       f'{where}network.filters and embedding are {network.filters} and '
       f'{network.embedding}; expected numbers above 0'
+    )
+  if network.torso_blocks < 0:
+    raise ValueError(
+      f'{where}network.torso_blocks is {network.torso_blocks}; expected 0 or more'
+    )
+  if residual and pixels.goal == 'pictures' and pixels.decoding_weight:
+    raise ValueError(
+      f'{where}pixels.decoding_weight is {pixels.decoding_weight} with network.torso '
+      'residual; expected 0: what decodes is an encoder that policy and critic share'
     )
   if config.imitation.relative:
     raise ValueError(

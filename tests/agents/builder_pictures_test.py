@@ -68,10 +68,12 @@ def _make(
   run_dir: pathlib.Path,
   algorithm: Any = 'metamimic',
   learn: bool = False,
+  torso: Any = 'patches',
   **pixels: Any,
 ) -> builder.Builder:
   config = dataclasses.replace(
     CONFIG,
+    network=dataclasses.replace(CONFIG.network, torso=torso),
     demonstrations=path,
     algorithm=algorithm,
     pixels=dataclasses.replace(CONFIG.pixels, **pixels),
@@ -108,6 +110,7 @@ def _learn(learner: Any) -> None:
     ('metamimic', False, {'goal': 'pictures'}),
     ('metamimic', True, {}),
     ('metamimic', True, {'blind': True}),
+    ('metamimic', True, {'torso': 'residual'}),
     ('d4pg', False, {}),
   ],
 )
@@ -158,12 +161,15 @@ def test_a_run_from_pictures_acts_learns_and_evaluates(
       if not blind:
         shows = name == 'imitation'
         assert (replay.GOALS in sampled) == shows
-      online = learner._encoders.online
-      before = [v.numpy() for v in online.variables]
+      # An encoder, or torsos.
+      own = config.network.torso == 'residual'
+      see = [learner._encoders.online, *[learner._policy, learner._critic][: 2 * own]]
+      online = [v for module in see for v in module.variables]
+      before = [v.numpy() for v in online]
       assert bool(before) != blind
       _learn(learner)
       assert learner.num_steps == 2
-      for old, new in zip(before, online.variables, strict=True):
+      for old, new in zip(before, online, strict=True):
         assert np.isfinite(new).all() and (old != new.numpy()).any()
       process._publish()
 

@@ -29,13 +29,18 @@ CONFIG = dataclasses.replace(
   pixels=config_lib.PixelsConfig(('front', 'side'), SIZE, look_ahead=(1, 3)),
   network=config_lib.NetworkConfig(policy_width=16, filters=(4,), embedding=6),
 )
-BLIND = {'blind': True}
+BLIND: dict[str, Any] = {'blind': True}
 PICTURES_ALONE = {'goal': 'pictures'}
 
 
-def _config(**pixels: Any) -> config_lib.Config:
+RESIDUAL = {'torso': 'residual'}
+
+
+def _config(torso: Any = 'patches', **pixels: Any) -> config_lib.Config:
   return dataclasses.replace(
-    CONFIG, pixels=dataclasses.replace(CONFIG.pixels, **pixels)
+    CONFIG,
+    pixels=dataclasses.replace(CONFIG.pixels, **pixels),
+    network=dataclasses.replace(CONFIG.network, torso=torso),
   )
 
 
@@ -150,7 +155,7 @@ def test_actions_are_those_of_encoder_and_network(
   stacked = np.concatenate([pixels - 0.5, *differences], -1).astype(np.float32)
   assert stacked.shape == (3, SIZE, SIZE, 6 * 3)
   encoded = policy.encoder(pictures.Seen(features, stacked))
-  assert encoded.shape[1] == policy.num_features
+  assert encoded.shape[1:] == policy.blank.shape[1:]
   np.testing.assert_allclose(found, policy.network(encoded), atol=1e-5)
   # A fixed batch is the same.
   fixed = policy.actor(_bank(seen), batch=3)(batch)
@@ -289,7 +294,8 @@ def _save(run_dir: pathlib.Path, config: config_lib.Config, **policies: Any) -> 
 
 
 @pytest.mark.parametrize(
-  ('pixels', 'averaged'), [({}, 0), ({}, 100), (PICTURES_ALONE, 100), (BLIND, 0)]
+  ('pixels', 'averaged'),
+  [({}, 0), ({}, 100), (PICTURES_ALONE, 100), (BLIND, 0), (RESIDUAL, 100)],
 )
 def test_load_draws_what_it_watches(
   pixels: dict[str, Any],
@@ -346,6 +352,9 @@ def test_load_task_acts_on_pictures(
     ({'network': {'filters': (4, 300_000)}}, 'its policy has'),
     ({'network': {'embedding': 10_000_000}}, 'its policy has'),
     ({'pixels': {'look_ahead': (1,) * 50_000}}, 'its policy has'),
+    ({'network': {**RESIDUAL, 'torso_blocks': 10_000_000}}, 'its policy has'),
+    ({'network': {**RESIDUAL, 'torso_blocks': -1}}, 'network.torso_blocks is -1; exp'),
+    ({'network': RESIDUAL}, 'does not hold the policy'),
     ({'pixels': {'size': 100_000}}, 'pixels.size is 100000; expected'),
     ({'pixels': {'cameras': ('back',)}}, "pixels.cameras: no camera 'back'"),
     ({'network': {'filters': (5,)}}, 'does not hold the policy'),
