@@ -307,11 +307,15 @@ def main(arguments: Arguments) -> int:
   """Measures, writes and prints; returns the exit status, 1 if it did not recover."""
   running.new_folder(arguments.output_dir)
   running.record(arguments.demonstrations)
-  found = []
-  for fault in _faults(arguments):
-    print(fault, flush=True)
-    found.append(fault)
-  common.write(arguments.results, [dataclasses.asdict(fault) for fault in found])
+  found: list[Fault] = []
+  try:
+    for fault in _faults(arguments):
+      print(fault, flush=True)
+      found.append(fault)
+  finally:
+    # An hour of it, whatever ends it.
+    if found:
+      common.write(arguments.results, [dataclasses.asdict(fault) for fault in found])
   print(table(found))
   return int(not all(fault.recovered for fault in found))
 

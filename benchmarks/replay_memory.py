@@ -36,11 +36,13 @@ from metamimic.demonstrations import frames
 from metamimic.demonstrations import storage
 
 OURS, ACME = 'ours', 'acme'
-_PICTURES = pictures.Pictures(('front',), 84, 84)
-_LAYOUT = observations.Layout((), _PICTURES)
+PICTURES = pictures.Pictures(('front',), 84, 84)
+"""One camera, at 84 x 84 pixels."""
+LAYOUT = observations.Layout((), PICTURES)
+"""Of what sees these."""
 _CONFIG = dataclasses.replace(
   config_lib.Config(),
-  pixels=config_lib.PixelsConfig(cameras=_PICTURES.cameras, size=84),
+  pixels=config_lib.PixelsConfig(cameras=PICTURES.cameras, size=84),
 )
 
 
@@ -62,7 +64,7 @@ def steps(seen: Sequence[frames.Seen]) -> Iterator[dm_env.TimeStep]:
     groups = demonstration.observations
     last = len(demonstration.states) - 1
     for t in range(last + 1):
-      observation = {group: groups[group][t] for group in _LAYOUT.spec()}
+      observation = {group: groups[group][t] for group in LAYOUT.spec()}
       observation[imitation.GOAL] = np.array([index, t], np.int32)
       keys = (imitation.IMITATION, imitation.TASK)
       ends = dm_env.StepType.LAST if t == last else dm_env.StepType.MID
@@ -107,19 +109,19 @@ class _OneReward(acme_adders.Adder):
 
 
 def _our_tables() -> list[reverb.Table]:
-  codec = replay.codec(_LAYOUT, _CONFIG)
+  codec = replay.codec(LAYOUT, _CONFIG)
   (table,) = replay.tables(codec, _CONFIG, demonstrated=0)
   return [acme_replay.unthrottled(table)]
 
 
 def _our_adder(client: reverb.Client) -> acme_adders.Adder:
-  codec, n = replay.codec(_LAYOUT, _CONFIG), _CONFIG.d4pg.n_step
+  codec, n = replay.codec(LAYOUT, _CONFIG), _CONFIG.d4pg.n_step
   tables = {replay.IMITATION: n}
   return adders.StepAdder(adders.PictureWriter(client, codec, tables, 1, lambda: False))
 
 
 def _acme_spec() -> specs.EnvironmentSpec:
-  spec = replay.spec(_LAYOUT)
+  spec = replay.spec(LAYOUT)
   return spec._replace(
     rewards=spec.rewards[imitation.IMITATION],
     discounts=spec.discounts[imitation.IMITATION],
@@ -148,7 +150,7 @@ def main(arguments: Arguments) -> int:
   chosen = [found.demonstrations[i] for i in found.train[: 2 * arguments.episodes]]
   rows = []
   with tempfile.TemporaryDirectory() as folder:
-    seen = frames.load(chosen, frames.draw(chosen, _PICTURES, folder))
+    seen = frames.load(chosen, frames.draw(chosen, PICTURES, folder))
     for name, (tables, adder) in arms.items():
       with common.server(tables) as server:
         client = reverb.Client(server.address)

@@ -12,9 +12,11 @@ started, the nursery knows.
 from collections.abc import Iterator, Sequence
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import pathlib
+import shutil
 import signal
 import time
 from typing import Any
@@ -30,6 +32,7 @@ from metamimic import notices
 
 DONE, FAILED = 0, 1
 _POLL = 0.1
+_LITTLE = 1_000_000  # Bytes on a disk that is as good as full.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +100,7 @@ class Supervisor:
     self._notices = display.LineTail(run_dir / notices.FILE, new=True)
     self._said: set[str] = set()
     self._signals = [] if signals is None else signals
+    self._disk_full = False
     self._next_stall = 0.0
     self._last_exit = time.monotonic()
 
@@ -170,6 +174,7 @@ class Supervisor:
         self._display.say(str(e), 'bold red')
         return FAILED
       self._tell_notices()
+      self._tell_full_disk()
       if not self._clients():
         return DONE
       self._display.update(list(self._running))
@@ -225,6 +230,25 @@ class Supervisor:
   def _tell_notices(self) -> None:
     for line in self._notices.read():
       self._display.say(line, 'yellow')
+
+  def _tell_full_disk(self) -> None:
+    """Says that the disk is full, and that it is no more: nodes cannot write it."""
+    try:
+      free = shutil.disk_usage(self._run_dir).free
+    except OSError:
+      return  # A file system that other hosts share has its moments.
+    full = free < (_LITTLE if not self._disk_full else 2 * _LITTLE)
+    if full == self._disk_full:
+      return
+    self._disk_full = full
+    if full:
+      self._display.say(
+        f'{self._run_dir}: {os.strerror(errno.ENOSPC)} ({free / 1e6:.1f} MB are free); '
+        'until there is room nothing is logged or saved',
+        'bold red',
+      )
+    else:
+      self._display.say(f'{self._run_dir}: there is room again', 'yellow')
 
   def _exited(self) -> list[_Running]:
     exited = [run for run in self._running.values() if run.process.poll() is not None]

@@ -4,6 +4,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import types
 from typing import Any, BinaryIO
 
 import pytest
@@ -424,3 +425,20 @@ def test_signal_that_came_before_the_nodes_stops_the_run(
 ) -> None:
   code = {'learner': 'import time; time.sleep(600)'}
   assert _supervise(tmp_path, code, [signal.SIGTERM]) == 128 + signal.SIGTERM
+
+
+def test_full_disk_is_said_once_and_so_is_room(
+  tmp_path: pathlib.Path,
+  monkeypatch: pytest.MonkeyPatch,
+  capsys: pytest.CaptureFixture[str],
+) -> None:
+  nursery: Any = None
+  run = supervisor.Supervisor(tmp_path, config.Config(), [], nursery)
+  for free in (5_000_000, 0, 65_536, 1_500_000, 5_000_000, 1_500_000):
+    usage = types.SimpleNamespace(free=free)
+    monkeypatch.setattr(supervisor.shutil, 'disk_usage', lambda path, u=usage: u)
+    run._tell_full_disk()
+  said = ' '.join(capsys.readouterr().out.split())
+  full = f'{tmp_path}: No space left on device (0.0 MB are free); until there is room'
+  assert said.startswith(full)
+  assert said.count('No space left') == said.count('there is room again') == 1
