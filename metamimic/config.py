@@ -309,7 +309,7 @@ class Config:
   and ends when every learner has done its own."""
   checkpoint_period: float = 60.0
   """Seconds between two sets of checkpoints of learners and replay, at least; a large
-  replay is saved more seldom, so that saving takes a twentieth of the time at most."""
+  replay is saved more seldom, so that saving takes a fiftieth of the time at most."""
   stall_warning: float = 30.0
   """Seconds without progress of a learner after which the launcher says on what it
   waits."""
@@ -449,6 +449,11 @@ PRESETS: Mapping[str, tuple[str, Config]] = {
       d4pg=D4PGConfig(batch_size=64, steps_per_call=1),
       replay=ReplayConfig(max_size=200_000, min_size=1_000, samples_per_insert=32.0),
       actor=ActorConfig(num_actors=8, environments=8, sigma=0.1),
+      task=TaskConfig(
+        d4pg=dataclasses.replace(TaskConfig().d4pg, batch_size=64, steps_per_call=1),
+        replay=ReplayConfig(max_size=200_000, min_size=1_000, samples_per_insert=51.0),
+        actor=ActorConfig(environments=8, sigma=0.1),
+      ),
       evaluation=EvaluationConfig(period=600.0),
     ),
   ),
