@@ -10,7 +10,7 @@ expected of a run that nothing happened to is the prediction interval of the und
 ones.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import os
@@ -96,7 +96,8 @@ def disturb(run: running.Run, arguments: Arguments, rng: random.Random) -> int:
   kills = 0
   run.start()
   try:
-    run.wait(lambda: run.rows(0.0))
+    if not run.wait(lambda: run.rows(0.0)):
+      raise RuntimeError(f'{run.dir} does not learn')
     for node in _in_turn(run, rng):
       pause = rng.uniform(arguments.shortest, arguments.longest)
       run.wait((run.dir / 'summary.json').exists, pause)
@@ -113,6 +114,8 @@ def disturb(run: running.Run, arguments: Arguments, rng: random.Random) -> int:
       raise RuntimeError(f'{run.dir} did not come to its end')
   finally:
     run.close()
+  if not kills:
+    raise RuntimeError(f'{run.dir} was at its end before anything was killed')
   return kills
 
 
@@ -148,17 +151,22 @@ def main(arguments: Arguments) -> int:
       (*experiment.arguments, '--seed', str(seed)),
       learner_steps=None,
     )
-    kills = disturb(run, arguments, random.Random(seed))
-    found[seed, kills] = curve(run.dir)
-  common.write(
-    arguments.results,
-    [
-      {'seed': seed, 'kills': kills, 'learner_steps': steps, 'reward': reward}
-      for (seed, kills), rewards in found.items()
-      for steps, reward in rewards.items()
-    ],
-  )
+    try:
+      kills = disturb(run, arguments, random.Random(seed))
+      found[seed, kills] = curve(run.dir)
+    finally:
+      # What there is, whatever ends it.
+      _write(arguments.results, found)
   return compare(found)
+
+
+def _write(path: str, found: Mapping[tuple[int, int], pd.Series]) -> None:
+  rows = [
+    {'seed': seed, 'kills': kills, 'learner_steps': steps, 'reward': reward}
+    for (seed, kills), rewards in found.items()
+    for steps, reward in rewards.items()
+  ]
+  common.write(path, rows)
 
 
 def compare(found: dict[tuple[int, int], pd.Series]) -> int:

@@ -283,11 +283,17 @@ def _measure(
 def measured_rate(path: str) -> float:
   """Returns the environment steps per second of one actor, from a file of `scaling`.
 
+  It has a core to itself: the server has another one.
+
   Raises:
     FileNotFoundError: there is none.
   """
   with open(path, newline='') as f:
-    rates = [float(r['per_second']) for r in csv.DictReader(f) if r['actors'] == '1']
+    rates = [
+      float(row['per_second'])
+      for row in csv.DictReader(f)
+      if (row['actors'], row['cores_given']) == ('1', '2')
+    ]
   return statistics.median(rates)
 
 

@@ -17,13 +17,15 @@ from typing import Any, TYPE_CHECKING
 
 from launch_configs import entry
 from launch_configs import run_directory
+from metamimic import checkpoints
 from metamimic import config
 
 if TYPE_CHECKING:
   from launch_configs import program
 
 _PERIOD = 2.0  # Seconds between two looks at whether the run is over.
-_FAREWELL = 20.0  # Seconds that the others then have to leave of themselves.
+# Seconds that a finished run has to write its report and last set; and then to end.
+_LONGEST_FAREWELL, _FAREWELL = 600.0, 10.0
 _READY = 'METAMIMIC_HOSTED'
 
 
@@ -54,17 +56,24 @@ class Builder:
       self._held.enter_context(run_directory.locked(self._run_dir))
     if name.startswith('replay'):
       return make
-    return lambda *args: _Worker(make(*args), self._stop)
+    return lambda *args: Worker(make(*args), self._stop)
 
 
-class _Worker:
+class Worker:
   """Leaves the process when its work has failed, or it is asked to."""
 
   def __init__(self, worker: 'program.Worker', stop: threading.Event) -> None:
+    """Takes it.
+
+    Args:
+      worker: what works.
+      stop: set when it shall leave.
+    """
     self._worker = worker
     self._stop = stop
 
   def run(self) -> None:
+    """Works, and leaves the process."""
     status = 1
     try:
       self._worker.run()
@@ -99,6 +108,9 @@ def _begin_anew() -> None:
   if _READY not in os.environ:
     environment = {
       **entry.THREAD_LIMITS,
+      # Each node has a machine to itself there.
+      'TF_NUM_INTRAOP_THREADS': str(len(os.sched_getaffinity(0))),
+      'PYTHONUNBUFFERED': '1',
       **os.environ,
       'TF2_BEHAVIOR': '1',
       _READY: '1',
@@ -107,11 +119,28 @@ def _begin_anew() -> None:
 
 
 def _leave_when_over(run_dir: pathlib.Path, settings: config.Config) -> None:
-  """Ends this process some time after the run is finished: the server does not know."""
-  while not run_directory.is_finished(run_dir, settings):
+  """Ends this process when the run is over, which the server does not know."""
+  finished = 0.0
+  while not finished or time.monotonic() - finished < _LONGEST_FAREWELL:
     time.sleep(_PERIOD)
+    # A file system that other hosts share has its moments.
+    with contextlib.suppress(OSError, ValueError):
+      if run_directory.is_finished(run_dir, settings):
+        finished = finished or time.monotonic()
+        if (run_dir / 'report.html').exists() and _is_saved(run_dir, settings):
+          break
+  # Those who wrote these leave by themselves, or have nothing more to do.
   time.sleep(_FAREWELL)
   os._exit(0)
+
+
+def _is_saved(run_dir: pathlib.Path, settings: config.Config) -> bool:
+  """Returns whether the learners' last steps are in a checkpoint set."""
+  found = checkpoints.last(run_dir)
+  return found is not None and all(
+    found.learner_steps.get(name, 0) >= settings.last_step(name)
+    for name in settings.learners
+  )
 
 
 def make_program(run_dir: pathlib.Path, settings: config.Config) -> Any:

@@ -1,9 +1,9 @@
 """The topology of a run, written once, as a Launchpad program.
 
 Launchpad gives the graph: groups of nodes, handles and addresses. Its own launchers
-never restart or time out a node and leave orphans, so they are not used: each process
-builds the whole program, which is cheap, and runs one node of it. This is the only
-module that imports Launchpad.
+never restart or time out a node and leave orphans, so that but for Vertex AI they are
+not used: each process builds the whole program, which is cheap, and runs one node of
+it. This is the only module that imports Launchpad.
 """
 
 from collections.abc import Callable, Mapping, Sequence

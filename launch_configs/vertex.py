@@ -5,8 +5,9 @@
 
 Vertex AI shows the storage buckets of a project under /gcs; here they have to be
 mounted under the same path. The same command goes on where the run stopped. Exit
-status: 0 submitted (or the run is done), 2 refused before anything was submitted. See
-docs/cluster.md for what was never tried for want of an account.
+status: 0 submitted (or the run is done), 1 an image or the submission failed, 2 refused
+before anything was submitted. See docs/cluster.md for what was never tried for want of
+an account.
 """
 
 from collections.abc import Sequence
@@ -103,6 +104,12 @@ def validate(options: Options, run_dir: pathlib.Path, settings: config.Config) -
     raise ValueError(
       f'dry_run is {options.dry_run}, which is not empty; expected a new folder'
     )
+  package = settings.imitation.reward.partition('.')[0]
+  if package and package not in _PACKAGES:
+    raise ValueError(
+      f'imitation.reward is {settings.imitation.reward}; expected one in '
+      f'{", ".join(_PACKAGES)}, which are what images hold'
+    )
   # The images are Python's own, with nothing more from their distribution than git.
   drawn = 'there is nothing to draw with in the images that Launchpad makes'
   if settings.evaluation.videos:
@@ -180,6 +187,8 @@ def _run(args: Sequence[str]) -> int:
     program.launch_on_vertex(
       nodes, folder, str(requirements), machines, options.dry_run
     )
+  if options.dry_run:
+    print(f'nothing was submitted: see {options.dry_run}')
   return 0
 
 

@@ -121,12 +121,19 @@ class Draft:
     self.add(name, write_all)
 
   def link(self, name: str, source: CheckpointSet) -> None:
-    """Takes a part from an earlier set; it needs no room, and no time."""
+    """Takes a part from an earlier set; it needs no room, and no time.
+
+    But where a file system has no hard links, it is copied.
+    """
     part = source.part(name)
 
     def write(folder: pathlib.Path) -> None:
       for file in part:
-        os.link(source.path / file, folder / pathlib.Path(file).name)
+        there = folder / pathlib.Path(file).name
+        try:
+          os.link(source.path / file, there)
+        except OSError:
+          shutil.copy2(source.path / file, there)
 
     self.add(name, write)
     # Not looked at again: what has happened to it since shall be found.

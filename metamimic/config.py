@@ -113,7 +113,8 @@ class NetworkConfig:
 LARGE_TORSOS = NetworkConfig(
   torso='residual', filters=(64, 128, 256, 256), embedding=512
 )
-"""20 convolutions for each of policy and critic, 22 M parameters at 84 x 84 pixels.
+"""20 convolutions for each of policy and critic; 22 M parameters in both together at
+84 x 84 pixels.
 (Number and kind: paper; sizes of stages: ours.)"""
 SMALL_TORSOS = NetworkConfig(
   torso='residual', filters=(16, 32, 32), embedding=256, normalise=False
@@ -442,8 +443,9 @@ PRESETS: Mapping[str, tuple[str, Config]] = {
     ),
   ),
   'pixels_paper': (
-    'From pictures, with networks of the size of the paper: for a larger machine.',
+    'From pictures, with networks of the size of the paper: weeks on a processor.',
     Config(
+      learner_steps=200_000,
       pixels=PixelsConfig(cameras=('front',), size=84),
       network=LARGE_TORSOS,
       d4pg=D4PGConfig(batch_size=64, steps_per_call=1),

@@ -4,7 +4,6 @@ What they measure is no matter here: that every arm does real work, and is repor
 """
 
 import csv
-import os
 import pathlib
 import subprocess
 import sys
@@ -96,8 +95,7 @@ def test_several_actors_and_their_traffic(
   settings = ('--rounds', '1', '--seconds', '.5', '--learner-steps', '20')
   done = _call('benchmarks.scaling', *common, str(scaling), *settings)
   assert [row['actors'] for row in _rows(scaling)] == list('1124'), done.stderr
-  cores = str(len(os.sched_getaffinity(0)))
-  assert [row['cores_given'] for row in _rows(scaling)] == ['1', cores, cores, cores]
+  assert [row['cores_given'] for row in _rows(scaling)] == list('1222')
   assert all(float(row['per_second']) > 0 for row in _rows(scaling))
   assert done.stdout.splitlines()[-1].startswith('two actors, two cores / one, one: ')
 

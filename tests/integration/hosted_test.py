@@ -20,14 +20,16 @@ from launchpad.nodes.python import process_entry
 import pandas as pd
 import pytest
 
+from launch_configs import entry
 from launch_configs import hosted
 from launch_configs import local
 from launch_configs import loopback
 from launch_configs import vertex
+from metamimic import checkpoints
 from metamimic import config
 
 PATIENCE = 240.0  # s; only for how long a failing test hangs
-STEPS = 300
+STEPS = 3000
 
 
 def _record(file: pathlib.Path) -> None:
@@ -113,11 +115,29 @@ def _statuses(processes: dict[str, 'subprocess.Popen[bytes]']) -> dict[str, int 
   return statuses
 
 
-def test_run_goes_to_its_end_and_all_leave(run: Run) -> None:
+def test_run_is_stopped_goes_on_to_its_end_and_all_leave(run: Run) -> None:
+  started = {worker: run.start(worker) for worker in run.workers}
+  log = run.dir / 'logs' / 'learner-imitation.csv'
+  end = time.monotonic() + PATIENCE
+  while not log.exists() or not checkpoints.last(run.dir):
+    assert time.monotonic() < end, run.log('learner-0').read_text()[-2000:]
+    time.sleep(0.1)
+  begun = checkpoints.last(run.dir)
+  started['learner-0'].terminate()
+  assert started['learner-0'].wait(PATIENCE) == entry.STOPPED
+  saved = checkpoints.last(run.dir)
+  assert begun and saved and saved.number > begun.number
+  steps = saved.learner_steps['imitation']
+  assert 0 < steps < STEPS
+  for process in started.values():
+    process.kill()
+    process.wait()
+
   started = {worker: run.start(worker) for worker in run.workers}
   statuses = _statuses(started)
   logs = '\n'.join(run.log(worker).read_text()[-2000:] for worker in run.workers)
   assert statuses == dict.fromkeys(run.workers, 0), logs
+  assert f'goes on from step {steps} of' in run.log('learner-0').read_text()
   assert sorted(started) == ['actor-0', 'evaluator-0', 'learner-0', 'replay-0']
   summary = json.loads((run.dir / 'summary.json').read_text())
   assert summary['learner_steps'] == {'imitation': STEPS}
@@ -127,7 +147,7 @@ def test_run_goes_to_its_end_and_all_leave(run: Run) -> None:
   assert set(last.split) == {'train', 'valid'}
 
 
-def test_worker_that_fails_leaves_with_its_traceback(run: Run) -> None:
+def test_node_that_cannot_be_made_leaves_with_its_traceback(run: Run) -> None:
   (run.dir / 'run.json').rename(run.dir / 'elsewhere.json')
   try:
     statuses = _statuses({'learner-0': run.start('learner-0')})
@@ -135,3 +155,24 @@ def test_worker_that_fails_leaves_with_its_traceback(run: Run) -> None:
     (run.dir / 'elsewhere.json').rename(run.dir / 'run.json')
   assert statuses == {'learner-0': 1}
   assert 'run.json' in run.log('learner-0').read_text()
+
+
+def test_worker_that_fails_leaves_whatever_else_still_runs() -> None:
+  program = (
+    'import threading, time\n'
+    'from launch_configs import hosted\n'
+    'threading.Thread(target=time.sleep, args=(1000,)).start()\n'
+    'class Worker:\n'
+    '  def run(self):\n'
+    '    raise ValueError("the brick is gone")\n'
+    'hosted.Worker(Worker(), threading.Event()).run()'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', program],
+    capture_output=True,
+    text=True,
+    cwd=local.CHECKOUT,
+    timeout=PATIENCE,
+  )
+  assert done.returncode == 1
+  assert 'ValueError: the brick is gone' in done.stderr

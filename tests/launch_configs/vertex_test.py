@@ -48,6 +48,10 @@ def test_good_options_are_not_refused() -> None:
       "pixels.cameras is ('front',); expected none",
     ),
     ({'dry_run': str(HERE.parent)}, f'dry_run is {HERE.parent}, which is not empty'),
+    (
+      {'imitation': config.ImitationConfig(reward='mine.rewards:REWARD')},
+      'imitation.reward is mine.rewards:REWARD; expected one in agents, envs',
+    ),
     ({'actor_machine': vertex.Machine(cpus=0)}, 'actor_machine.cpus is 0; expected 1'),
     ({'replay_machine': vertex.Machine(memory=-1)}, 'replay_machine.memory is -1; exp'),
   ],

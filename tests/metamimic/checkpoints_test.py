@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import pathlib
@@ -208,6 +209,26 @@ def test_neither_what_was_put_aside_nor_something_else_is_forgotten(
   (tmp_path / 'checkpoints' / 'imitation').mkdir(parents=True)
   with pytest.raises(checkpoints.DamagedError, match='imitation is no checkpoint set'):
     checkpoints.recover(tmp_path)
+
+
+def test_where_there_are_no_links_a_part_is_copied(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  source = _save(tmp_path, 1)
+
+  def refuse(*unused: object) -> None:
+    raise OSError(errno.ENOTSUP, 'not supported')
+
+  monkeypatch.setattr(checkpoints.os, 'link', refuse)
+  with checkpoints.turn(tmp_path):
+    draft = checkpoints.begin(tmp_path)
+  draft.add_learner('imitation', 2, lambda f: (f / 'state').touch())
+  draft.link(checkpoints.REPLAY, source)
+  done = draft.complete({'imitation': 2}, lambda: 0.25, 0.125)
+  assert (done.path / 'replay' / 'tables').read_text() == 'abc'
+  # So what happens to one does not happen to the other.
+  os.truncate(source.path / 'replay' / 'tables', 1)
+  assert checkpoints.newest(tmp_path) == done
 
 
 def test_linked_part_takes_no_room_and_its_damage_is_found(
