@@ -10,6 +10,7 @@ expected of a run that nothing happened to is the prediction interval of the und
 ones.
 """
 
+import collections
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
@@ -30,6 +31,7 @@ from benchmarks import common
 from benchmarks import experiments
 from benchmarks import results
 from benchmarks import running
+from launch_configs import restarts
 from metamimic import config
 
 _EXPERIMENT = 'lift_brick'
@@ -43,8 +45,8 @@ class Arguments:
   runs: int = 3
   """How many runs are disturbed."""
   shortest: float = 10.0
-  """Seconds between two kills, at least; a node is started again five times within ten
-  minutes, and no more."""
+  """Seconds between two kills, at least. A node that would not be started again, which
+  it is five times within ten minutes, is let alone."""
   longest: float = 40.0
   """Seconds between two kills, at most."""
   patience: float = 1800.0
@@ -93,7 +95,7 @@ def disturb(run: running.Run, arguments: Arguments, rng: random.Random) -> int:
   Raises:
     RuntimeError: the run has failed, or does not end.
   """
-  kills = 0
+  killed: dict[str, list[float]] = collections.defaultdict(list)
   run.start()
   try:
     if not run.wait(lambda: run.rows(0.0)):
@@ -103,10 +105,12 @@ def disturb(run: running.Run, arguments: Arguments, rng: random.Random) -> int:
       run.wait((run.dir / 'summary.json').exists, pause)
       if run.ended or _is_learnt(run):
         break
+      if not _may_die(node, killed[node]):
+        continue
       # It may not be back yet from the last time.
       with contextlib.suppress(ProcessLookupError):
         os.kill(run.pids()[node], signal.SIGKILL)
-        kills += 1
+        killed[node].append(time.monotonic())
     end = time.monotonic() + arguments.patience
     while not run.ended and time.monotonic() < end:
       time.sleep(1.0)
@@ -114,9 +118,22 @@ def disturb(run: running.Run, arguments: Arguments, rng: random.Random) -> int:
       raise RuntimeError(f'{run.dir} did not come to its end')
   finally:
     run.close()
+  kills = sum(map(len, killed.values()))
   if not kills:
     raise RuntimeError(f'{run.dir} was at its end before anything was killed')
   return kills
+
+
+def _may_die(node: str, deaths: Sequence[float]) -> bool:
+  """Returns whether a node is started again if it dies once more.
+
+  Args:
+    node: its name.
+    deaths: so far, by time.monotonic().
+  """
+  policy = restarts.policy_of(node.rpartition('-')[0])
+  recent = [death for death in deaths if time.monotonic() - death < policy.window]
+  return len(recent) < policy.restarts
 
 
 def _in_turn(run: running.Run, rng: random.Random) -> Iterator[str]:
