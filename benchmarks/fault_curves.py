@@ -105,7 +105,7 @@ def disturb(run: running.Run, arguments: Arguments, rng: random.Random) -> int:
       run.wait((run.dir / 'summary.json').exists, pause)
       if run.ended or _is_learnt(run):
         break
-      if not _may_die(node, killed[node]):
+      if not may_die(node, killed[node]):
         continue
       # It may not be back yet from the last time.
       with contextlib.suppress(ProcessLookupError):
@@ -124,7 +124,7 @@ def disturb(run: running.Run, arguments: Arguments, rng: random.Random) -> int:
   return kills
 
 
-def _may_die(node: str, deaths: Sequence[float]) -> bool:
+def may_die(node: str, deaths: Sequence[float]) -> bool:
   """Returns whether a node is started again if it dies once more.
 
   Args:

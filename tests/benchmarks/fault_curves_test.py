@@ -1,4 +1,5 @@
 import pathlib
+import time
 
 import numpy as np
 import pandas as pd
@@ -52,3 +53,12 @@ def test_run_that_was_set_back_is_told_from_one_that_was_not(
   assert fault_curves.compare(found | {(5, 12): learns_to(0.82)}) == 0
   assert fault_curves.compare(found | {(5, 12): learns_to(0.5)}) == 1
   assert 'seed 5, 12 kills: 0.500' in capsys.readouterr().out
+
+
+def test_no_node_is_killed_more_often_than_it_is_started_again() -> None:
+  now = time.monotonic()
+  assert fault_curves.may_die('actor-0', [])
+  assert fault_curves.may_die('actor-0', [now - i for i in range(4)])
+  assert not fault_curves.may_die('actor-0', [now - i for i in range(5)])
+  # Ten minutes later it may again.
+  assert fault_curves.may_die('actor-0', [now - 601 - i for i in range(5)])
