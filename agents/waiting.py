@@ -64,16 +64,10 @@ class Call(Generic[_T]):
     """
     if self._pending is None:
       self._pending = self._thread.submit(self._function, *args)
-    try:
-      result = self._pending.result(timeout)
-    except futures.TimeoutError:
-      # The function may have raised one of its own.
-      if not self._pending.done():
-        raise TimeoutError(f'no answer in {timeout:g} s') from None
-      self._pending = None
-      raise
-    except BaseException:
-      self._pending = None
-      raise
+    pending = self._pending
+    # Not `result`: it raises the same where the function has raised that of its own, or
+    # has returned just after the time was over.
+    if not futures.wait([pending], timeout).done:
+      raise TimeoutError(f'no answer in {timeout:g} s')
     self._pending = None
-    return result
+    return pending.result()

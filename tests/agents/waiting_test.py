@@ -1,4 +1,5 @@
 import threading
+from typing import Any
 
 import pytest
 
@@ -57,3 +58,22 @@ def test_call_hands_on_what_is_raised_and_can_be_made_again() -> None:
     call(60.0)
   with pytest.raises(StopIteration):
     call(60.0)
+
+
+def test_answer_that_comes_as_the_time_is_over_is_taken(
+  monkeypatch: pytest.MonkeyPatch,
+) -> None:
+  wait = waiting.futures.wait
+
+  def late(pending: Any, timeout: float) -> Any:
+    found = wait(pending, timeout)
+    answer.set()
+    wait(pending)
+    return found
+
+  answer = threading.Event()
+  monkeypatch.setattr(waiting.futures, 'wait', late)
+  call = waiting.Call(lambda: answer.wait() and 'parameters')
+  with pytest.raises(TimeoutError, match=r'no answer in 0\.01 s'):
+    call(0.01)
+  assert call(0.01) == 'parameters'
