@@ -138,7 +138,10 @@ class Builder:
 
     def warm_up() -> None:
       if replay.DEMONSTRATIONS in replay.sources(self._config, name):
-        demonstrators.write(client, self._codec, demonstrations, self._stop.is_set)
+        seen = self._references(demonstrations)
+        demonstrators.write(
+          client, self._codec, demonstrations, self._stop.is_set, seen
+        )
       learner.compile(self._blank(name))
 
     return self._process(name, learner, policies, client, warm_up)
@@ -244,10 +247,27 @@ class Builder:
   ) -> bc_learning.BCLearner:
     config = self._config
     size = config.bc.batch_size * config.bc.steps_per_call
+    bank = self._bank(demonstrations)
     # A learner that goes on begins their order anew.
-    dataset = bc_learning.frames(demonstrations, size, config.seed)
-    embed = functools.partial(policy.embed, bank=self._bank(demonstrations))
-    return bc_learning.BCLearner(embed, policy.network, iter(dataset), config.bc)
+    groups = self._layout.sizes
+    dataset = bc_learning.frames(demonstrations, groups, size, config.seed)
+    seeing = None
+    if bank.pictures is not None:
+      shows = isinstance(policy, policy_lib.GoalConditionedPolicy)
+      ahead = config.pixels.look_ahead if shows else ()
+      dataset = bc_learning.with_pictures(dataset, bank.pictures, ahead)
+      decoding = self._decoding(policy, bank)
+      seeing = bc_learning.Seeing(
+        policy.encoder,
+        config.pixels.shift,
+        self._seed(_TARGETS),
+        decoding.weight if decoding else 0.0,
+        decoding.told if decoding else None,
+      )
+    embed = functools.partial(policy.embed, bank=bank)
+    return bc_learning.BCLearner(
+      embed, policy.network, iter(dataset), config.bc, seeing
+    )
 
   def _critic(self, policy: policy_lib.Policy, settings: config_lib.D4PGConfig) -> Any:
     sizes = self._config.network

@@ -217,7 +217,7 @@ def clone(config: config_lib.Config, learner_steps: int) -> policy_lib.Policy:
   learner = bc_learning.BCLearner(
     lambda observation: policy.embed(observation, bank),
     policy.network,
-    iter(bc_learning.frames(demonstrations, frames, config.seed)),
+    iter(bc_learning.frames(demonstrations, layout.sizes, frames, config.seed)),
     config.bc,
   )
   while learner.num_steps < learner_steps:

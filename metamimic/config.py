@@ -432,6 +432,7 @@ PRESETS: Mapping[str, tuple[str, Config]] = {
       learner_steps=20_000,
       pixels=PixelsConfig(cameras=('front',)),
       d4pg=D4PGConfig(batch_size=64, steps_per_call=4),
+      bc=BCConfig(batch_size=64, steps_per_call=4),
       replay=ReplayConfig(max_size=60_000, min_size=1_000, samples_per_insert=32.0),
       actor=ActorConfig(environments=8, sigma=0.1),
       task=TaskConfig(
@@ -449,6 +450,7 @@ PRESETS: Mapping[str, tuple[str, Config]] = {
       pixels=PixelsConfig(cameras=('front',), size=84),
       network=LARGE_TORSOS,
       d4pg=D4PGConfig(batch_size=64, steps_per_call=1),
+      bc=BCConfig(batch_size=64, steps_per_call=1),
       replay=ReplayConfig(max_size=200_000, min_size=1_000, samples_per_insert=32.0),
       actor=ActorConfig(num_actors=8, environments=8, sigma=0.1),
       task=TaskConfig(

@@ -135,8 +135,11 @@ def seen_layout(config: config_lib.Config, task: str) -> observations.Layout:
 
 
 def actor_layout(config: config_lib.Config, task: str) -> observations.Layout:
-  """Returns what the reward of a run's actors is from; arguments as above."""
-  if config.pictures is None:
+  """Returns what the reward of a run's actors is from; arguments as above.
+
+  Without such actors that is what evaluations are from.
+  """
+  if config.pictures is None or config_lib.IMITATION not in config.learners:
     return _whole_layout(task)
   return observations.Layout((), config.pictures)
 
@@ -166,7 +169,7 @@ def references(
 def _reward_names(config: config_lib.Config, task: str) -> tuple[str, str]:
   """Returns the reward that actors are given, and the one of evaluations."""
   given, default = config.imitation.reward, reward_library.DEFAULTS[task]
-  if config.pictures:
+  if config.pictures and config_lib.IMITATION in config.learners:
     # What is learned from pictures is measured as everything else is.
     return given or _special('pixels.cameras', task, reward_library.PIXELS), default
   if not given and config.imitation.relative:

@@ -150,11 +150,6 @@ def check_pixels(config: config_lib.Config, where: str = '') -> None:
       f'{where}imitation.relative is set with pixels.cameras; expected one of them: '
       'pictures do not tell how objects are to each other'
     )
-  if config.sees_actions:
-    raise ValueError(
-      f'{where}pixels.cameras is set with the algorithm {config.algorithm}; expected '
-      'metamimic or d4pg'
-    )
 
 
 def smallest_picture(convolutions: int) -> int:

@@ -3,7 +3,8 @@
 Vecerik et al. 2017 keep them for ever beside the agent's own; so does this table.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import dm_env
 import numpy as np
@@ -16,6 +17,14 @@ from envs import observations
 from metamimic.demonstrations import types
 
 
+class Seen(Protocol):
+  """What is seen of a demonstration."""
+
+  @property
+  def observations(self) -> Mapping[str, np.ndarray]:
+    """By group, (T + 1, ...)."""
+
+
 def num_transitions(demonstrations: types.DemonstrationSet) -> int:
   """Returns how many transitions `write` writes."""
   return sum(_length(demonstrations.demonstrations[i]) for i in demonstrations.train)
@@ -26,6 +35,7 @@ def write(
   codec: replay.Codec,
   demonstrations: types.DemonstrationSet,
   should_stop: Callable[[], bool],
+  seen: Sequence[Seen] = (),
 ) -> None:
   """Writes the training demonstrations, each up to its first success.
 
@@ -36,6 +46,8 @@ def write(
     codec: that packs the rows.
     demonstrations: loaded with their actions.
     should_stop: asked while the server takes nothing.
+    seen: the same demonstrations with the pictures that the codec wants; none: it wants
+      none.
 
   Raises:
     ActionsNotAvailable: the demonstrations have no actions.
@@ -49,10 +61,22 @@ def write(
 
   # Again, should the server have died meanwhile: it then has lost what came first.
   while not is_full():
-    writer = adders.Writer(client, codec, (replay.DEMONSTRATIONS,), should_stop)
+    writer = _writer(client, codec, should_stop)
     for i in demonstrations.train:
-      _write(adders.StepAdder(writer), demonstrations.demonstrations[i])
+      demonstration = demonstrations.demonstrations[i]
+      _write(
+        adders.StepAdder(writer), demonstration, seen[i] if seen else demonstration
+      )
     writer.flush()
+
+
+def _writer(
+  client: reverb.Client, codec: replay.Codec, should_stop: Callable[[], bool]
+) -> adders.Writer | adders.PictureWriter:
+  if codec.pictures is None:
+    return adders.Writer(client, codec, (replay.DEMONSTRATIONS,), should_stop)
+  tables = {replay.DEMONSTRATIONS: codec.n}
+  return adders.PictureWriter(client, codec, tables, 1, should_stop)
 
 
 def _length(demonstration: types.Demonstration) -> int:
@@ -61,9 +85,11 @@ def _length(demonstration: types.Demonstration) -> int:
   return int(solved[0]) + 1 if len(solved) else demonstration.num_steps
 
 
-def _write(adder: adders.StepAdder, demonstration: types.Demonstration) -> None:
+def _write(
+  adder: adders.StepAdder, demonstration: types.Demonstration, seen: Seen
+) -> None:
   def observation(t: int) -> dict[str, np.ndarray]:
-    groups = {group: v[t] for group, v in demonstration.observations.items()}
+    groups = {group: v[t] for group, v in seen.observations.items()}
     return {**groups, imitation.GOAL: np.zeros(2, np.int32)}
 
   adder.add_first(observations.restart(observation(0)))

@@ -290,11 +290,8 @@ class D4PGLearner(acme.Learner):
 
   def _shifted(self, seen: Any, stream: int) -> Any:
     """Returns what is seen with its pictures shifted, each stream's in its own way."""
-    if not self._encoders.shift:
-      return seen
     seed = tf.stack([self._num_steps, self._seed + stream])
-    shifted = pictures.shift(seen.pictures, self._encoders.shift, seed)
-    return seen._replace(pictures=shifted)
+    return pictures.shifted(seen, self._encoders.shift, seed)
 
   def _mix(self, rate: float) -> None:
     online, target = (

@@ -85,7 +85,8 @@ class PictureBank:
         pictures cannot be looked up.
       pictures: which of them.
     """
-    self._shape = pictures.shape
+    self.shape = pictures.shape
+    """Of all cameras' pictures as one."""
     groups = [pictures_lib.group(camera) for camera in pictures.cameras]
     observations = [d.observations for d in demonstrations]
     self._frames = [[o[group] for group in groups if group in o] for o in observations]
@@ -100,7 +101,7 @@ class PictureBank:
     Returns:
       uint8, (B, K, height, width, 3 x cameras).
     """
-    found = np.empty((len(goal), len(look_ahead), *self._shape), np.uint8)
+    found = np.empty((len(goal), len(look_ahead), *self.shape), np.uint8)
     for row, (demonstration, step) in zip(found, goal.tolist(), strict=True):
       cameras = self._frames[demonstration]
       last = len(cameras[0]) - 1

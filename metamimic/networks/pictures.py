@@ -1,7 +1,7 @@
 """Pictures -> numbers: the convolutions, and what is done to pictures before them."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sonnet as snt
 import tensorflow as tf
@@ -39,6 +39,19 @@ def compare(pixels: tf.Tensor, goal_pixels: tf.Tensor | None) -> tf.Tensor:
     goals = tf.cast(goal_pixels, tf.float32) / 255
     parts += [_DIFFERENCE * (goal - now) for goal in tf.unstack(goals, axis=1)]
   return tf.concat(parts, -1)
+
+
+def shifted(seen: Any, pixels: int, seed: tf.Tensor) -> Any:
+  """Returns what a network is given with its pictures moved as `shift` does.
+
+  Args:
+    seen: `Seen`; with no pixels to move by, whatever a network is given.
+    pixels: see `shift`.
+    seed: likewise.
+  """
+  if not pixels:
+    return seen
+  return seen._replace(pictures=shift(seen.pictures, pixels, seed))
 
 
 def shift(pictures: tf.Tensor, pixels: int, seed: tf.Tensor) -> tf.Tensor:

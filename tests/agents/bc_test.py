@@ -91,7 +91,9 @@ def test_learns_a_linear_rule() -> None:
 def test_frames_are_those_of_the_training_demonstrations_each_once_a_round() -> None:
   demonstrations = _set()
   # 3 + 5 training frames, in two batches.
-  batches = list(learning.frames(demonstrations, 4, seed=0).take(2))
+  batches = list(
+    learning.frames(demonstrations, ('body', 'objects'), 4, seed=0).take(2)
+  )
   seen = []
   for batch in batches:
     for i, (number, step) in enumerate(batch['observation']['goal'].numpy()):
@@ -105,7 +107,7 @@ def test_frames_are_those_of_the_training_demonstrations_each_once_a_round() -> 
 
 def test_frames_without_actions_are_refused() -> None:
   with pytest.raises(types.ActionsNotAvailable, match='actions were not loaded'):
-    learning.frames(_set(with_actions=False), 4, seed=0)
+    learning.frames(_set(with_actions=False), ('body',), 4, seed=0)
 
 
 @pytest.mark.parametrize('algorithm', ['bc', 'bc_no_goal', 'd4pgfd'])

@@ -17,6 +17,7 @@ from agents import builder
 from agents import environments
 from agents import replay
 from agents import sampling
+from agents.d4pg import demonstrators
 from envs import imitation as imitation_lib
 from envs import reward_library
 from envs import rewards
@@ -39,6 +40,7 @@ CONFIG = dataclasses.replace(
     policy_width=8, critic_width=8, filters=(4,), embedding=8
   ),
   d4pg=dataclasses.replace(_TINY.d4pg, batch_size=16, steps_per_call=2),
+  bc=config_lib.BCConfig(batch_size=16, steps_per_call=2),
   replay=_REPLAY,
   actor=dataclasses.replace(_TINY.actor, environments=2),
   task=dataclasses.replace(
@@ -112,6 +114,8 @@ def _learn(learner: Any) -> None:
     ('metamimic', True, {'blind': True}),
     ('metamimic', True, {'torso': 'residual'}),
     ('d4pg', False, {}),
+    ('d4pgfd', False, {}),
+    ('d4pgfd', False, {'blind': True}),
   ],
 )
 def test_a_run_from_pictures_acts_learns_and_evaluates(
@@ -131,6 +135,7 @@ def test_a_run_from_pictures_acts_learns_and_evaluates(
     }
     for process in processes.values():
       process._publish()
+      process._warm_up()
     for index, name in enumerate(config.actors):
       actor = _act(made, client, index)
       # Who follows is rewarded by pictures, whoever sees them.
@@ -139,28 +144,11 @@ def test_a_run_from_pictures_acts_learns_and_evaluates(
         assert ('pixels/front' in environment.observation_spec()) == sees
       (writer,) = {adder._writer for adder in actor._adders}
       assert isinstance(writer, adders.Writer if blind else adders.PictureWriter)
-    sizes = {
-      table: info.current_size
-      for table, info in client.server_info().items()
-      if 'parameters' not in table
-    }
-    written = {t for name in config.actors for t in replay.written_by(config, name)}
-    assert sizes == dict.fromkeys(written, STEPS)
+    _check_written(client, made)
 
     for name, process in processes.items():
       learner = process._learner
-      sampled: Any = None
-      while sampled is None:
-        with contextlib.suppress(sampling.Starved):
-          sampled = next(learner._dataset)
-      # What it was compiled for is what comes.
-      blank = made._blank(name)
-      tf.nest.assert_same_structure(blank, sampled)
-      for a, b in zip(tf.nest.flatten(blank), tf.nest.flatten(sampled), strict=True):
-        assert (a.shape, a.dtype) == (b.shape, b.dtype)
-      if not blind:
-        shows = name == 'imitation'
-        assert (replay.GOALS in sampled) == shows
+      _check_sampled(learner, made, name)
       # An encoder, or torsos.
       own = config.network.torso == 'residual'
       see = [learner._encoders.online, *[learner._policy, learner._critic][: 2 * own]]
@@ -188,6 +176,137 @@ def test_a_run_from_pictures_acts_learns_and_evaluates(
         assert 0 < episode.total < 1
   finally:
     server.stop()
+
+
+def _check_written(client: reverb.Client, made: builder.Builder) -> None:
+  """Asserts that replay holds what actors did, and demonstrations where it should."""
+  config = made._config
+  sizes = {
+    table: info.current_size
+    for table, info in client.server_info().items()
+    if 'parameters' not in table
+  }
+  if config.algorithm == 'd4pgfd':
+    demonstrations = made._demonstrations()
+    assert sizes.pop('demonstrations') == demonstrators.num_transitions(demonstrations)
+    _check_demonstrated(client, made)
+  written = {t for name in config.actors for t in replay.written_by(config, name)}
+  assert sizes == dict.fromkeys(written, STEPS)
+
+
+def _check_sampled(learner: Any, made: builder.Builder, name: str) -> None:
+  """Asserts that what a learner was compiled for is what comes."""
+  sampled: Any = None
+  while sampled is None:
+    with contextlib.suppress(sampling.Starved):
+      sampled = next(learner._dataset)
+  blank = made._blank(name)
+  tf.nest.assert_same_structure(blank, sampled)
+  for a, b in zip(tf.nest.flatten(blank), tf.nest.flatten(sampled), strict=True):
+    assert (a.shape, a.dtype) == (b.shape, b.dtype)
+  if not made._config.pixels.blind:
+    assert (replay.GOALS in sampled) == (name == 'imitation')
+
+
+def _check_demonstrated(client: reverb.Client, made: builder.Builder) -> None:
+  """Asserts that replay holds demonstrations as they were drawn."""
+  codec, demonstrations = made._codec, made._demonstrations(with_actions=True)
+  references = made._references(demonstrations)
+  samples = reverb.TrajectoryDataset.from_table_signature(
+    client.server_address, replay.DEMONSTRATIONS, max_in_flight_samples_per_worker=8
+  )
+  for sample in samples.take(8):
+    items = tf.nest.map_structure(lambda x: x[None], sample.data)
+    batch = tf.nest.map_structure(lambda x: x[0].numpy(), codec.unpack(items, codec.n))
+    ((i, t),) = [
+      (i, t)
+      for i in demonstrations.train
+      for t in range(demonstrations.demonstrations[i].num_steps)
+      if np.array_equal(
+        demonstrations.demonstrations[i].observations['body'][t],
+        batch['observation']['body'],
+      )
+    ]
+    np.testing.assert_array_equal(
+      batch['action'], demonstrations.demonstrations[i].actions[t]
+    )
+    if codec.pictures is not None:
+      frames = references[i].observations['pixels/front']
+      then = t + int(batch['real'].sum())
+      for name, step in (('observation', t), ('next_observation', then)):
+        seen = batch[name][policy_lib.PIXELS]
+        np.testing.assert_array_equal(seen, frames[step])
+
+
+@pytest.mark.filterwarnings('ignore:Even though the')  # Datasets keep their graphs.
+@pytest.mark.usefixtures('eagerly')
+@pytest.mark.parametrize(
+  ('algorithm', 'pixels'),
+  [
+    ('bc', {}),
+    ('bc', {'goal': 'pictures'}),
+    ('bc', {'blind': True}),
+    ('bc', {'torso': 'residual'}),
+    ('bc_no_goal', {}),
+  ],
+)
+def test_cloning_from_pictures_learns_and_is_measured(
+  algorithm: str, pixels: dict[str, Any], path: str, tmp_path: pathlib.Path
+) -> None:
+  made = _make(path, tmp_path / 'run', algorithm, **pixels)
+  blind, shows = 'blind' in pixels, algorithm == 'bc'
+  server = reverb.Server(made.replay_tables())
+  try:
+    client = server.localhost_client()
+    process = made.learner(client, 0)
+    learner = process._learner
+    batch = next(learner._dataset)
+    _check_frames(made, batch, shows and not blind, blind)
+    variables = [*learner._learned]
+    encoder = learner._seeing.encoder.variables
+    assert bool(encoder) == (not blind and 'torso' not in pixels)
+    before = [v.numpy() for v in variables]
+    metrics = learner.step()
+    assert learner.num_steps == CONFIG.bc.steps_per_call
+    assert ('decoding_error' in metrics) == ('goal' in pixels)
+    for old, new in zip(before, variables, strict=True):
+      assert np.isfinite(new).all() and (old != new.numpy()).any()
+    process._publish()
+    (learned,) = made.evaluator(client)._learned
+    learned.reader.update()
+    read = [v.numpy() for v in learned.reader._variables]
+    for variable in encoder:
+      assert any(np.array_equal(variable.numpy(), value) for value in read)
+    (episode,) = learned.run([2], lambda: False)
+    assert episode.steps > 0
+    if shows:
+      assert set(episode.terms) == {'arm', 'fingers', 'pinch', 'brick'}
+  finally:
+    server.stop()
+
+
+def _check_frames(made: builder.Builder, batch: Any, shows: bool, blind: bool) -> None:
+  """Asserts that a batch has what was drawn of its frames, and of later ones."""
+  observation = batch['observation']
+  expected = {'body', 'goal'}
+  if not blind:
+    expected.add(policy_lib.PIXELS)
+  if shows:
+    expected.add(policy_lib.GOAL_PIXELS)
+  assert set(observation) == expected
+  references = made._references(made._demonstrations())
+  ahead = made._config.pixels.look_ahead
+  for row, (i, t) in enumerate(observation['goal'].numpy()[:20]):
+    np.testing.assert_array_equal(
+      observation['body'][row], references[i].observations['body'][t]
+    )
+    if blind:
+      continue
+    frames = references[i].observations['pixels/front']
+    np.testing.assert_array_equal(observation[policy_lib.PIXELS][row], frames[t])
+    if shows:
+      later = [frames[min(t + k, len(frames) - 1)] for k in ahead]
+      np.testing.assert_array_equal(observation[policy_lib.GOAL_PIXELS][row], later)
 
 
 class _Reads(dict):

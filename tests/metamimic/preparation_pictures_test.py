@@ -192,6 +192,24 @@ def test_a_task_without_a_reward_from_pictures_is_refused(
   assert os.listdir(tmp_path) == ['reach.hdf5']
 
 
+@pytest.mark.parametrize('algorithm', ['bc', 'bc_no_goal', 'd4pg', 'd4pgfd'])
+def test_who_is_not_rewarded_for_imitation_needs_no_reward_from_pictures(
+  algorithm: Any, tmp_path: pathlib.Path
+) -> None:
+  path = str(tmp_path / 'reach.hdf5')
+  demonstrations, _ = recording.record('reach_duplo', train=1, valid=1, seed=0)
+  storage.save(path, demonstrations)
+  config = dataclasses.replace(_config(path), algorithm=algorithm)
+  found = _prepared(config, tmp_path / 'run')
+  assert found['training_reward'] == found['reward']
+  assert found['reward'] == 'envs.reward_library:REACH_DUPLO'
+  assert set(found['frames']) == {'pixels/front'}
+  assert list(preparation.seen_layout(config, 'reach_duplo').spec()) == [
+    'body',
+    'pixels/front',
+  ]
+
+
 def test_a_folder_that_cannot_be_written_is_named(
   path: str, tmp_path: pathlib.Path
 ) -> None:
