@@ -39,9 +39,9 @@ reward that is learned from. Measured by the reward that all the above are measu
 see where the arm shall be; what sees its *body* alone is kept from all pictures, and
 rewarded by them like the others."""
 _ROBUSTNESS = """\
-Where something goes wrong on {task}: the share of episodes from held-out starts in
+Where something goes wrong on {where}: the share of episodes from held-out starts in
 which the task is solved at any time, of all seeds together
-(`python -m benchmarks.robustness {task}`). An arm that follows has until the
+(`python -m benchmarks.robustness {name}`). An arm that follows has until the
 demonstration's end, the others until the time limit."""
 
 
@@ -89,12 +89,15 @@ def _demonstrations(folder: pathlib.Path) -> list['str | tables.Table']:
 def _robustness(folder: pathlib.Path) -> list['str | tables.Table']:
   blocks: list[str | tables.Table] = []
   for path in sorted(folder.glob('robustness_*.csv')):
-    task = path.stem.partition('_')[2]
-    blocks += [_ROBUSTNESS.format(task=task), *tables.robustness(path)]
+    name = path.stem.partition('_')[2]
+    task, seeing, _ = name.partition('_pixels')
+    where = f'{task}, seen in pictures' if seeing else task
+    said = _ROBUSTNESS.format(where=where, name=name)
+    blocks += [said, *tables.robustness(path)]
     if path.with_suffix('.svg').exists():
       blocks.append(
         f'![Share solved over the strength of each disturbance, with 95 % intervals, '
-        f'on {task}](results/{path.stem}.svg)'
+        f'on {where}](results/{path.stem}.svg)'
       )
   return blocks
 

@@ -1,13 +1,15 @@
 """How each arm fares where something goes wrong: success over strength.
 
     python -m benchmarks.robustness lift_brick
+    python -m benchmarks.robustness lift_brick_pixels --disturbance displacement
 
 Measures the policies of finished runs that `benchmarks.results` made on a task, and
-the arms that do not learn, on held-out demonstrations. Every arm meets the same
-disturbances from the same starts. Writes results/robustness_<task>.csv, a row an
-episode, and .svg, and prints the share of episodes in which the task is solved. An arm
-that follows has until the demonstration's end for that, one that is shown nothing until
-the time limit.
+the arms that do not learn, on held-out demonstrations: policies that see features, or
+with `_pixels` those that learned from pictures, and the former's imitation policies
+beside them. Every arm meets the same disturbances from the same starts. Writes
+results/robustness_<name>.csv, a row an episode, and .svg, and prints the share of
+episodes in which the task is solved. An arm that follows has until the demonstration's
+end for that, one that is shown nothing until the time limit.
 """
 
 from collections.abc import Iterator
@@ -36,7 +38,7 @@ from metamimic.demonstrations import types
 SWEEPS: dict[str, tuple[float, ...]] = {
   'action_noise': (0.1, 0.2, 0.4, 0.8),
   'action_delay': (1, 2, 4),
-  'displacement': (0.005, 0.01, 0.02, 0.03),
+  'displacement': (0.005, 0.01, 0.02, 0.03, 0.04, 0.06),
   'turn': (0.2, 0.5, 1.0),
   'push': (0.1, 0.2, 0.4),
   'observation_noise': (0.001, 0.003, 0.01),
@@ -50,8 +52,8 @@ SWEEPS: dict[str, tuple[float, ...]] = {
 class Arguments:
   """How each arm fares where something goes wrong."""
 
-  task: Annotated[str, tyro.conf.Positional]
-  """Whose runs to measure."""
+  name: Annotated[str, tyro.conf.Positional]
+  """Whose runs to measure: a task, or a task and _pixels."""
   disturbance: Literal[
     'all',
     'action_noise',
@@ -82,12 +84,16 @@ def settings(which: str) -> Iterator[tuple[str, float, disturbances.Disturbance]
   yield 'none', 0.0, disturbances.NONE
 
 
-ARMS = (
-  *('', *experiments.VARIANTS, 'bc'),
-  *('task', 'task_displaced', 'bc_no_goal', 'd4pg', 'd4pgfd'),
-)
+FOLLOWERS = ('', *experiments.VARIANTS, 'bc')
+ARMS = (*FOLLOWERS, 'task', 'task_displaced', 'bc_no_goal', 'd4pg', 'd4pgfd')
 """Experiments, after the task's name, whose policies are measured; an arm that several
 have is that of the first."""
+SEEING = 'pixels'
+SEEING_ARMS = (
+  *(SEEING, f'{SEEING}_displaced', f'{SEEING}_blind', f'{SEEING}_blind_displaced'),
+  *(f'{SEEING}_bc', *FOLLOWERS),
+)
+"""Likewise where policies see pictures; what sees features is the ceiling."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +111,8 @@ def name_arm(config: config_lib.Config, learner: str) -> str:
   following = learner == config_lib.IMITATION
   disturbance = config.disturbance_of(learner)
   arm = config.arm(learner)
+  if config.pictures:
+    arm += '_blind' if config.pixels.blind else '_pixels'
   if following and config.imitation.relative:
     return f'{arm}_relative'
   if disturbance == disturbances.NONE or learner == config_lib.CLONING:
@@ -119,8 +127,9 @@ def find_runs(arguments: Arguments) -> list[Run]:
     ValueError: there are none.
   """
   found: list[Run] = []
-  for suffix in ARMS:
-    name = '_'.join(filter(None, (arguments.task, suffix)))
+  task, seeing, _ = arguments.name.partition(f'_{SEEING}')
+  for suffix in SEEING_ARMS if seeing else ARMS:
+    name = '_'.join(filter(None, (task, suffix)))
     taken = {arm for run in found for arm in run.arms.values()}
     for path in sorted(pathlib.Path(arguments.runs).glob(f'{name}-seed*/summary.json')):
       config = config_lib.load(str(path.parent / 'config.json'))
@@ -130,7 +139,7 @@ def find_runs(arguments: Arguments) -> list[Run]:
         found.append(Run(path.parent, config, new))
   if not found:
     raise ValueError(
-      f'{arguments.runs}: no finished run on {arguments.task!r}; expected some of '
+      f'{arguments.runs}: no finished run on {arguments.name!r}; expected some of '
       '`python -m benchmarks.results`'
     )
   return found
@@ -191,7 +200,7 @@ def main(arguments: Arguments) -> pd.DataFrame:
 
 def _write(arguments: Arguments, rows: pd.DataFrame) -> pd.DataFrame:
   """Writes the rows in the place of earlier ones of these disturbances and arms."""
-  target = pathlib.Path(arguments.output_dir) / f'robustness_{arguments.task}.csv'
+  target = pathlib.Path(arguments.output_dir) / f'robustness_{arguments.name}.csv'
   if target.exists():
     before = pd.read_csv(target)
     by = ['disturbance', 'arm']

@@ -20,6 +20,7 @@ from metamimic import statistics
 _HELD_OUT = statistics.SPLITS[0]
 IMITATOR = 'metamimic'
 """Arm that follows demonstrations."""
+_FOLLOWERS = (IMITATOR, 'bc')
 _SOLVER = 'task_policy'
 _NOTHING = '–'
 
@@ -362,14 +363,16 @@ def pixels(folder: pathlib.Path) -> list[Table]:
     sees, shown = found.experiment.seen
     if not sees:
       continue
+    (follower,) = set(found.rows['arm']).intersection(_FOLLOWERS)
     for row in found.arms():
-      if row.arm not in (IMITATOR, 'wrong_demonstration'):
+      other = row.arm == 'wrong_demonstration'
+      if not other and row.arm != follower:
         continue
-      other = row.arm != IMITATOR
       minutes = [run['wall_seconds'] / 60 for run in found.runs]
       rows.append(
         {
           'task': Cell(found.experiment.task),
+          'arm': Cell(arms.ARMS[follower].full_label),
           'sees': Cell(sees),
           'is shown': Cell(f'{shown} of another demonstration' if other else shown),
           **_imitating(found, row),
@@ -386,7 +389,7 @@ ROBUSTNESS: dict[str, tuple[str, float]] = {
   'undisturbed': ('none', 0.0),
   'action noise .2': ('action_noise', 0.2),
   'action noise .4': ('action_noise', 0.4),
-  'objects displaced 2 cm': ('displacement', 0.02),
+  **{f'objects displaced {cm} cm': ('displacement', cm / 100) for cm in (2, 4, 6)},
   'actions 2 steps late': ('action_delay', 2.0),
   'pushes of .2 m/s': ('push', 0.2),
 }
@@ -400,8 +403,8 @@ def robustness(path: pathlib.Path) -> list[Table]:
     path: of results/robustness_<task>.csv.
   """
   rows = pd.read_csv(path)
-  measured = set(rows['disturbance'])
-  columns = {name: at for name, at in ROBUSTNESS.items() if at[0] in measured}
+  measured = set(zip(rows['disturbance'], rows['strength'].round(9), strict=True))
+  columns = {name: at for name, at in ROBUSTNESS.items() if at in measured}
   hidden = (statistics.FLOOR, *statistics.MISGUIDED)
   shown = [a for a in statistics.order(list(rows['arm'])) if a not in hidden]
   return table(

@@ -86,17 +86,18 @@ def test_every_skill_is_left_out_once() -> None:
 
 
 def test_variants_differ_from_the_plain_run_in_what_goes_wrong() -> None:
-  plain = _config('stack_2_bricks')
-  displaced = [
-    'imitation.disturbance.displacement: 0.0 -> 0.03',
-    'imitation.disturbance.turn: 0.0 -> 0.3',
-  ]
-  for name, expected in {
-    'relative': ['imitation.relative: False -> True', *displaced],
-    'displaced': displaced,
-    'noisy': ['imitation.disturbance.action_noise: 0.0 -> 0.3'],
-  }.items():
-    assert config_lib.differences(plain, _config(f'stack_2_bricks_{name}')) == expected
+  for task, far in (('lift_brick', '0.06'), ('stack_2_bricks', '0.03')):
+    plain = _config(task)
+    displaced = [
+      f'imitation.disturbance.displacement: 0.0 -> {far}',
+      'imitation.disturbance.turn: 0.0 -> 0.3',
+    ]
+    for name, expected in {
+      'relative': ['imitation.relative: False -> True', *displaced],
+      'displaced': displaced,
+      'noisy': ['imitation.disturbance.action_noise: 0.0 -> 0.3'],
+    }.items():
+      assert config_lib.differences(plain, _config(f'{task}_{name}')) == expected
 
 
 def test_every_ablation_is_one_of_the_above() -> None:

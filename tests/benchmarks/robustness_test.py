@@ -64,6 +64,7 @@ def test_an_arm_is_called_by_what_it_was_trained_for(tmp_path: pathlib.Path) -> 
   noisy = disturbances.Disturbance(action_noise=0.1)
   config = config_lib.Config(task=config_lib.TaskConfig(learn=True))
   imitation, task = config.imitation, config.task
+  seeing = config_lib.PixelsConfig(cameras=('front',))
   for changes, expected in (
     ({}, ['metamimic', 'task_policy']),
     (
@@ -77,6 +78,18 @@ def test_an_arm_is_called_by_what_it_was_trained_for(tmp_path: pathlib.Path) -> 
     (
       {'task': dataclasses.replace(task, disturbance=displaced)},
       ['metamimic', 'task_policy_displaced'],
+    ),
+    ({'pixels': seeing, 'algorithm': 'bc'}, ['bc_pixels']),
+    (
+      {'pixels': dataclasses.replace(seeing, blind=True)},
+      ['metamimic_blind', 'task_policy_blind'],
+    ),
+    (
+      {
+        'pixels': seeing,
+        'imitation': dataclasses.replace(imitation, disturbance=displaced),
+      },
+      ['metamimic_pixels_displaced', 'task_policy_pixels'],
     ),
   ):
     run = dataclasses.replace(config, **changes)  # type: ignore[arg-type]
@@ -102,6 +115,30 @@ def test_an_arm_that_several_experiments_have_is_that_of_the_first(
     ('lift_brick-seed0', ['imitation']),
     ('lift_brick-seed1', ['imitation']),
     ('lift_brick_task-seed0', ['task']),
+  ]
+
+
+def test_those_that_see_are_measured_beside_those_that_need_not(
+  tmp_path: pathlib.Path,
+) -> None:
+  plain = config_lib.Config()
+  seeing = config_lib.Config(pixels=config_lib.PixelsConfig(cameras=('front',)))
+  for name, config in (
+    ('lift_brick-seed0', plain),
+    ('lift_brick_task-seed0', plain),
+    ('lift_brick_pixels-seed0', seeing),
+    ('lift_brick_pixels_strict-seed0', seeing),
+    ('lift_brick_pixels_bc-seed0', dataclasses.replace(seeing, algorithm='bc')),
+  ):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / 'summary.json').write_text('{}')
+    config_lib.save(config, str(tmp_path / name / 'config.json'))
+  arguments = robustness.Arguments('lift_brick_pixels', runs=str(tmp_path))
+  found = robustness.find_runs(arguments)
+  assert [(run.path.name, run.arms) for run in found] == [
+    ('lift_brick_pixels-seed0', {'imitation': 'metamimic_pixels'}),
+    ('lift_brick_pixels_bc-seed0', {'cloning': 'bc_pixels'}),
+    ('lift_brick-seed0', {'imitation': 'metamimic'}),
   ]
 
 
