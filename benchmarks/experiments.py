@@ -83,7 +83,7 @@ EXPERIMENTS = {
 }
 
 _FARTHEST = {_LIFT: '.06', _STACK: '.03'}
-"""By task: how far objects are displaced in training, in m. The hand that lifts is wide,
+"""By task: how far objects are displaced in training, in m. The lifting hand is wide,
 and two centimetres do not matter to it."""
 
 
