@@ -45,6 +45,11 @@ which the task is solved at any time, of all seeds together
 demonstration's end, the others until the time limit."""
 
 
+_PROFILE = """What each preset gets done on two cores, on lift_brick, half a minute after it has
+begun to learn: steps of all learners and of all actors, by the clock and per CPU second
+of who does them; and how the CPU time is shared. Below it, what the main threads of
+actors and learners are at, waiting for a core and for each other included
+(`python -m benchmarks.profiling`)."""
 _FAULTS = """\
 From a fault to the learner's next logged step (a row comes every two seconds), and what
 was lost. A node is killed with SIGKILL and comes back by itself; after its end the
@@ -118,6 +123,11 @@ def _pixels(folder: pathlib.Path) -> list['str | tables.Table']:
   return [_PIXELS, *found] if found else []
 
 
+def _profile(folder: pathlib.Path) -> list['str | tables.Table']:
+  found = system_tables.profile(folder)
+  return [_PROFILE, *found] if found else []
+
+
 def _survival(folder: pathlib.Path) -> list['str | tables.Table']:
   blocks: list[str | tables.Table] = []
   for text, found in (
@@ -138,6 +148,7 @@ SECTIONS = (
   Section('demonstrations', _demonstrations),
   Section('robustness', _robustness),
   Section('speed', system_tables.speed),
+  Section('profile', _profile),
   Section('survival', _survival),
 )
 

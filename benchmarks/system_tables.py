@@ -6,9 +6,12 @@ import pandas as pd
 
 from benchmarks import common
 from benchmarks import fault_curves
+from benchmarks import profiling
 from benchmarks import soak
 from benchmarks import tables
 from benchmarks import time_to_imitate
+
+_LITTLE = 0.01  # Of a process's time, which is not shown.
 
 
 def speed(folder: pathlib.Path) -> list[tables.Table]:
@@ -47,6 +50,44 @@ def speed(folder: pathlib.Path) -> list[tables.Table]:
         }
       )
   return tables.table(rows)
+
+
+def profile(folder: pathlib.Path) -> list[tables.Table]:
+  """Returns the tables of what presets get done, and of what actors and learners do.
+
+  Args:
+    folder: of the files.
+  """
+  path = folder / 'benchmark_profiling.csv'
+  if not path.exists():
+    return []
+  rows = pd.read_csv(path)
+  done, doing = [], []
+  for setting, rates in profiling.rates(rows).iterrows():
+    where = f'results/{path.name}, setting={setting}'
+    cells = {'preset': tables.Cell(str(setting))}
+    for name, rate in rates.items():
+      # Rates, and each kind of process's share of CPU time.
+      text = f'{rate:,.0f}' if str(name).endswith('s') else f'{rate:.2f}'
+      cells[str(name)] = tables.Cell(text, f'{where}: {name}, by profiling.rates')
+    done.append(cells)
+  acting = rows[~rows.process.str.match('evaluator|replay')]
+  for (setting, process), parts in acting.groupby(['setting', 'process'], sort=False):
+    where = f'results/{path.name}, setting={setting} process={process}'
+    said = parts.sort_values('share', ascending=False)
+    told = ', '.join(
+      f'{part} {share:.2f}'
+      for part, share in zip(said.part, said.share, strict=True)
+      if share >= _LITTLE
+    )
+    doing.append(
+      {
+        'preset': tables.Cell(str(setting)),
+        'process': tables.Cell(str(process)),
+        'its time': tables.Cell(told, f'{where}: share of each part'),
+      }
+    )
+  return [*tables.table(done), *tables.table(doing)]
 
 
 def faults(folder: pathlib.Path) -> list[tables.Table]:

@@ -16,7 +16,30 @@ def _texts(found: list[tables.Table]) -> list[list[str]]:
 def test_without_files_there_are_no_tables(tmp_path: pathlib.Path) -> None:
   for make in (system_tables.faults, system_tables.curves, system_tables.memory):
     assert make(tmp_path) == []
-  assert system_tables.speed(tmp_path) == []
+  assert system_tables.speed(tmp_path) == system_tables.profile(tmp_path) == []
+
+
+def test_what_presets_get_done_and_what_they_are_at(tmp_path: pathlib.Path) -> None:
+  rows = [
+    ('laptop', 'actor-0', 'physics', 0.251, 10.0),
+    ('laptop', 'actor-0', 'writing', 0.744, 10.0),
+    ('laptop', 'actor-0', 'reward', 0.005, 10.0),
+    ('laptop', 'learner-0', 'updates', 1.0, 30.0),
+    ('laptop', 'replay-0', 'else', 1.0, 40.0),
+  ]
+  columns = ['setting', 'process', 'part', 'share', 'cpu_seconds']
+  frame = pd.DataFrame(rows, columns=columns)
+  frame = frame.assign(seconds=10.0, learner_steps=1500, environment_steps=30_000)
+  frame.to_csv(tmp_path / 'benchmark_profiling.csv', index=False)
+  done, doing = system_tables.profile(tmp_path)
+  assert [cell.text for cell in done.rows[0]] == [
+    *('laptop', '150', '3,000', '50', '3,000'),
+    *('0.12', '0.38', '0.00', '0.50'),
+  ]
+  assert [[cell.text for cell in row] for row in doing.rows] == [
+    ['laptop', 'actor-0', 'writing 0.74, physics 0.25'],
+    ['laptop', 'learner-0', 'updates 1.00'],
+  ]
 
 
 def test_faults_by_kind(tmp_path: pathlib.Path) -> None:
