@@ -45,10 +45,11 @@ which the task is solved at any time, of all seeds together
 demonstration's end, the others until the time limit."""
 
 
-_PROFILE = """What each preset gets done on two cores, on lift_brick, half a minute after it has
-begun to learn: steps of all learners and of all actors, by the clock and per CPU second
-of who does them; and how the CPU time is shared. Below it, what the main threads of
-actors and learners are at, waiting for a core and for each other included
+_PROFILE = """\
+What each preset gets done on two cores, on lift_brick, half a minute after it has begun
+to learn: steps of all learners and of all actors, by the clock and per CPU second of
+those who do them; and how CPU time is shared. Below it, what the main threads of actors
+and learners are at, waiting for a core and for each other included
 (`python -m benchmarks.profiling`)."""
 _FAULTS = """\
 From a fault to the learner's next logged step (a row comes every two seconds), and what
