@@ -271,9 +271,12 @@ class Builder:
 
   def _critic(self, policy: policy_lib.Policy, settings: config_lib.D4PGConfig) -> Any:
     sizes = self._config.network
-    critic = policy.with_torso(
-      critics.CriticNetwork(sizes, settings.num_atoms, settings.v_min, settings.v_max),
-      sizes,
+    support = settings.num_atoms, settings.v_min, settings.v_max
+    critic = critics.Critics(
+      [
+        policy.with_torso(critics.CriticNetwork(sizes, *support), sizes)
+        for _ in range(settings.critics)
+      ]
     )
     critic(policy.blank, tf.zeros([1, policy_lib.NUM_ACTIONS]))
     return critic

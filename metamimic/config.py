@@ -161,6 +161,9 @@ class D4PGConfig:
   """Standard deviation of noise on the target policy's action, clipped at 2.5 of it; 0:
   none. (TD3 uses .2, Fujimoto et al. 2018; here it keeps the sparse reward's values
   from growing beyond what happens.)"""
+  critics: int = 1
+  """Critics that learn side by side; the lowest of their values counts, in the target
+  and for the policy. (TD3 has 2 for the target, Fujimoto et al. 2018.)"""
   cloning_weight: float = 0.0
   """Weight of a second term of the policy's loss, which draws it to a replayed action
   where the critic prefers that one; the first is then divided by mean |Q|; 0: none.
@@ -255,6 +258,7 @@ class TaskConfig:
     v_max=1.0,
     policy_learning_rate=3e-4,
     target_noise=0.2,
+    critics=2,
     cloning_weight=5.0,
     averaged_steps=5_000,
   )

@@ -195,7 +195,7 @@ def _validate_learning(values: Mapping[str, Any], prefix: str) -> None:
   """Checks learner, replay and actors of one policy."""
   d4pg, replay = f'{prefix}d4pg.', f'{prefix}replay.'
   for name in (
-    *(f'{d4pg}{n}' for n in ('n_step', 'batch_size', 'steps_per_call')),
+    *(f'{d4pg}{n}' for n in ('n_step', 'batch_size', 'critics', 'steps_per_call')),
     f'{d4pg}target_update_period',
     *(f'{replay}{n}' for n in ('max_size', 'min_size', 'samples_per_insert')),
     *(f'{prefix}actor.{n}' for n in ('num_actors', 'environments')),

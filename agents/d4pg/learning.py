@@ -80,7 +80,8 @@ class D4PGLearner(acme.Learner):
       embed: observation -> features, (B, F), or with encoders `pictures.Seen`; nothing
         in it is learned.
       policy: features -> action.
-      critic: features, action -> acme's DiscreteValuedDistribution.
+      critic: features, action -> acme's DiscreteValuedDistribution of one critic, or of
+        E, with logits (E, B, N); of several the lowest value counts, everywhere.
       target_policy: a second policy; overwritten with the first's weights.
       target_critic: likewise.
       atoms: the critic's support, (N,).
@@ -185,34 +186,22 @@ class D4PGLearner(acme.Learner):
 
   def _update(self, batch: Tensors) -> dict[str, tf.Tensor]:
     config = self._config
-    encoders = self._encoders
+    encoders, atoms = self._encoders, self._atoms
     seen_tm1 = self._shifted(self._embed(batch['observation']), 1)
     seen_t = self._shifted(self._embed(batch['next_observation']), 2)
-    o_t = encoders.target(seen_t)
-    r_t, d_t = losses.n_step_return(
-      batch['reward'][self._reward],
-      batch['discount'][self._reward],
-      batch['real'],
-      config.discount,
-    )
-    a_t = self._target_policy(o_t)
-    if config.target_noise:
-      noise = tf.random.stateless_normal(
-        tf.shape(a_t), tf.stack([self._num_steps, self._seed])
-      )
-      a_t = losses.smoothed_action(a_t, noise, config.target_noise)
-    q_t = self._target_critic(o_t, a_t)
+    r_t, d_t, q_t = self._target(batch, encoders.target(seen_t))
 
     critic_variables = self._critic.trainable_variables
     encoder_variables = encoders.online.trainable_variables
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch((critic_variables, encoder_variables))
       o_tm1, decoded = encoders.online.decode(seen_tm1)
-      q_tm1 = self._critic(o_tm1, batch['action'])
-      critic_loss = tf.reduce_mean(
-        losses.categorical_td_loss(q_tm1.logits, r_t, d_t, q_t.logits, self._atoms)
-      )
-      loss, metrics = critic_loss, {}
+      q_tm1 = _each(self._critic(o_tm1, batch['action']))
+      each_loss = [
+        tf.reduce_mean(losses.categorical_td_loss(logits, r_t, d_t, q_t, atoms))
+        for logits in tf.unstack(q_tm1)
+      ]
+      loss, metrics = tf.add_n(each_loss), {}
       if encoders.decoding is not None:
         error = self._decoding_error(encoders.decoding, batch, decoded)
         loss += encoders.decoding.weight * error
@@ -227,13 +216,15 @@ class D4PGLearner(acme.Learner):
       a_tm1 = self._policy(o_tm1)
     with tf.GradientTape(watch_accessed_variables=False) as action_tape:
       action_tape.watch(a_tm1)
-      value = self._critic(o_tm1, a_tm1).mean()
+      value = losses.mean(
+        losses.lowest(_each(self._critic(o_tm1, a_tm1)), atoms), atoms
+      )
     dqda = action_tape.gradient(value, a_tm1)
     direction = losses.policy_gradient(dqda, config.action_gradient_clip)
     if config.cloning_weight:
       direction /= tf.reduce_mean(tf.abs(value)) + _EPSILON
       direction += config.cloning_weight * losses.cloning_gradient(
-        a_tm1, batch['action'], value, q_tm1.mean()
+        a_tm1, batch['action'], value, losses.mean(losses.lowest(q_tm1, atoms), atoms)
       )
     policy_gradients = policy_tape.gradient(
       a_tm1, policy_variables, output_gradients=direction
@@ -257,7 +248,26 @@ class D4PGLearner(acme.Learner):
     self._num_steps.assign_add(1)
     self._follow()
     policy_loss = -tf.reduce_mean(value)
+    critic_loss = tf.add_n(each_loss) / len(each_loss)
     return {'critic_loss': critic_loss, 'policy_loss': policy_loss, **metrics}
+
+  def _target(self, batch: Tensors, o_t: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns n-step reward and discount, (B,), and the logits that follow, (B, N)."""
+    config = self._config
+    r_t, d_t = losses.n_step_return(
+      batch['reward'][self._reward],
+      batch['discount'][self._reward],
+      batch['real'],
+      config.discount,
+    )
+    a_t = self._target_policy(o_t)
+    if config.target_noise:
+      noise = tf.random.stateless_normal(
+        tf.shape(a_t), tf.stack([self._num_steps, self._seed])
+      )
+      a_t = losses.smoothed_action(a_t, noise, config.target_noise)
+    q_t = losses.lowest(_each(self._target_critic(o_t, a_t)), self._atoms)
+    return r_t, d_t, q_t
 
   def _follow(self) -> None:
     """Draws targets and averages towards what has been learned."""
@@ -307,6 +317,11 @@ class D4PGLearner(acme.Learner):
         destination.assign(source)
     else:
       _mix(online, target, rate)
+
+
+def _each(q: Any) -> tf.Tensor:
+  """Returns logits, (E, B, N), of what a critic returns, or one of several."""
+  return q.logits if q.logits.shape.rank == 3 else q.logits[None]
 
 
 def _mix(

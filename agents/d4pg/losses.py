@@ -78,6 +78,31 @@ def categorical_td_loss(
   return tf.nn.softmax_cross_entropy_with_logits(tf.stop_gradient(target), logits_tm1)
 
 
+def lowest(logits: tf.Tensor, atoms: tf.Tensor) -> tf.Tensor:
+  """Returns of each state's distributions the one with the lowest mean.
+
+  What one critic values too highly, another one seldom does (Fujimoto et al. 2018).
+
+  Args:
+    logits: of several critics, (E, B, N).
+    atoms: their support, (N,).
+
+  Returns:
+    (B, N).
+  """
+  tf.debugging.assert_shapes([(logits, 'EBN'), (atoms, 'N')])
+  number = logits.shape[0]
+  if number == 1:
+    return logits[0]
+  chosen = tf.one_hot(tf.argmin(mean(logits, atoms), axis=0), number, axis=0)
+  return tf.einsum('eb,ebn->bn', chosen, logits)
+
+
+def mean(logits: tf.Tensor, atoms: tf.Tensor) -> tf.Tensor:
+  """Returns the means, (...), of distributions, (..., N), over atoms, (N,)."""
+  return tf.linalg.matvec(tf.nn.softmax(logits), atoms)
+
+
 def policy_gradient(dqda: tf.Tensor, clip: float = 0.0) -> tf.Tensor:
   """Gradient, in the action, of the deterministic policy gradient's loss.
 

@@ -1,5 +1,8 @@
 """The categorical critic."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from acme.tf import networks as acme_networks
 import sonnet as snt
 import tensorflow as tf
@@ -11,6 +14,27 @@ from metamimic.networks import residual
 _ACTION_SCALE = 4.0
 """By how much actions are enlarged, so that a small change in one shows beside all the
 features. (Ours: without this and the goal's fine differences learning takes longer.)"""
+
+
+class Critics(snt.Module):
+  """Several critics that start differently, as one."""
+
+  def __init__(self, members: Sequence[snt.Module]):
+    """Takes them.
+
+    Args:
+      members: at least one, with the same atoms; each like `CriticNetwork`.
+    """
+    super().__init__(name='critics')
+    self._members = list(members)
+
+  def __call__(
+    self, features: Any, action: tf.Tensor
+  ) -> acme_networks.DiscreteValuedDistribution:
+    """Maps what each of E members takes to (E, B) distributions."""
+    each = [member(features, action) for member in self._members]
+    logits = tf.stack([distribution.logits for distribution in each])
+    return acme_networks.DiscreteValuedDistribution(each[0].values, logits)
 
 
 class CriticNetwork(snt.Module):

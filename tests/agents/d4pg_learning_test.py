@@ -358,6 +358,57 @@ def test_cloning_adds_to_the_policys_loss_what_the_critic_prefers() -> None:
   _assert_close(ours.weights('critic'), plain.weights('critic'))
 
 
+def test_two_critics_that_are_alike_are_as_one() -> None:
+  config = dataclasses.replace(LIKE_ACME, cloning_weight=1.0, critics=2)
+  one, two = _networks(0), _networks(0)
+  twins = []
+  for name in ('critic', 'target_critic'):
+    single = getattr(two, name)
+    other = getattr(_networks(0), name)
+    twins.append(critics.Critics([single, other]))
+  both = dataclasses.replace(two, critic=twins[0], target_critic=twins[1])
+  batches = _batches(1, 3)
+  expected = _step(one, batches, config)
+  found = _step(both, batches, config)
+  _assert_close(one.weights('policy'), two.weights('policy'))
+  for member in twins[0]._members:
+    _assert_close(one.weights('critic'), [v.numpy() for v in member.variables])
+  for a, b in zip(found, expected, strict=True):
+    assert a == pytest.approx(b, rel=1e-5)
+
+
+def test_the_lower_of_two_critics_counts_everywhere() -> None:
+  config = dataclasses.replace(LIKE_ACME, cloning_weight=1.0, critics=2)
+  (batch,) = _batches(1, 1)
+  low, high = _networks(0, gain=2.0), _networks(1, gain=2.0)
+  for networks, shift in ((low, -9.0), (high, 9.0)):
+    # So much that one is lower than the other everywhere.
+    for name in ('critic', 'target_critic'):
+      head = getattr(networks, name)._head
+      head.b.assign(shift * np.linspace(-1, 1, config.num_atoms, dtype=np.float32))
+  alone = _networks(0, gain=2.0)
+  for name in ('critic', 'target_critic'):
+    for to, of in zip(
+      getattr(alone, name).variables, getattr(low, name).variables, strict=True
+    ):
+      to.assign(of)
+  (expected,) = _step(alone, [batch], config)
+  before = high.weights('critic')
+  both = Networks(
+    low.policy,
+    critics.Critics([high.critic, low.critic]),
+    low.target_policy,
+    critics.Critics([high.target_critic, low.target_critic]),
+  )
+  (found,) = _step(both, [batch], config)
+  assert found['policy_loss'] == pytest.approx(expected['policy_loss'], rel=1e-5)
+  _assert_close(alone.weights('policy'), low.weights('policy'))
+  _assert_close(alone.weights('critic'), low.weights('critic'))
+  # The other one learns, too, and from the same target.
+  assert _distance(before, high.weights('critic')) > 0
+  assert found['critic_loss'] > expected['critic_loss']
+
+
 # Noise is the same to the last bit only in graphs, where an update takes seconds more.
 @pytest.mark.parametrize(
   ('more', 'eager'),

@@ -157,6 +157,20 @@ def test_td_loss_sends_no_gradient_to_the_target() -> None:
   np.testing.assert_allclose(gradients[0], expected, atol=2e-6)
 
 
+def test_of_several_critics_each_state_has_the_lowest() -> None:
+  rng = np.random.default_rng(0)
+  logits = rng.normal(0, 2, (3, 40, 7)).astype(np.float32)
+  atoms = np.linspace(-1, 2, 7, dtype=np.float32)
+  exps = np.exp(logits)
+  means = (exps / exps.sum(-1, keepdims=True)) @ atoms
+  np.testing.assert_allclose(losses.mean(logits, atoms), means, atol=1e-6)
+  chosen = means.argmin(0)
+  assert set(chosen) == {0, 1, 2}
+  found = losses.lowest(tf.constant(logits), tf.constant(atoms))
+  np.testing.assert_array_equal(found, logits[chosen, np.arange(40)])
+  np.testing.assert_array_equal(losses.lowest(logits[:1], atoms), logits[0])
+
+
 def test_policy_gradient_by_hand() -> None:
   dqda = _tensor([[3, 4], [0.3, 0.4]])
   np.testing.assert_allclose(
