@@ -27,6 +27,7 @@ from agents import sampling
 from agents.bc import learning as bc_learning
 from agents.d4pg import demonstrators
 from agents.d4pg import learning as d4pg_learning
+from agents.self_imitation import learning as self_imitation
 from envs import imitation
 from metamimic import checkpoints
 from metamimic import config as config_lib
@@ -134,7 +135,7 @@ class Builder:
     if name == config_lib.CLONING:
       cloning = self._cloning(policies[name], demonstrations)
       return self._process(name, cloning, policies, client)
-    learner = self._d4pg(name, policies, demonstrations, client)
+    learner = self._off_policy(name, policies, demonstrations, client)
 
     def warm_up() -> None:
       if replay.DEMONSTRATIONS in replay.sources(self._config, name):
@@ -183,17 +184,16 @@ class Builder:
       warm_up,
     )
 
-  def _d4pg(
+  def _off_policy(
     self,
     name: str,
     policies: Mapping[str, policy_lib.Policy],
     demonstrations: types.DemonstrationSet,
     client: reverb.Client,
-  ) -> d4pg_learning.D4PGLearner:
+  ) -> d4pg_learning.D4PGLearner | self_imitation.SelfImitationLearner:
     settings = self._config.d4pg_of(name)
     policy, used = policies[name], policies[parameters.used(self._config, name)]
     target = self._policy(name, demonstrations)
-    critic, target_critic = (self._critic(policy, settings) for _ in range(2))
     bank = self._bank(demonstrations)
     averages = self._config.averages(name)
     encoders, complete = None, lambda items: items
@@ -208,12 +208,19 @@ class Builder:
     if bank.pictures is not None and self._config.follows(name):
       ahead = self._config.pixels.look_ahead
       complete = sampling.WithGoals(self._codec, bank.pictures, ahead, settings.n_step)
-    return d4pg_learning.D4PGLearner(
-      functools.partial(policy.embed, bank=bank),
+    make: Callable[..., Any] = d4pg_learning.D4PGLearner
+    networks = [
       policy.network,
-      critic,
+      self._critic(policy, settings),
       target.network,
-      target_critic,
+      self._critic(policy, settings),
+    ]
+    if self._config.imitates_itself(name):
+      make = self_imitation.SelfImitationLearner
+      networks = [policy.network, *(self._value(policy, settings) for _ in range(2))]
+    return make(
+      functools.partial(policy.embed, bank=bank),
+      *networks,
       tf.linspace(settings.v_min, settings.v_max, settings.num_atoms),
       sampling.Sampler(
         client,
@@ -280,6 +287,13 @@ class Builder:
     )
     critic(policy.blank, tf.zeros([1, policy_lib.NUM_ACTIONS]))
     return critic
+
+  def _value(self, policy: policy_lib.Policy, settings: config_lib.D4PGConfig) -> Any:
+    sizes = self._config.network
+    support = settings.num_atoms, settings.v_min, settings.v_max
+    value = policy.with_torso(critics.ValueNetwork(sizes, *support), sizes)
+    value(policy.blank)
+    return value
 
   def actor(self, client: reverb.Client, index: int) -> actors.Actor:
     """Returns the actor of this index; see `config.acts_for`."""

@@ -1,4 +1,4 @@
-"""Several updates of a learner in one call into the graph."""
+"""What updates of learners have in common."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -40,3 +40,17 @@ def many(
   start = (tf.constant(0), dict.fromkeys(names, tf.constant(0.0)))
   _, totals = tf.while_loop(lambda i, _: i < number, body, start)
   return {name: total / tf.cast(number, tf.float32) for name, total in totals.items()}
+
+
+def mix(
+  online: Sequence[tf.Variable], slow: Sequence[tf.Variable], rate: float | tf.Tensor
+) -> None:
+  """Moves variables towards others.
+
+  Args:
+    online: where to.
+    slow: which are moved, in the same order.
+    rate: by this share of what is between them.
+  """
+  for source, destination in zip(online, slow, strict=True):
+    destination.assign(destination + rate * (source - destination))

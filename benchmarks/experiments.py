@@ -126,6 +126,11 @@ for _task, (_, _, _alone) in _PACE.items():
     f'{_task}_task': Experiment(
       _task, _both(_task), learns_from='imitation and task actors'
     ),
+    f'{_task}_task_self_imitation': _beside(
+      _task,
+      *_both(_task, '--task.learner', 'self_imitation'),
+      learns_from='imitation and task actors, by self-imitation',
+    ),
     f'{_task}_task_displaced': Experiment(
       _task,
       _both(

@@ -229,6 +229,14 @@ class TaskConfig:
   learn: bool = False
   """Whether metamimic learns a task policy beside the imitation policy, from the
   experience of both kinds of actor and no action of a demonstrator."""
+  learner: Literal['d4pg', 'self_imitation'] = 'd4pg'
+  """metamimic: how the task policy learns. `self_imitation`: it does what turned out
+  better than expected, in replay, and knows several ways to act. (D4PG: paper; the
+  other: ours, after Oh et al. 2018; of `task.d4pg` it takes all but target_noise,
+  critics and cloning_weight.)"""
+  components: int = 8
+  """self_imitation: actions between which the policy chooses, each with a deviation and
+  a probability. (Ours: of several ways to do a thing the mean is none.)"""
   learner_steps: int = 60_000
   """Learner steps of the task policy, whichever algorithm learns it. (Ours.)"""
   imitation_share: float = 0.75
@@ -380,6 +388,14 @@ class Config:
   def averages(self, learner: str) -> bool:
     """Returns whether a learner's policy is averaged before anybody uses it."""
     return learner != CLONING and self.d4pg_of(learner).averaged_steps > 0
+
+  def components(self, learner: str) -> int:
+    """Returns between how many actions a learner's policy chooses."""
+    return self.task.components if self.imitates_itself(learner) else 1
+
+  def imitates_itself(self, learner: str) -> bool:
+    """Returns whether a learner is one of self-imitation."""
+    return learner == TASK and self.task.learner == 'self_imitation'
 
   def d4pg_of(self, learner: str) -> D4PGConfig:
     """Returns the settings of a learner."""

@@ -164,7 +164,8 @@ def _load(run_dir: str, kind: type[_P]) -> tuple[str, config_lib.Config, _P, int
   _check_size(path, config, found, learners[0])
   layout = preparation.seen_layout(config, task)
   size = features_lib.present_size(layout)
-  policy = kind(layout, config, np.zeros(size), np.ones(size))
+  components = config.components(learners[0])
+  policy = kind(layout, config, np.zeros(size), np.ones(size), components)
   saved = saved_name(config, learners[0])
   parts = {
     saved: policy.network,

@@ -40,6 +40,7 @@ class Policy(snt.Module):
     config: config_lib.Config,
     mean: np.ndarray,
     deviation: np.ndarray,
+    components: int = 1,
   ):
     """Makes the networks and their variables.
 
@@ -48,6 +49,7 @@ class Policy(snt.Module):
       config: network sizes and look-ahead.
       mean: of the present's features; see `features.statistics`.
       deviation: likewise.
+      components: actions between which the network chooses.
     """
     super().__init__()
     self.layout = layout
@@ -57,7 +59,10 @@ class Policy(snt.Module):
     self.features = self._make_features(mean, deviation)
     self.encoder = self._make_encoder(config.network)
     self.network = self.with_torso(
-      policies.PolicyNetwork(NUM_ACTIONS, config.network), config.network
+      policies.PolicyNetwork(NUM_ACTIONS, config.network)
+      if components == 1
+      else policies.MixturePolicyNetwork(NUM_ACTIONS, components, config.network),
+      config.network,
     )
     self.network(self.blank)
 
@@ -308,7 +313,8 @@ def create(
     demonstrations: whose observations give mean and deviation.
   """
   train = [demonstrations.demonstrations[i].observations for i in demonstrations.train]
-  return kind(learner, config)(layout, config, *features_lib.statistics(layout, train))
+  statistics = features_lib.statistics(layout, train)
+  return kind(learner, config)(layout, config, *statistics, config.components(learner))
 
 
 def kind(learner: str, config: config_lib.Config) -> type[Policy]:

@@ -48,6 +48,16 @@ def validate(config: config_lib.Config) -> None:
       f'task.learn is set with the algorithm {config.algorithm}; expected metamimic '
       '(d4pg and d4pgfd learn the task by themselves)'
     )
+  if config.imitates_itself(config_lib.TASK):
+    if config.algorithm in ('d4pg', 'd4pgfd'):
+      raise ValueError(
+        f'task.learner is self_imitation with the algorithm {config.algorithm}; '
+        'expected d4pg'
+      )
+    if config.task.components < 2:
+      raise ValueError(
+        f'task.components is {config.task.components}; expected 2 or more'
+      )
   for name in ('start_within', 'early_end'):
     _share(values, f'imitation.{name}')
   for name in ('imitation_share', 'demonstration_share', 'start_within'):

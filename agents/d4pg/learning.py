@@ -276,9 +276,9 @@ class D4PGLearner(acme.Learner):
       share = tf.cast(
         tf.minimum(self._num_steps, self._config.averaged_steps), tf.float32
       )
-      _mix(self._policy.variables, self._averaged_policy.variables, 1 / share)
+      updates.mix(self._policy.variables, self._averaged_policy.variables, 1 / share)
       if self._encoders.averaged is not None:
-        _mix(
+        updates.mix(
           self._encoders.online.variables, self._encoders.averaged.variables, 1 / share
         )
     if self._config.target_update_period == 1:
@@ -316,16 +316,9 @@ class D4PGLearner(acme.Learner):
       for source, destination in zip(online, target, strict=True):
         destination.assign(source)
     else:
-      _mix(online, target, rate)
+      updates.mix(online, target, rate)
 
 
 def _each(q: Any) -> tf.Tensor:
   """Returns logits, (E, B, N), of what a critic returns, or one of several."""
   return q.logits if q.logits.shape.rank == 3 else q.logits[None]
-
-
-def _mix(
-  online: Sequence[tf.Variable], slow: Sequence[tf.Variable], rate: float | tf.Tensor
-) -> None:
-  for source, destination in zip(online, slow, strict=True):
-    destination.assign(destination + rate * (source - destination))

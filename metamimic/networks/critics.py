@@ -37,6 +37,26 @@ class Critics(snt.Module):
     return acme_networks.DiscreteValuedDistribution(each[0].values, logits)
 
 
+class ValueNetwork(snt.Module):
+  """Features -> distribution of the return, whatever is done."""
+
+  def __init__(
+    self, config: config_lib.NetworkConfig, num_atoms: int, v_min: float, v_max: float
+  ):
+    """Makes the layers; the arguments are those of `CriticNetwork`."""
+    super().__init__(name='value')
+    self._torso = residual.ResidualMLP(
+      config.critic_width, config.critic_blocks, config.block_layers, config.normalise
+    )
+    self._head = policies.head(num_atoms)
+    self._atoms = tf.linspace(float(v_min), float(v_max), num_atoms)
+
+  def __call__(self, features: tf.Tensor) -> acme_networks.DiscreteValuedDistribution:
+    """Maps (B, F) to a batch of B distributions."""
+    logits = self._head(self._torso(features))
+    return acme_networks.DiscreteValuedDistribution(self._atoms, logits)
+
+
 class CriticNetwork(snt.Module):
   """Features and action -> distribution of the return, as in D4PG."""
 

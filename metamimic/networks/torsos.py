@@ -106,3 +106,7 @@ class Seeing(snt.Module):
   def __call__(self, seen: pictures.Seen, *more: tf.Tensor) -> Any:
     """Returns what the network makes of it."""
     return self._network(self._torso(seen), *more)
+
+  def mixture(self, seen: pictures.Seen) -> Any:
+    """Returns the mixture of a network that has one."""
+    return self._network.mixture(self._torso(seen))

@@ -1,0 +1,1 @@
+"""Behavioural cloning: the baseline that sees the demonstrators' actions."""
