@@ -54,6 +54,7 @@ CONFIG = dataclasses.replace(
   evaluation=dataclasses.replace(_TINY.evaluation, videos=0),
 )
 STEPS = 30  # Of each actor.
+_VALUING = {'critic', 'value'}
 
 
 @pytest.fixture(name='path', scope='module')
@@ -71,6 +72,7 @@ def _make(
   algorithm: Any = 'metamimic',
   learn: bool = False,
   torso: Any = 'patches',
+  task_learner: Any = 'd4pg',
   **pixels: Any,
 ) -> builder.Builder:
   config = dataclasses.replace(
@@ -79,7 +81,7 @@ def _make(
     demonstrations=path,
     algorithm=algorithm,
     pixels=dataclasses.replace(CONFIG.pixels, **pixels),
-    task=dataclasses.replace(CONFIG.task, learn=learn),
+    task=dataclasses.replace(CONFIG.task, learn=learn, learner=task_learner),
   )
   run_dir.mkdir()
   preparation.prepare(config, str(run_dir))
@@ -113,6 +115,8 @@ def _learn(learner: Any) -> None:
     ('metamimic', True, {}),
     ('metamimic', True, {'blind': True}),
     ('metamimic', True, {'torso': 'residual'}),
+    ('metamimic', True, {'task_learner': 'self_imitation'}),
+    ('metamimic', True, {'torso': 'residual', 'task_learner': 'self_imitation'}),
     ('d4pg', False, {}),
     ('d4pgfd', False, {}),
     ('d4pgfd', False, {'blind': True}),
@@ -151,7 +155,11 @@ def test_a_run_from_pictures_acts_learns_and_evaluates(
       _check_sampled(learner, made, name)
       # An encoder, or torsos.
       own = config.network.torso == 'residual'
-      see = [learner._encoders.online, *[learner._policy, learner._critic][: 2 * own]]
+      seeing = [
+        learner._policy,
+        *(learner.state[n] for n in _VALUING & {*learner.state}),
+      ]
+      see = [learner._encoders.online, *seeing[: 2 * own]]
       online = [v for module in see for v in module.variables]
       before = [v.numpy() for v in online]
       assert bool(before) != blind

@@ -20,6 +20,8 @@ from agents import replay
 from agents import sampling
 from agents.bc import learning as bc_learning
 from agents.d4pg import demonstrators
+from agents.d4pg import learning as d4pg_learning
+from agents.self_imitation import learning as self_imitation
 from envs import disturbances
 from envs import imitation as imitation_lib
 from envs import rewards
@@ -94,13 +96,17 @@ def unreadable_fixture(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 
 def _make(
-  path: str, run_dir: pathlib.Path, algorithm: Any = 'metamimic', learn: bool = False
+  path: str,
+  run_dir: pathlib.Path,
+  algorithm: Any = 'metamimic',
+  learn: bool = False,
+  learner: Any = 'd4pg',
 ) -> builder.Builder:
   config = dataclasses.replace(
     CONFIG,
     demonstrations=path,
     algorithm=algorithm,
-    task=dataclasses.replace(CONFIG.task, learn=learn),
+    task=dataclasses.replace(CONFIG.task, learn=learn, learner=learner),
   )
   run_dir.mkdir()
   preparation.prepare(config, str(run_dir))
@@ -242,26 +248,35 @@ def _holds(arrays: Sequence[np.ndarray], sought: np.ndarray) -> bool:
 
 
 @pytest.mark.usefixtures('eagerly')
+@pytest.mark.parametrize('learner', ['d4pg', 'self_imitation'])
 def test_who_evaluates_gets_the_average_and_who_acts_the_newest(
-  files: dict[str, str], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+  learner: str,
+  files: dict[str, str],
+  tmp_path: pathlib.Path,
+  monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-  made = _make(files['none'], tmp_path / 'run', learn=True)
+  made = _make(files['none'], tmp_path / 'run', learn=True, learner=learner)
   batches = _experience(made._codec)
   monkeypatch.setattr(sampling, 'Sampler', lambda *unused, **also: batches)
   server = reverb.Server(made.replay_tables())
   try:
     client = server.localhost_client()
     process = made.learner(client, 1)
-    learner = process._learner
-    newest, averaged = learner.state['policy'], learner.state['averaged_policy']
+    learns: Any = process._learner
+    kinds = {
+      'd4pg': d4pg_learning.D4PGLearner,
+      'self_imitation': self_imitation.SelfImitationLearner,
+    }
+    assert type(learns) is kinds[learner]
+    newest, averaged = learns.state['policy'], learns.state['averaged_policy']
     for _ in range(3):
-      learner.step()
+      learns.step()
     process._publish()
     for reader, used, unused in (
       (made.actor(client, 1)._reader, newest, averaged),
       (made.evaluator(client)._learned[1].reader, averaged, newest),
     ):
-      assert reader.update().learner_steps == learner.num_steps
+      assert reader.update().learner_steps == learns.num_steps
       read = [v.numpy() for v in reader._variables]
       assert all(_holds(read, v.numpy()) for v in used.variables)
       assert not all(_holds(read, v.numpy()) for v in unused.variables)

@@ -322,6 +322,20 @@ def test_pictures_that_can_be_are_taken(changes: dict[str, Any]) -> None:
   assert VALID.pictures is None
 
 
+def test_self_imitation_is_refused_where_it_cannot_be() -> None:
+  chosen = {'task.learner': 'self_imitation'}
+  validation.validate(_with({**chosen, 'task.learn': True}))
+  for algorithm in ('d4pg', 'd4pgfd'):
+    with pytest.raises(ValueError) as e:
+      validation.validate(_with({**chosen, 'algorithm': algorithm}))
+    assert str(e.value) == (
+      f'task.learner is self_imitation with the algorithm {algorithm}; expected d4pg'
+    )
+  with pytest.raises(ValueError) as e:
+    validation.validate(_with({**chosen, 'task.components': 1}))
+  assert str(e.value) == 'task.components is 1; expected 2 or more'
+
+
 def test_the_task_is_not_begun_with_later_than_replay_can_be_filled() -> None:
   # 2000 to begin with and 1000 steps' batches of 128, each sampled 51 times: 4509.
   few = {'learner_steps': 1000, 'task.start_after': 4059}

@@ -229,8 +229,12 @@ def test_run_without_a_checkpoint_is_refused(run_dir: str) -> None:
   assert str(e.value) == f'{run_dir} holds no checkpoint yet'
 
 
-def test_each_policy_of_a_run_is_loaded_from_its_own_checkpoint(run_dir: str) -> None:
-  config = _configure(run_dir, task=config_lib.TaskConfig(learn=True))
+@pytest.mark.parametrize('learner', ['d4pg', 'self_imitation'])
+def test_each_policy_of_a_run_is_loaded_from_its_own_checkpoint(
+  run_dir: str, learner: Any
+) -> None:
+  task = config_lib.TaskConfig(learn=True, learner=learner)
+  config = _configure(run_dir, task=task)
   imitating, solving = _policy(1), _policy(2, 'task', config)
   _save(run_dir, imitation=imitating, task=solving)
 
