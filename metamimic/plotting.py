@@ -166,7 +166,9 @@ def training(
     actors: logs/actor-<i>.csv of each actor; none for behavioural cloning.
   """
   learner = _without_undone(learner)
-  losses = [c for c in ('critic_loss', 'policy_loss', 'loss') if c in learner]
+  losses = [
+    c for c in ('critic_loss', 'value_loss', 'policy_loss', 'loss') if c in learner
+  ]
   panels = [
     (label(loss).capitalize(), functools.partial(_draw_loss, learner, loss))
     for loss in losses
