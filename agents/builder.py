@@ -21,6 +21,7 @@ from agents import environments as environments_lib
 from agents import evaluator as evaluator_lib
 from agents import learning
 from agents import logs
+from agents import off_policy
 from agents import parameters
 from agents import replay
 from agents import sampling
@@ -190,7 +191,7 @@ class Builder:
     policies: Mapping[str, policy_lib.Policy],
     demonstrations: types.DemonstrationSet,
     client: reverb.Client,
-  ) -> d4pg_learning.D4PGLearner | self_imitation.SelfImitationLearner:
+  ) -> off_policy.OffPolicyLearner:
     settings = self._config.d4pg_of(name)
     policy, used = policies[name], policies[parameters.used(self._config, name)]
     target = self._policy(name, demonstrations)
@@ -198,7 +199,7 @@ class Builder:
     averages = self._config.averages(name)
     encoders, complete = None, lambda items: items
     if self._layout.pictures is not None:
-      encoders = d4pg_learning.Encoders(
+      encoders = off_policy.Encoders(
         policy.encoder,
         target.encoder,
         used.encoder if averages else None,
@@ -238,10 +239,10 @@ class Builder:
 
   def _decoding(
     self, policy: policy_lib.Policy, bank: goals.GoalBank
-  ) -> d4pg_learning.Decoding | None:
+  ) -> off_policy.Decoding | None:
     if not isinstance(policy, policy_lib.GoalConditionedPolicy) or not policy.decodes:
       return None
-    return d4pg_learning.Decoding(
+    return off_policy.Decoding(
       self._config.pixels.decoding_weight,
       lambda observation: policy.goal_difference(observation, bank),
       policy.hindsight,

@@ -131,6 +131,11 @@ for _task, (_, _, _alone) in _PACE.items():
       *_both(_task, '--task.learner', 'self_imitation'),
       learns_from='imitation and task actors, by self-imitation',
     ),
+    f'{_task}_task_two_critics': _beside(
+      _task,
+      *_both(_task, '--task.d4pg.critics', '2'),
+      learns_from='imitation and task actors, two critics',
+    ),
     f'{_task}_task_displaced': Experiment(
       _task,
       _both(

@@ -21,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 import tyro
 
+from agents import off_policy
 from agents.d4pg import learning
 from benchmarks import common
 from benchmarks import replay_memory
@@ -99,7 +100,7 @@ class _Arm:
       lambda rows: rows,
       config.d4pg,
       reward=imitation.IMITATION,
-      encoders=learning.Encoders(policy.encoder, target.encoder, shift=4),
+      encoders=off_policy.Encoders(policy.encoder, target.encoder, shift=4),
     )
     self._act = policy.actor(bank)
     self._observation = {

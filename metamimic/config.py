@@ -266,7 +266,6 @@ class TaskConfig:
     v_max=1.0,
     policy_learning_rate=3e-4,
     target_noise=0.2,
-    critics=2,
     cloning_weight=5.0,
     averaged_steps=5_000,
   )

@@ -1,24 +1,20 @@
 """The self-imitation learner."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import acme
-import numpy as np
 import sonnet as snt
 import tensorflow as tf
 
-from agents import updates
-from agents.d4pg import learning as d4pg_learning
+from agents import off_policy
 from agents.d4pg import losses as d4pg_losses
 from agents.self_imitation import losses
 from metamimic import config as config_lib
-from metamimic.networks import pictures
 
-Tensors = Mapping[str, Any]
+Tensors = off_policy.Tensors
 
 
-class SelfImitationLearner(acme.Learner):
+class SelfImitationLearner(off_policy.OffPolicyLearner):
   """Learns to do what turned out better than expected, from n-step transitions.
 
   A categorical value function learns by n-step temporal differences what to expect of a
@@ -41,7 +37,7 @@ class SelfImitationLearner(acme.Learner):
     reward: str,
     seed: int = 0,
     averaged_policy: snt.Module | None = None,
-    encoders: d4pg_learning.Encoders | None = None,
+    encoders: off_policy.Encoders | None = None,
   ):
     """Takes networks whose variables exist.
 
@@ -60,101 +56,22 @@ class SelfImitationLearner(acme.Learner):
       averaged_policy: one more policy, if the configuration asks for the average.
       encoders: of pictures; None: there are none.
     """
-    self._embed = embed
+    super().__init__(
+      embed,
+      {'policy': policy, 'value': value},
+      {'value': target_value},
+      atoms,
+      dataset,
+      unpack,
+      config,
+      reward,
+      seed,
+      averaged_policy,
+      encoders,
+      ('value_loss', 'policy_loss', 'better'),
+    )
     self._policy = policy
     self._value, self._target_value = value, target_value
-    self._averaged_policy = averaged_policy
-    self._encoders = encoders or d4pg_learning.Encoders(
-      pictures.NoEncoder(), pictures.NoEncoder(), pictures.NoEncoder()
-    )
-    self._atoms = atoms
-    self._dataset = dataset
-    self._unpack = unpack
-    self._config = config
-    self._reward = reward
-    self._seed = tf.constant(seed, tf.int64)
-    self._policy_optimizer = snt.optimizers.Adam(config.policy_learning_rate)
-    self._value_optimizer = snt.optimizers.Adam(config.critic_learning_rate)
-    self._encoder_optimizer = snt.optimizers.Adam(config.encoder_learning_rate)
-    self._num_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
-    for source, destination in zip(*self._followed, strict=True):
-      destination.assign(source)
-    # Slots exist from the start, so that a checkpoint can be restored into them and
-    # so that the compiled update creates no variable.
-    self._policy_optimizer._initialize(policy.trainable_variables)
-    self._value_optimizer._initialize(value.trainable_variables)
-    self._encoder_optimizer._initialize(self._encoders.online.trainable_variables)
-    # For convolutions XLA's code for processors is the slower one.
-    self._updates = tf.function(
-      self._many_updates, autograph=False, jit_compile=encoders is None
-    )
-
-  @property
-  def _followed(self) -> tuple[Sequence[tf.Variable], Sequence[tf.Variable]]:
-    """What targets follow, and the targets."""
-    encoders = self._encoders
-    return (
-      (*self._value.variables, *encoders.online.variables),
-      (*self._target_value.variables, *encoders.target.variables),
-    )
-
-  @property
-  def num_steps(self) -> int:
-    """Updates done so far, earlier runs of a resumed one included."""
-    return int(self._num_steps.numpy())
-
-  def step(self) -> dict[str, float]:
-    """Does `steps_per_call` updates.
-
-    Returns:
-      Their mean losses, and the share of transitions that turned out better.
-    """
-    number = tf.constant(self._config.steps_per_call)
-    metrics = self._updates(next(self._dataset), number)
-    return {name: float(value.numpy()) for name, value in metrics.items()}
-
-  def compile(self, batches: Any) -> None:
-    """Compiles the update, which takes seconds, and does none.
-
-    Args:
-      batches: of the shapes that the dataset will yield.
-    """
-    self._updates(batches, tf.constant(0))
-
-  def get_variables(self, names: Sequence[str]) -> list[list[np.ndarray]]:
-    """Returns the variables of the networks called `names` (policy, value)."""
-    networks = {'policy': self._policy, 'value': self._value}
-    return [[v.numpy() for v in networks[name].variables] for name in names]
-
-  @property
-  def state(self) -> dict[str, Any]:
-    """All that a checkpoint must hold, trackable by tf.train.Checkpoint."""
-    averaged, encoders = self._averaged_policy, self._encoders
-    return {
-      **(
-        {'averaged_policy': averaged, 'averaged_encoder': encoders.averaged}
-        if averaged is not None
-        else {}
-      ),
-      'encoder': encoders.online,
-      'target_encoder': encoders.target,
-      'encoder_optimizer': self._encoder_optimizer,
-      'policy': self._policy,
-      'value': self._value,
-      'target_value': self._target_value,
-      'policy_optimizer': self._policy_optimizer,
-      'value_optimizer': self._value_optimizer,
-      'num_steps': self._num_steps,
-    }
-
-  def _many_updates(self, batches: Any, number: tf.Tensor) -> dict[str, tf.Tensor]:
-    return updates.many(
-      lambda batch: self._update(self._unpack(batch)),
-      ('value_loss', 'policy_loss', 'better'),
-      batches,
-      self._config.batch_size,
-      number,
-    )
 
   def _update(self, batch: Tensors) -> dict[str, tf.Tensor]:
     encoders, atoms = self._encoders, self._atoms
@@ -192,46 +109,12 @@ class SelfImitationLearner(acme.Learner):
       )
     policy_gradients = tape.gradient(policy_loss, policy_variables)
 
-    self._apply(self._value_optimizer, value_gradients, value_variables)
-    self._apply(self._encoder_optimizer, encoder_gradients, encoder_variables)
-    self._apply(self._policy_optimizer, policy_gradients, policy_variables)
-    self._num_steps.assign_add(1)
-    self._follow()
+    self._finish(
+      {
+        'value': value_gradients,
+        'encoder': encoder_gradients,
+        'policy': policy_gradients,
+      }
+    )
     better = tf.reduce_mean(tf.cast(advantage > 0, tf.float32))
     return {'value_loss': value_loss, 'policy_loss': policy_loss, 'better': better}
-
-  def _apply(
-    self,
-    optimizer: snt.optimizers.Adam,
-    gradients: Sequence[tf.Tensor],
-    variables: Sequence[tf.Variable],
-  ) -> None:
-    if not variables:
-      return
-    if self._config.gradient_clip:
-      gradients, _ = tf.clip_by_global_norm(gradients, self._config.gradient_clip)
-    optimizer.apply(gradients, variables)
-
-  def _follow(self) -> None:
-    """Draws targets and averages towards what has been learned."""
-    if self._averaged_policy is not None:
-      share = tf.cast(
-        tf.minimum(self._num_steps, self._config.averaged_steps), tf.float32
-      )
-      updates.mix(self._policy.variables, self._averaged_policy.variables, 1 / share)
-      encoders = self._encoders
-      if encoders.averaged is not None:
-        updates.mix(encoders.online.variables, encoders.averaged.variables, 1 / share)
-    rate, period = self._config.target_update_rate, self._config.target_update_period
-    if period == 1:
-      updates.mix(*self._followed, rate)
-    else:
-      tf.cond(
-        self._num_steps % period == 0,
-        lambda: updates.mix(*self._followed, rate),
-        lambda: None,
-      )
-
-  def _shifted(self, seen: Any, stream: int) -> Any:
-    seed = tf.stack([self._num_steps, self._seed + stream])
-    return pictures.shifted(seen, self._encoders.shift, seed)

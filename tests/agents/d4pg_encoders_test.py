@@ -10,6 +10,7 @@ import sonnet as snt
 import tensorflow as tf
 import tree
 
+from agents import off_policy
 from agents.d4pg import learning
 from agents.d4pg import losses
 from metamimic import config as config_lib
@@ -133,7 +134,7 @@ def _learner(
     reward='imitation',
     seed=seed,
     averaged_policy=averaged['policy'] if averages else None,
-    encoders=learning.Encoders(
+    encoders=off_policy.Encoders(
       online['encoder'],
       target['encoder'],
       averaged['encoder'] if averages else None,
@@ -447,10 +448,10 @@ def test_an_encoder_that_decodes_is_taught_by_goals_and_by_what_came_of_it() -> 
         np.abs(foreseen - came).mean(),
       ]
     )
-    encoders = learning.Encoders(
+    encoders = off_policy.Encoders(
       encoder,
       networks.target['encoder'],
-      decoding=learning.Decoding(weight, _told, _hindsight),
+      decoding=off_policy.Decoding(weight, _told, _hindsight),
     )
     learner = learning.D4PGLearner(
       _embed,

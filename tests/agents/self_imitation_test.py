@@ -10,7 +10,7 @@ import sonnet as snt
 import tensorflow as tf
 import tree
 
-from agents.d4pg import learning as d4pg_learning
+from agents import off_policy
 from agents.d4pg import losses as d4pg_losses
 from agents.self_imitation import learning
 from agents.self_imitation import losses
@@ -261,7 +261,7 @@ def test_an_encoder_learns_from_the_value_alone() -> None:
 
   def step(action: tf.Tensor) -> tuple[list[np.ndarray], Networks]:
     networks = _networks(0, FEATURES + 4)
-    encoders = d4pg_learning.Encoders(encoder(), encoder())
+    encoders = off_policy.Encoders(encoder(), encoder())
     start = [v.numpy() for v in encoders.online.variables]
     learner = learning.SelfImitationLearner(
       embed,
