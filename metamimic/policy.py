@@ -40,7 +40,7 @@ class Policy(snt.Module):
     config: config_lib.Config,
     mean: np.ndarray,
     deviation: np.ndarray,
-    components: int = 1,
+    components: int,
   ):
     """Makes the networks and their variables.
 
