@@ -61,7 +61,9 @@ lifting, held-out reward; 95 % prediction intervals
 (`python -m benchmarks.fault_curves`)."""
 _MEMORY = """\
 What each process takes that it shares with nobody, and how that grows in the second
-half of a run that goes on for hours (`python -m benchmarks.soak`)."""
+half of a run that goes on for hours (`python -m benchmarks.soak`). Threads are those of
+libraries, which come and go. The nursery is idle: what it shares with nodes becomes its
+own as they write to their copies."""
 
 
 @dataclasses.dataclass(frozen=True)
