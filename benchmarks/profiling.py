@@ -206,6 +206,17 @@ def _steps(run_dir: pathlib.Path) -> tuple[int, int]:
   return learned, acted
 
 
+def learns(run: running.Run) -> bool:
+  """Returns whether all learners of a run have told of steps."""
+  logs = [*(run.dir / 'logs').glob('learner-*.csv')]
+  # A task's learner begins later than the other one; its log is empty until then.
+  told = [log for log in logs if len(log.read_text().splitlines()) > 2]
+  if not told:
+    return False
+  learners = [node for node in run.pids() if node.startswith('learner')]
+  return len(told) == len(learners)
+
+
 def watch(arguments: Arguments) -> Iterator[Row]:
   """Runs each setting and yields what is seen.
 
@@ -227,7 +238,7 @@ def watch(arguments: Arguments) -> Iterator[Row]:
     )
     run.start()
     try:
-      if not run.wait(lambda run=run: len(run.rows(0.0)) > 1):  # type: ignore[misc]
+      if not run.wait(lambda run=run: learns(run)):  # type: ignore[misc]
         raise RuntimeError(f'{run_dir} does not learn; see {run_dir.parent}.log')
       time.sleep(arguments.warm_up)
       yield from measure(run, setting, arguments.seconds)
@@ -268,8 +279,13 @@ def main(arguments: Arguments) -> pd.DataFrame:
     RuntimeError: as `watch` does.
     ValueError: likewise.
   """
-  found: list[dict[str, Any]] = [dataclasses.asdict(row) for row in watch(arguments)]
-  common.write(arguments.output, found)
+  found: list[dict[str, Any]] = []
+  try:
+    found.extend(map(dataclasses.asdict, watch(arguments)))
+  finally:
+    # Minutes of it, whatever ends them.
+    if found:
+      common.write(arguments.output, found)
   rows = pd.DataFrame(found)
   print(rates(rows).round(2).to_string())
   table = rows.pivot_table('share', ['setting', 'process'], 'part', fill_value=0.0)

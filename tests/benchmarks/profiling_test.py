@@ -107,6 +107,17 @@ def test_a_process_is_looked_into(run: Any) -> None:
   assert (row.learner_steps, row.environment_steps) == (0, 0)
 
 
+def test_all_learners_have_to_have_begun(run: Any) -> None:
+  logs = run.dir / 'logs'
+  run.pids = lambda: {'learner-0': 1, 'learner-1': 2, 'actor-0': 3}
+  three = 'learner_steps\n1\n2\n'
+  (logs / 'learner-imitation.csv').write_text(three)
+  assert not profiling.learns(run)
+  for text, begun in (('', False), ('learner_steps\n1\n', False), (three, True)):
+    (logs / 'learner-task.csv').write_text(text)
+    assert profiling.learns(run) == begun
+
+
 def test_a_process_that_is_gone_is_named(run: Any) -> None:
   looker = profiling._look(2**22 - 1, 1.0, run.dir / 'out')
   output = looker.communicate()[0]
