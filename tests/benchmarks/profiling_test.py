@@ -21,6 +21,7 @@ def test_a_look_counts_for_the_innermost_file_that_is_known() -> None:
     f'{_MAIN};_step (agents/actors.py:3);advance (envs/stepping.py:9);step (m.py:1) 6',
     f'{_MAIN};_step (/x/agents/actors.py:4);__call__ (/x/envs/rewards.py:8) 2',
     f'{_MAIN};_step (agents/actors.py:5) 1',
+    f'{_MAIN};run (agents/learning.py:5);step (agents/off_policy.py:9);x (t.py:2) 0',
     f'{_MAIN};add (agents/adders.py:5);flush (agents/adders.py:9);wait (reverb.py:2) 1',
     '_bootstrap (threading.py:973);_read (agents/sampling.py:152) 90',
   ]
@@ -28,6 +29,7 @@ def test_a_look_counts_for_the_innermost_file_that_is_known() -> None:
     'else': 0.1,
     'physics': 0.6,
     'reward': 0.2,
+    'updates': 0.0,
     'writing': 0.1,
   }
 
