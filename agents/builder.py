@@ -280,12 +280,11 @@ class Builder:
   def _critic(self, policy: policy_lib.Policy, settings: config_lib.D4PGConfig) -> Any:
     sizes = self._config.network
     support = settings.num_atoms, settings.v_min, settings.v_max
-    critic = critics.Critics(
-      [
-        policy.with_torso(critics.CriticNetwork(sizes, *support), sizes)
-        for _ in range(settings.critics)
-      ]
-    )
+    made = [
+      policy.with_torso(critics.CriticNetwork(sizes, *support), sizes)
+      for _ in range(settings.critics)
+    ]
+    critic = critics.Critics(made) if len(made) > 1 else made[0]
     critic(policy.blank, tf.zeros([1, policy_lib.NUM_ACTIONS]))
     return critic
 

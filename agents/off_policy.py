@@ -35,8 +35,8 @@ class Decoding:
 class Encoders:
   """What makes features of pictures, before policy and critic.
 
-  The critic's loss alone decides what these learn, and both networks have them in
-  common. (Ours, after Yarats et al. 2021.)
+  The loss of critic or value, and not of the policy, decides what these learn, and both
+  networks have them in common. (Ours, after Yarats et al. 2021.)
   """
 
   online: snt.Module

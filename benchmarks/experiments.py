@@ -140,7 +140,8 @@ for _task, (_, _, _alone) in _PACE.items():
       _task,
       _both(
         _task,
-        *('--task.disturbance.displacement', '.03', '--task.disturbance.turn', '.5'),
+        *('--task.disturbance.displacement', _FARTHEST[_task]),
+        *('--task.disturbance.turn', '.5'),
       ),
       learns_from='imitation and task actors, objects displaced',
       controls=False,

@@ -147,7 +147,7 @@ def measure(run: running.Run, setting: str, seconds: float) -> Iterator[Row]:
   """
   pids = {n: p for n, p in run.pids().items() if n.partition('-')[0] in _NODES}
   with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-    before = {node: _cpu_seconds(pid) for node, pid in pids.items()}
+    before = {node: _cpu_seconds(node, pid) for node, pid in pids.items()}
     begun, steps = time.monotonic(), _steps(run.dir)
     lookers = {}
     for node, pid in pids.items():
@@ -155,7 +155,7 @@ def measure(run: running.Run, setting: str, seconds: float) -> Iterator[Row]:
       stack.callback(looker.kill)
       lookers[node] = looker
     said = {node: looker.communicate()[0] for node, looker in lookers.items()}
-    spent = {node: _cpu_seconds(pid) - before[node] for node, pid in pids.items()}
+    spent = {n: _cpu_seconds(n, pid) - before[n] for n, pid in pids.items()}
     took, after = time.monotonic() - begun, _steps(run.dir)
     for node, looker in lookers.items():
       if looker.returncode:
@@ -189,8 +189,11 @@ def _look(pid: int, seconds: float, output: pathlib.Path) -> 'subprocess.Popen[s
   )
 
 
-def _cpu_seconds(pid: int) -> float:
-  times = psutil.Process(pid).cpu_times()
+def _cpu_seconds(node: str, pid: int) -> float:
+  try:
+    times = psutil.Process(pid).cpu_times()
+  except psutil.NoSuchProcess as e:
+    raise RuntimeError(f'{node} cannot be looked into: {e}') from e
   return times.user + times.system
 
 
@@ -296,5 +299,5 @@ def main(arguments: Arguments) -> pd.DataFrame:
 if __name__ == '__main__':
   try:
     main(tyro.cli(Arguments, description=__doc__))
-  except (ValueError, RuntimeError) as e:
+  except (ValueError, OSError, RuntimeError) as e:
     sys.exit(f'error: {e}')

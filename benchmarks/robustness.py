@@ -89,10 +89,7 @@ ARMS = (*FOLLOWERS, 'task', 'task_displaced', 'bc_no_goal', 'd4pg', 'd4pgfd')
 """Experiments, after the task's name, whose policies are measured; an arm that several
 have is that of the first."""
 SEEING = 'pixels'
-SEEING_ARMS = (
-  *(SEEING, f'{SEEING}_displaced', f'{SEEING}_blind', f'{SEEING}_blind_displaced'),
-  *(f'{SEEING}_bc', *FOLLOWERS),
-)
+SEEING_ARMS = (SEEING, f'{SEEING}_blind', f'{SEEING}_bc', *FOLLOWERS)
 """Likewise where policies see pictures; what sees features is the ceiling."""
 
 
@@ -127,8 +124,8 @@ def find_runs(arguments: Arguments) -> list[Run]:
     ValueError: there are none.
   """
   found: list[Run] = []
-  task, seeing, _ = arguments.name.partition(f'_{SEEING}')
-  for suffix in SEEING_ARMS if seeing else ARMS:
+  task = arguments.name.removesuffix(f'_{SEEING}')
+  for suffix in ARMS if task == arguments.name else SEEING_ARMS:
     name = '_'.join(filter(None, (task, suffix)))
     taken = {arm for run in found for arm in run.arms.values()}
     for path in sorted(pathlib.Path(arguments.runs).glob(f'{name}-seed*/summary.json')):

@@ -27,13 +27,7 @@ ARMS: Mapping[str, Arm] = {
   'metamimic_relative': Arm('MetaMimic, relative goals', '#6A3D9A'),
   'metamimic_displaced': Arm('MetaMimic, displaced in training', '#B2A1D9'),
   'metamimic_pixels': Arm('MetaMimic, from pictures', '#D62728'),
-  'metamimic_pixels_displaced': Arm(
-    'MetaMimic, from pictures, displaced in training', '#FF9896'
-  ),
   'metamimic_blind': Arm('MetaMimic, kept blind', '#2F4F4F'),
-  'metamimic_blind_displaced': Arm(
-    'MetaMimic, kept blind, displaced in training', '#9DB4B4'
-  ),
   'bc_pixels': Arm('behavioural cloning, from pictures', '#F7B6D2', sees_actions=True),
   'metamimic_noisy': Arm('MetaMimic, noise in training', '#1B4F72'),
   'task_policy': Arm('task policy', '#56B4E9'),

@@ -144,16 +144,16 @@ class D4PGConfig:
   critic_learning_rate: float = 1e-3
   """Adam step size of the critic. (Ours; D4PG uses 1e-4.)"""
   encoder_learning_rate: float = 5e-4
-  """Adam step size of what makes numbers of pictures, and learns from the critic's loss
-  alone. (Ours, after Yarats et al. 2021.)"""
+  """Adam step size of what makes numbers of pictures, and learns from the loss of
+  critic or value, and not of the policy. (Ours, after Yarats et al. 2021.)"""
   target_update_rate: float = 0.005
   """Share of the online weights mixed into the targets at each update; 1: a copy.
   (Ours; D4PG copies.)"""
   target_update_period: int = 1
   """Learner steps between target updates. (Ours; D4PG copies every 100.)"""
   gradient_clip: float = 0.0
-  """Global norm to which each network's gradient is clipped; 0: no clipping.
-  (Acme clips at 40.)"""
+  """Global norm to which each network's gradient is clipped, several critics counting
+  as one; 0: no clipping. (Acme clips at 40.)"""
   action_gradient_clip: float = 0.0
   """Norm to which dQ/da is clipped per transition; 0: no clipping. (Acme clips at
   1.)"""
@@ -233,7 +233,7 @@ class TaskConfig:
   """metamimic: how the task policy learns. `self_imitation`: it does what turned out
   better than expected, in replay, and knows several ways to act. (D4PG: paper; the
   other: ours, after Oh et al. 2018; of `task.d4pg` it takes all but target_noise,
-  critics and cloning_weight.)"""
+  action_gradient_clip, critics and cloning_weight.)"""
   components: int = 8
   """self_imitation: actions between which the policy chooses, each with a deviation and
   a probability. (Ours: of several ways to do a thing the mean is none.)"""

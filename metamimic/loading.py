@@ -201,8 +201,12 @@ def _check_size(
     raise ValueError(
       f'{path}: imitation.look_ahead is {look_ahead}; expected steps >= 1'
     )
+  components = config.components(learner)
+  if components < 1 + config.imitates_itself(learner):
+    raise ValueError(f'{path}: task.components is {components}; expected 2 or more')
   # Weights; a layer without any has at least a name.
   least = 4 * width * len(look_ahead) + layers * (4 * width**2 + _LAYER)
+  least += 4 * width * components
   if config.pixels.cameras:
     validation.check_pixels(config, f'{path}: ')
   if config.pixels.cameras and not config.pixels.blind:

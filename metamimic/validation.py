@@ -49,10 +49,10 @@ def validate(config: config_lib.Config) -> None:
       '(d4pg and d4pgfd learn the task by themselves)'
     )
   if config.imitates_itself(config_lib.TASK):
-    if config.algorithm in ('d4pg', 'd4pgfd'):
+    if not config.task.learn:
       raise ValueError(
-        f'task.learner is self_imitation with the algorithm {config.algorithm}; '
-        'expected d4pg'
+        'task.learner is self_imitation; expected d4pg, or task.learn with the '
+        'algorithm metamimic'
       )
     if config.task.components < 2:
       raise ValueError(

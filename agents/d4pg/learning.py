@@ -89,7 +89,8 @@ class D4PGLearner(off_policy.OffPolicyLearner):
         tf.reduce_mean(losses.categorical_td_loss(logits, r_t, d_t, q_t, atoms))
         for logits in tf.unstack(q_tm1)
       ]
-      loss, metrics = tf.add_n(each_loss), {}
+      critic_loss = tf.add_n(each_loss) / len(each_loss)
+      loss, metrics = critic_loss, {}
       if encoders.decoding is not None:
         error = self._decoding_error(encoders.decoding, batch, decoded)
         loss += encoders.decoding.weight * error
@@ -126,7 +127,6 @@ class D4PGLearner(off_policy.OffPolicyLearner):
       }
     )
     policy_loss = -tf.reduce_mean(value)
-    critic_loss = tf.add_n(each_loss) / len(each_loss)
     return {'critic_loss': critic_loss, 'policy_loss': policy_loss, **metrics}
 
   def _target(self, batch: Tensors, o_t: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

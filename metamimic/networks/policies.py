@@ -37,7 +37,7 @@ class PolicyNetwork(snt.Module):
 
 
 _LEAST_DEVIATION = 0.05
-"""Of a mixture's component; noise of exploration is no smaller. (Ours.)"""
+"""Of a mixture's component, so that no action is infinitely likely. (Ours.)"""
 
 
 class Mixture(NamedTuple):
@@ -54,8 +54,8 @@ class Mixture(NamedTuple):
 class MixturePolicyNetwork(snt.Module):
   """Features -> several actions and how likely each is; it acts with the likeliest.
 
-  For who clones several ways to do a thing, the mean of which is none. (Mixture density
-  networks: Bishop 1994.)
+  For self-imitation: there are several ways to do a thing, the mean of which is none.
+  (Mixture density networks: Bishop 1994.)
   """
 
   def __init__(

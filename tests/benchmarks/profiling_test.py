@@ -124,6 +124,9 @@ def test_a_process_that_is_gone_is_named(run: Any) -> None:
   looker = profiling._look(2**22 - 1, 1.0, run.dir / 'out')
   output = looker.communicate()[0]
   assert looker.returncode != 0 and output
+  run.pids = lambda: {'actor-0': 2**22 - 1}
+  with pytest.raises(RuntimeError, match=r'^actor-0 cannot be looked into: '):
+    next(profiling.measure(run, 'busy', 1.0))
 
 
 def test_settings_that_are_not_there_are_refused(tmp_path: pathlib.Path) -> None:

@@ -325,14 +325,15 @@ def test_pictures_that_can_be_are_taken(changes: dict[str, Any]) -> None:
 def test_self_imitation_is_refused_where_it_cannot_be() -> None:
   chosen = {'task.learner': 'self_imitation'}
   validation.validate(_with({**chosen, 'task.learn': True}))
-  for algorithm in ('d4pg', 'd4pgfd'):
+  for algorithm in ('metamimic', 'd4pg', 'd4pgfd', 'bc'):
     with pytest.raises(ValueError) as e:
       validation.validate(_with({**chosen, 'algorithm': algorithm}))
     assert str(e.value) == (
-      f'task.learner is self_imitation with the algorithm {algorithm}; expected d4pg'
+      'task.learner is self_imitation; expected d4pg, or task.learn with the algorithm '
+      'metamimic'
     )
   with pytest.raises(ValueError) as e:
-    validation.validate(_with({**chosen, 'task.components': 1}))
+    validation.validate(_with({**chosen, 'task.learn': True, 'task.components': 1}))
   assert str(e.value) == 'task.components is 1; expected 2 or more'
 
 
