@@ -381,7 +381,7 @@ def test_the_lower_of_two_critics_counts_everywhere() -> None:
   config = dataclasses.replace(LIKE_ACME, cloning_weight=1.0, critics=2)
   (batch,) = _batches(1, 1)
   low, high = _networks(0, gain=2.0), _networks(1, gain=2.0)
-  for networks, shift in ((low, -9.0), (high, 9.0)):
+  for networks, shift in ((low, -6.0), (high, 6.0)):
     # So much that one is lower than the other everywhere.
     for name in ('critic', 'target_critic'):
       head = getattr(networks, name)._head
@@ -403,7 +403,8 @@ def test_the_lower_of_two_critics_counts_everywhere() -> None:
   (found,) = _step(both, [batch], config)
   assert found['policy_loss'] == pytest.approx(expected['policy_loss'], rel=1e-5)
   _assert_close(alone.weights('policy'), low.weights('policy'))
-  _assert_close(alone.weights('critic'), low.weights('critic'))
+  # But for Adam's epsilon: as one of two its gradient is half as large.
+  assert _distance(alone.weights('critic'), low.weights('critic')) < RATE / 5
   # The other one learns, too, and from the same target.
   assert _distance(before, high.weights('critic')) > 0
   assert found['critic_loss'] > expected['critic_loss']
