@@ -209,16 +209,14 @@ class Builder:
     if bank.pictures is not None and self._config.follows(name):
       ahead = self._config.pixels.look_ahead
       complete = sampling.WithGoals(self._codec, bank.pictures, ahead, settings.n_step)
-    make: Callable[..., Any] = d4pg_learning.D4PGLearner
-    networks = [
-      policy.network,
-      self._critic(policy, settings),
-      target.network,
-      self._critic(policy, settings),
-    ]
+    make: Callable[..., Any]
     if self._config.imitates_itself(name):
       make = self_imitation.SelfImitationLearner
       networks = [policy.network, *(self._value(policy, settings) for _ in range(2))]
+    else:
+      make = d4pg_learning.D4PGLearner
+      critic, target_critic = (self._critic(policy, settings) for _ in range(2))
+      networks = [policy.network, critic, target.network, target_critic]
     return make(
       functools.partial(policy.embed, bank=bank),
       *networks,
@@ -264,13 +262,11 @@ class Builder:
       shows = isinstance(policy, policy_lib.GoalConditionedPolicy)
       ahead = config.pixels.look_ahead if shows else ()
       dataset = bc_learning.with_pictures(dataset, bank.pictures, ahead)
-      decoding = self._decoding(policy, bank)
       seeing = bc_learning.Seeing(
         policy.encoder,
         config.pixels.shift,
         self._seed(_TARGETS),
-        decoding.weight if decoding else 0.0,
-        decoding.told if decoding else None,
+        self._decoding(policy, bank),
       )
     embed = functools.partial(policy.embed, bank=bank)
     return bc_learning.BCLearner(

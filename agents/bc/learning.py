@@ -9,6 +9,7 @@ import numpy as np
 import sonnet as snt
 import tensorflow as tf
 
+from agents import off_policy
 from agents import updates
 from agents.bc import losses
 from metamimic import config as config_lib
@@ -30,10 +31,9 @@ class Seeing:
   """See `config.PixelsConfig`."""
   seed: int = 0
   """Of the shifts."""
-  decoding_weight: float = 0.0
-  """Of a second loss, the mean absolute error of what the encoder decodes."""
-  told: Callable[[Tensors], tf.Tensor] | None = None
-  """Observation -> what is to be decoded of it, (B, K, D); None: nothing is."""
+  decoding: off_policy.Decoding | None = None
+  """What more the encoder is taught, without hindsight, for which there is no
+  experience; None: nothing."""
 
 
 class BCLearner(acme.Learner):
@@ -66,7 +66,7 @@ class BCLearner(acme.Learner):
     self._config = config
     self._seeing = seeing or Seeing(pictures.NoEncoder())
     self._metrics: tuple[str, ...] = ('loss',)
-    if self._seeing.told is not None:
+    if self._seeing.decoding is not None:
       self._metrics += ('decoding_error',)
     self._optimizer = snt.optimizers.Adam(config.learning_rate)
     self._num_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
@@ -125,9 +125,9 @@ class BCLearner(acme.Learner):
         losses.squared_error(self._policy(features), batch['action'])
       )
       total, metrics = loss, {'loss': loss}
-      if seeing.told is not None:
-        error = tf.reduce_mean(tf.abs(decoded - seeing.told(observation)))
-        total += seeing.decoding_weight * error
+      if seeing.decoding is not None:
+        error = tf.reduce_mean(tf.abs(decoded - seeing.decoding.told(observation)))
+        total += seeing.decoding.weight * error
         metrics['decoding_error'] = error
     self._optimizer.apply(tape.gradient(total, self._learned), self._learned)
     self._num_steps.assign_add(1)
