@@ -183,7 +183,7 @@ def test_policies_of_damaged_runs(run_dir: pathlib.Path) -> None:
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
-    ({'policy_width': 10**9}, 'its policy has 4,000,000,012,000,000,064 bytes or more'),
+    ({'policy_width': 10**9}, 'its policy has 4,000,000,016,000,000,064 bytes or more'),
     ({'policy_blocks': 10**9, 'policy_width': 1}, 'its policy has '),
     ({'policy_width': 33}, 'does not hold the policy of '),
     ({'policy_blocks': 2}, 'does not hold the policy of '),
