@@ -76,8 +76,8 @@ class OffPolicyLearner(acme.Learner):
     """Takes networks whose variables exist.
 
     Args:
-      embed: observation -> features, (B, F), or with encoders `pictures.Seen`; nothing
-        in it is learned.
+      embed: observation -> features, (B, F), or with encoders `pictures.Shown`;
+        nothing in it is learned.
       learned: networks by name: `policy`, and others, which learn at the critic's rate.
       targets: what follows some of these, by the same names; overwritten with their
         weights.
@@ -226,7 +226,7 @@ class OffPolicyLearner(acme.Learner):
       else:
         updates.mix(online.variables, target.variables, rate)
 
-  def _shifted(self, seen: Any, stream: int) -> Any:
-    """Returns what is seen with its pictures shifted, each stream's in its own way."""
+  def _look(self, shown: Any, stream: int) -> Any:
+    """Returns what is seen of what is shown; each stream is shifted in its own way."""
     seed = tf.stack([self._num_steps, self._seed + stream])
-    return pictures.shifted(seen, self._encoders.shift, seed)
+    return pictures.look(shown, self._encoders.shift, seed)

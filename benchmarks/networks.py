@@ -79,10 +79,12 @@ class _Arm:
       ),
     )
     size = features.present_size(LAYOUT)
-    make = functools.partial(
-      policy_lib.GoalConditionedPolicy, LAYOUT, config, np.zeros(size), np.ones(size)
+    policy, target = (
+      policy_lib.GoalConditionedPolicy(
+        LAYOUT, config, np.zeros(size), np.ones(size), components=1
+      )
+      for _ in range(2)
     )
-    policy, target = make(), make()
     critic, target_critic = (self._critic(policy, config) for _ in range(2))
     self.parameters = sum(
       v.shape.num_elements()

@@ -24,7 +24,7 @@ Act = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 """Batched observations by group -> actions, (B, 9)."""
 
 Inputs = Any
-"""What comes before all that is learned: features, (B, F), or these and pictures."""
+"""What comes before all that is learned: features, (B, F), or `pictures.Shown`."""
 
 PIXELS, GOAL_PIXELS = 'pixels', 'goal_pixels'
 """Groups within a graph: the pictures of all cameras as one, (B, height, width, C), and
@@ -76,7 +76,7 @@ class Policy(snt.Module):
       name: tf.zeros([1, *spec.shape[1:]], spec.dtype)
       for name, spec in self._inputs(1).items()
     }
-    return self.encoder(self._embed_unguided(blank))
+    return self.encoder(pictures_lib.look(self._embed_unguided(blank)))
 
   def with_torso(
     self, network: snt.Module, sizes: config_lib.NetworkConfig
@@ -116,7 +116,7 @@ class Policy(snt.Module):
   def embed(
     self, observation: Mapping[str, Any], bank: goals.GoalBank | None
   ) -> Inputs:
-    """Returns what the encoder is given for observations.
+    """Returns what the encoder is to look at for observations.
 
     Args:
       observation: by group, (B, n) each; with the group `goal`, (B, 2), for a policy
@@ -134,7 +134,7 @@ class Policy(snt.Module):
   ) -> Inputs:
     if self.layout.pictures is None:
       return features
-    return pictures_lib.Seen(features, pictures_lib.compare(observation[PIXELS], goal))
+    return pictures_lib.Shown(features, observation[PIXELS], goal)
 
   def actor(self, bank: goals.GoalBank | None = None, batch: int | None = None) -> Act:
     """Returns a function from batched observations to actions, (B, 9).
@@ -173,7 +173,7 @@ class Policy(snt.Module):
     # a graph is spent on finding out which graph.
     @tf.function(input_signature=[spec], autograph=False, jit_compile=jit)
     def act(observation: Mapping[str, tf.Tensor]) -> tf.Tensor:
-      return self.network(self.encoder(embed(observation)))
+      return self.network(self.encoder(pictures_lib.look(embed(observation))))
 
     graph = act.get_concrete_function()
 
@@ -216,7 +216,7 @@ class GoalConditionedPolicy(Policy):
   def embed(
     self, observation: Mapping[str, Any], bank: goals.GoalBank | None
   ) -> Inputs:
-    """Returns what the encoder is given; see `Policy.embed`.
+    """Returns what the encoder is to look at; see `Policy.embed`.
 
     Raises:
       ValueError: there is no bank.
@@ -290,7 +290,7 @@ class TaskPolicy(Policy):
   def embed(
     self, observation: Mapping[str, Any], bank: goals.GoalBank | None = None
   ) -> Inputs:
-    """Returns what the encoder is given; see `Policy.embed`."""
+    """Returns what the encoder is to look at; see `Policy.embed`."""
     del bank
     return self._embed_unguided(observation)
 

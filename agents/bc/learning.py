@@ -53,7 +53,7 @@ class BCLearner(acme.Learner):
     """Takes networks whose variables exist.
 
     Args:
-      embed: observation -> features, (B, F), or with pictures `pictures.Seen`; nothing
+      embed: observation -> features, (B, F), or with pictures `pictures.Shown`; nothing
         in it is learned.
       policy: what the encoder makes of these, or features -> action.
       dataset: yields batches of `steps_per_call * batch_size` frames; see `frames`.
@@ -118,7 +118,7 @@ class BCLearner(acme.Learner):
   def _update(self, batch: Tensors) -> dict[str, tf.Tensor]:
     seeing, observation = self._seeing, batch['observation']
     seed = tf.stack([self._num_steps, tf.constant(seeing.seed, tf.int64)])
-    seen = pictures.shifted(self._embed(observation), seeing.shift, seed)
+    seen = pictures.look(self._embed(observation), seeing.shift, seed)
     with tf.GradientTape() as tape:
       features, decoded = seeing.encoder.decode(seen)
       loss = tf.reduce_mean(

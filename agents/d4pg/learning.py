@@ -36,8 +36,8 @@ class D4PGLearner(off_policy.OffPolicyLearner):
     """Takes networks whose variables exist.
 
     Args:
-      embed: observation -> features, (B, F), or with encoders `pictures.Seen`; nothing
-        in it is learned.
+      embed: observation -> features, (B, F), or with encoders `pictures.Shown`;
+        nothing in it is learned.
       policy: features -> action.
       critic: features, action -> acme's DiscreteValuedDistribution of one critic, or of
         E, with logits (E, B, N); of several the lowest value counts, everywhere.
@@ -75,8 +75,8 @@ class D4PGLearner(off_policy.OffPolicyLearner):
   def _update(self, batch: Tensors) -> dict[str, tf.Tensor]:
     config = self._config
     encoders, atoms = self._encoders, self._atoms
-    seen_tm1 = self._shifted(self._embed(batch['observation']), 1)
-    seen_t = self._shifted(self._embed(batch['next_observation']), 2)
+    seen_tm1 = self._look(self._embed(batch['observation']), 1)
+    seen_t = self._look(self._embed(batch['next_observation']), 2)
     r_t, d_t, q_t = self._target(batch, encoders.target(seen_t))
 
     critic_variables = self._critic.trainable_variables
@@ -151,7 +151,7 @@ class D4PGLearner(off_policy.OffPolicyLearner):
     self, decoding: off_policy.Decoding, batch: Tensors, decoded: tf.Tensor
   ) -> tf.Tensor:
     seen, came = decoding.hindsight(batch['observation'], batch['next_observation'])
-    _, foreseen = self._encoders.online.decode(self._shifted(seen, 3))
+    _, foreseen = self._encoders.online.decode(self._look(seen, 3))
     told = tf.reduce_mean(tf.abs(decoded - decoding.told(batch['observation'])))
     return (told + tf.reduce_mean(tf.abs(foreseen - came))) / 2
 

@@ -42,8 +42,8 @@ class SelfImitationLearner(off_policy.OffPolicyLearner):
     """Takes networks whose variables exist.
 
     Args:
-      embed: observation -> features, (B, F), or with encoders `pictures.Seen`; nothing
-        in it is learned.
+      embed: observation -> features, (B, F), or with encoders `pictures.Shown`;
+        nothing in it is learned.
       policy: has `mixture`, features -> `policies.Mixture`.
       value: features -> acme's DiscreteValuedDistribution.
       target_value: a second one; overwritten with the first's weights.
@@ -75,8 +75,8 @@ class SelfImitationLearner(off_policy.OffPolicyLearner):
 
   def _update(self, batch: Tensors) -> dict[str, tf.Tensor]:
     encoders, atoms = self._encoders, self._atoms
-    seen_tm1 = self._shifted(self._embed(batch['observation']), 1)
-    seen_t = self._shifted(self._embed(batch['next_observation']), 2)
+    seen_tm1 = self._look(self._embed(batch['observation']), 1)
+    seen_t = self._look(self._embed(batch['next_observation']), 2)
     r_t, d_t = d4pg_losses.n_step_return(
       batch['reward'][self._reward],
       batch['discount'][self._reward],

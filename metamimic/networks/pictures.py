@@ -1,6 +1,7 @@
 """Pictures -> numbers: the convolutions, and what is done to pictures before them."""
 
 from collections.abc import Sequence
+import functools
 from typing import Any, NamedTuple
 
 import sonnet as snt
@@ -12,13 +13,47 @@ _PATCH = 4  # Pixels; side of what the first convolution sees.
 _DIFFERENCE = 3.0  # How much goals are enlarged, as differences to the present.
 
 
+class Shown(NamedTuple):
+  """What there is to be seen, as cameras make it."""
+
+  features: tf.Tensor
+  """(B, F) float32."""
+  pixels: tf.Tensor
+  """(B, height, width, C) uint8."""
+  goal_pixels: tf.Tensor | None
+  """(B, K, height, width, C) uint8; None: no goal is shown."""
+
+
 class Seen(NamedTuple):
   """What a network is given that sees pictures."""
 
   features: tf.Tensor
   """(B, F) float32."""
   pictures: tf.Tensor
-  """(B, height, width, channels) uint8 or float32; see `compare`."""
+  """(B, height, width, C * (1 + K)) float32; see `compare`."""
+
+
+def look(shown: Any, pixels: int = 0, seed: tf.Tensor | None = None) -> Any:
+  """Returns what a network is given of what is shown, with its pictures moved.
+
+  Each is moved by a random whole number of pixels, and its edge repeated; the goal is
+  moved with it. After Kostrikov et al. 2020, who do so with what is seen.
+
+  Args:
+    shown: `Shown`; features alone, (B, F), are returned as they are.
+    pixels: pictures move at most so far, in each direction; 0: not at all.
+    seed: int64, (2,); the same one moves them the same way. Not needed for 0.
+  """
+  if tf.is_tensor(shown):
+    return shown
+  features, now, goal = shown
+  if not pixels:
+    return Seen(features, _compare(now, goal))
+  # Drawn outside of what is compiled, where each device has another generator.
+  by = tf.random.stateless_uniform(
+    [2, now.shape[0]], seed, -pixels, pixels + 1, dtype=tf.int32
+  )
+  return Seen(features, _compare_moved(now, goal, by))
 
 
 def compare(pixels: tf.Tensor, goal_pixels: tf.Tensor | None) -> tf.Tensor:
@@ -41,40 +76,31 @@ def compare(pixels: tf.Tensor, goal_pixels: tf.Tensor | None) -> tf.Tensor:
   return tf.concat(parts, -1)
 
 
-def shifted(seen: Any, pixels: int, seed: tf.Tensor) -> Any:
-  """Returns what a network is given with its pictures moved as `shift` does.
-
-  Args:
-    seen: `Seen`; with no pixels to move by, whatever a network is given.
-    pixels: see `shift`.
-    seed: likewise.
-  """
-  if not pixels:
-    return seen
-  return seen._replace(pictures=shift(seen.pictures, pixels, seed))
-
-
-def shift(pictures: tf.Tensor, pixels: int, seed: tf.Tensor) -> tf.Tensor:
-  """Moves each picture by a random whole number of pixels; its edge is repeated.
-
-  After Kostrikov et al. 2020, who do so with what is seen. Here a picture's channels
-  hold the goal, too, which moves with it.
+def shift(pictures: tf.Tensor, by: tf.Tensor) -> tf.Tensor:
+  """Moves pictures; their edges are repeated.
 
   Args:
     pictures: (B, height, width, channels).
-    pixels: at most so far, in each direction.
-    seed: int64, (2,); the same one moves them the same way.
+    by: int32, (2, B); to which pixel, down and right, the first one of each is to go
+      that is seen.
   """
-  if not pixels:
-    return pictures
-  batch, height, width, _ = pictures.shape
-  by = tf.random.stateless_uniform(
-    [2, batch, 1], seed, -pixels, pixels + 1, dtype=tf.int32
-  )
-  rows = tf.clip_by_value(tf.range(height)[None] + by[0], 0, height - 1)
-  columns = tf.clip_by_value(tf.range(width)[None] + by[1], 0, width - 1)
+  _, height, width, _ = pictures.shape
+  rows = tf.clip_by_value(tf.range(height)[None] + by[0, :, None], 0, height - 1)
+  columns = tf.clip_by_value(tf.range(width)[None] + by[1, :, None], 0, width - 1)
   moved = tf.gather(pictures, rows, axis=1, batch_dims=1)
   return tf.gather(moved, columns, axis=2, batch_dims=1)
+
+
+# Compiled, because this would be half of an update's time: one pass over the pictures
+# where there are ten.
+_compare = tf.function(compare, autograph=False, jit_compile=True)
+
+
+@functools.partial(tf.function, autograph=False, jit_compile=True)
+def _compare_moved(
+  pixels: tf.Tensor, goal_pixels: tf.Tensor | None, by: tf.Tensor
+) -> tf.Tensor:
+  return shift(compare(pixels, goal_pixels), by)
 
 
 class Encoder(snt.Module):

@@ -107,9 +107,10 @@ def _batches(seed: int, count: int, size: int = BATCH) -> list[dict[str, Any]]:
   return tree.map_structure(tf.constant, batches)
 
 
-def _embed(observation: Mapping[str, tf.Tensor]) -> pictures.Seen:
-  seen = pictures.compare(observation['pixels'], observation['goal_pixels'])
-  return pictures.Seen(observation['features'], seen)
+def _embed(observation: Mapping[str, tf.Tensor]) -> pictures.Shown:
+  return pictures.Shown(
+    *(observation[name] for name in ('features', 'pixels', 'goal_pixels'))
+  )
 
 
 def _learner(
@@ -163,10 +164,10 @@ def test_an_update_is_that_of_the_critics_loss_with_its_encoder() -> None:
 
   # A new learner's targets are copies of the networks.
   encoder, critic, policy = (slow.online[n] for n in ('encoder', 'critic', 'policy'))
-  o_t = encoder(_embed(batch['next_observation']))
+  o_t = encoder(pictures.look(_embed(batch['next_observation'])))
   q_t = critic(o_t, policy(o_t))
   with tf.GradientTape() as tape:
-    o_tm1 = encoder(_embed(batch['observation']))
+    o_tm1 = encoder(pictures.look(_embed(batch['observation'])))
     q_tm1 = critic(o_tm1, batch['action'])
     loss = tf.reduce_mean(
       losses.categorical_td_loss(
@@ -314,12 +315,13 @@ def test_pictures_are_shifted_anew_for_each_step_and_each_end(
   monkeypatch: pytest.MonkeyPatch,
 ) -> None:
   shifted: list[tuple[np.ndarray, np.ndarray]] = []
-  shift = pictures.shift
+  look = pictures.look
 
-  def watched(seen: tf.Tensor, pixels: int, seed: tf.Tensor) -> tf.Tensor:
+  def watched(shown: Any, pixels: int, seed: tf.Tensor) -> Any:
     assert pixels == 2
-    moved = shift(seen, pixels, seed)
-    shifted.append((seen.numpy(), moved.numpy()))
+    moved = look(shown, pixels, seed)
+    still = pictures.compare(shown.pixels, shown.goal_pixels)
+    shifted.append((still.numpy(), moved.pictures.numpy()))
     return moved
 
   def seen_of(seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -333,7 +335,7 @@ def test_pictures_are_shifted_anew_for_each_step_and_each_end(
     return [*shifted]
 
   with monkeypatch.context() as patch:
-    patch.setattr(pictures, 'shift', watched)
+    patch.setattr(pictures, 'look', watched)
     found, again, others = seen_of(0), seen_of(0), seen_of(9)
   assert len(found) == 4
   for (before, moved), (_, same), (_, other) in zip(found, again, others, strict=True):
@@ -424,10 +426,10 @@ def _told(observation: Mapping[str, tf.Tensor]) -> tf.Tensor:
 
 def _hindsight(
   observation: Mapping[str, tf.Tensor], later: Mapping[str, tf.Tensor]
-) -> tuple[pictures.Seen, tf.Tensor]:
+) -> tuple[pictures.Shown, tf.Tensor]:
   came = tf.repeat(later['pixels'][:, None], AHEAD, 1)
-  seen = pictures.compare(observation['pixels'], came)
-  return pictures.Seen(observation['features'], seen), _told(later)
+  shown = pictures.Shown(observation['features'], observation['pixels'], came)
+  return shown, _told(later)
 
 
 @pytest.mark.usefixtures('eagerly')
@@ -440,8 +442,8 @@ def test_an_encoder_that_decodes_is_taught_by_goals_and_by_what_came_of_it() -> 
     networks = _decodes(_networks())
     encoder = networks.online['encoder']
     seen, came = _hindsight(batch['observation'], batch['next_observation'])
-    _, decoded = encoder.decode(_embed(batch['observation']))
-    _, foreseen = encoder.decode(seen)
+    _, decoded = encoder.decode(pictures.look(_embed(batch['observation'])))
+    _, foreseen = encoder.decode(pictures.look(seen))
     expected = np.mean(
       [
         np.abs(decoded - _told(batch['observation'])).mean(),

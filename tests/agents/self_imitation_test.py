@@ -243,14 +243,14 @@ def test_an_encoder_learns_from_the_value_alone() -> None:
   (batch,) = _batches(3, 1)
   rng = np.random.default_rng(0)
   drawn = {
-    name: _tensor(rng.normal(size=(BATCH, 8, 8, 3)))
+    name: tf.constant(rng.integers(0, 256, (BATCH, 8, 8, 3)), tf.uint8)
     for name in ('observation', 'next_observation')
   }
 
-  def embed(observation: tf.Tensor) -> pictures.Seen:
+  def embed(observation: tf.Tensor) -> pictures.Shown:
     now = observation is batch['observation']
-    return pictures.Seen(
-      observation, drawn['observation' if now else 'next_observation']
+    return pictures.Shown(
+      observation, drawn['observation' if now else 'next_observation'], None
     )
 
   def encoder() -> pictures.Encoder:

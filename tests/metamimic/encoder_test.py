@@ -52,18 +52,32 @@ def _shifted(picture: np.ndarray, rows: int, columns: int) -> np.ndarray:
   return found
 
 
-def test_shift_moves_each_picture_as_a_whole_and_repeats_its_edge() -> None:
+def _shown(batch: int, goals: int) -> pictures.Shown:
+  now, goal = _random(batch, 6, 8, 3), _random(batch, goals, 6, 8, 3)[::-1]
+  features = tf.random.stateless_normal([batch, 7], (0, 1))
+  return pictures.Shown(
+    features, tf.constant(now), tf.constant(goal) if goals else None
+  )
+
+
+@pytest.mark.parametrize('goals', [0, 2])
+def test_pictures_are_looked_at_as_a_whole_and_shifted_with_their_edges(
+  goals: int,
+) -> None:
   most, batch = 2, 60
-  seen = _random(batch, 6, 8, 4)
-  found = pictures.shift(tf.constant(seen), most, tf.constant([3, 4], tf.int64)).numpy()
-  assert (found.shape, found.dtype) == (seen.shape, np.uint8)
+  shown = _shown(batch, goals)
+  seen = pictures.compare(shown.pixels, shown.goal_pixels).numpy()
+  looked = pictures.look(shown, most, tf.constant([3, 4], tf.int64))
+  np.testing.assert_array_equal(looked.features, shown.features)
+  found = looked.pictures.numpy()
+  assert (found.shape, found.dtype) == (seen.shape, np.float32)
   offsets = []
   for before, after in zip(seen, found, strict=True):
     fitting = [
       (rows, columns)
       for rows in range(-most, most + 1)
       for columns in range(-most, most + 1)
-      if np.array_equal(_shifted(before, rows, columns), after)
+      if np.allclose(_shifted(before, rows, columns), after, atol=1e-5)
     ]
     # All channels by the same.
     assert len(fitting) == 1
@@ -74,15 +88,23 @@ def test_shift_moves_each_picture_as_a_whole_and_repeats_its_edge() -> None:
   assert len(set(offsets)) > 15
 
 
-def test_shift_follows_from_its_seed() -> None:
-  seen = tf.constant(_random(20, 6, 8, 3), tf.float32)
+def test_shifts_follow_from_their_seed() -> None:
+  shown = _shown(20, 1)
   first, again, other = (
-    pictures.shift(seen, 2, tf.constant(seed, tf.int64)).numpy()
+    pictures.look(shown, 2, tf.constant(seed, tf.int64)).pictures.numpy()
     for seed in ([7, 1], [7, 1], [8, 1])
   )
   np.testing.assert_array_equal(first, again)
   assert (first != other).any()
-  np.testing.assert_array_equal(pictures.shift(seen, 0, tf.constant([7, 1])), seen)
+
+
+def test_who_acts_looks_at_pictures_where_they_are_and_features_pass() -> None:
+  shown = _shown(4, 2)
+  still = pictures.compare(shown.pixels, shown.goal_pixels)
+  # Compiled, a division is a multiplication.
+  np.testing.assert_allclose(pictures.look(shown).pictures, still, atol=1e-6)
+  assert pictures.look(shown.features) is shown.features
+  assert pictures.look(shown.features, 2, tf.constant([7, 1])) is shown.features
 
 
 @pytest.mark.parametrize('normalise', [True, False])
