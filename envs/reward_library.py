@@ -21,6 +21,22 @@ LIFT_BRICK = rewards.Reward(
   )
 )
 
+LIFT_BRICK_RELATIVE = rewards.Reward(
+  (
+    rewards.Term('fingers', _FINGERS, 0.15),
+    rewards.Term('tilt', rewards.Tilt('pinch_rotation'), 0.10, 0.1),
+    rewards.Term('reach', rewards.Between('pinch_position', 'brick/position'), 0.35),
+    rewards.Term(
+      'reach_turn',
+      rewards.HeadingBetween('pinch_rotation', 'brick/orientation'),
+      0.08,
+      0.2,
+    ),
+    rewards.Term('lift', rewards.Height('brick/position'), 0.32),
+  )
+)
+"""Where the hand is to the brick, and how high that is: it does not matter where."""
+
 LIFT_BRICK_PIXELS = rewards.Reward(
   (
     rewards.Term('arm', _ARM, 0.20),
@@ -105,5 +121,8 @@ DEFAULTS = {
 PIXELS = {'lift_brick': 'envs.reward_library:LIFT_BRICK_PIXELS'}
 """By task, for what is learned from pictures."""
 
-RELATIVE = {'stack_2_bricks': 'envs.reward_library:STACK_2_BRICKS_RELATIVE'}
+RELATIVE = {
+  'lift_brick': 'envs.reward_library:LIFT_BRICK_RELATIVE',
+  'stack_2_bricks': 'envs.reward_library:STACK_2_BRICKS_RELATIVE',
+}
 """By task, for goals that are relative to the objects."""

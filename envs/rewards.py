@@ -113,6 +113,20 @@ class Rotation:
 
 
 @dataclasses.dataclass(frozen=True)
+class Height:
+  """Difference of how high positions are, in m, wherever they are above."""
+
+  field: str
+
+  def bind(self, layout: observations.Layout) -> DistanceFunction:
+    """See `Distance`."""
+    group, part = layout.field(self.field)
+    return lambda observation, goal: np.abs(
+      goal[group][..., part][..., 2] - observation[group][..., part][..., 2]
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class Between:
   """Distance between offsets from one position to another, in m.
 

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from benchmarks import experiments
+from envs import reward_library
 from envs import tasks
 from launch_configs import local
 from metamimic import config as config_lib
@@ -22,6 +23,9 @@ def _config(name: str) -> config_lib.Config:
 def test_arguments_are_those_of_the_launcher(name: str) -> None:
   experiment, config = EXPERIMENTS[name], _config(name)
   validation.validate(config)
+  if config_lib.IMITATION in config.learners:
+    assert not config.imitation.relative or experiment.task in reward_library.RELATIVE
+    assert not config.pictures or experiment.task in reward_library.PIXELS
   assert experiment.seeds
   assert config.train_demonstrations in (0, experiment.demonstrations)
   assert bool(experiment.learns_from) == (config_lib.TASK in config.learners) or (

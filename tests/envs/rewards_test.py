@@ -158,6 +158,40 @@ def test_tilt_does_not_see_a_turn_about_the_vertical() -> None:
     assert _distance(tilt, upright, tilted) == pytest.approx(2 * math.sin(0.05))
 
 
+def test_height_does_not_see_what_it_is_above() -> None:
+  height = rewards.Height('brick/position')
+  here = _with(brick__position=[0.1, -0.2, 0.30])
+  assert _distance(height, here, _with(brick__position=[0.5, 0.9, 0.30])) == 0
+  for there in (0.05, 0.55):
+    found = _distance(height, here, _with(brick__position=[0.1, -0.2, there]))
+    assert found == pytest.approx(0.25)
+
+
+def test_lifting_is_rewarded_wherever_it_is_done() -> None:
+  layout = tasks.load('lift_brick', 0).layout
+  reward = rewards.load(
+    reward_library.RELATIVE['lift_brick'],
+    layout,
+    {'fingers': 0.1, 'reach': 0.015, 'lift': 0.02},
+  )
+  here = _zeros(layout=layout)
+  there = {group: values.copy() for group, values in here.items()}
+  for name in ('pinch_position', 'brick/position'):
+    layout.get(there, name)[:] += [0.1, -0.2, 0.0]
+  assert reward(here, there).total == pytest.approx(1)
+  # The hand goes up with it.
+  for name in ('pinch_position', 'brick/position'):
+    layout.get(there, name)[2] += 0.02
+  result = reward(here, there)
+  assert result.terms == {
+    'fingers': 1,
+    'tilt': 1,
+    'reach': pytest.approx(1),
+    'reach_turn': 1,
+    'lift': pytest.approx(math.exp(-1), abs=1e-4),
+  }
+
+
 def test_relative_rewards_do_not_see_where_all_of_it_is() -> None:
   layout = tasks.load('stack_2_bricks', 0).layout
   reward = rewards.load(
@@ -304,6 +338,7 @@ def test_declarations_are_checked(terms: list[rewards.Term], message: str) -> No
     rewards.HeadingBetween('cube/position', 'brick/orientation'),
     rewards.HeadingBetween('brick/orientation', 'cube/position'),
     rewards.Tilt('cube/position'),
+    rewards.Height('cube/position'),
   ],
 )
 def test_unknown_fields_are_refused_when_bound(distance: rewards.Distance) -> None:

@@ -65,7 +65,7 @@ def test_what_the_nodes_must_agree_on_is_written(
     (
       {'imitation': config_lib.ImitationConfig(relative=True)},
       "imitation.relative is set, but there is no such reward for 'reach_duplo'; "
-      "expected imitation.reward, or one of the tasks ['stack_2_bricks']",
+      "expected imitation.reward, or one of the tasks ['lift_brick', 'stack_2_bricks']",
     ),
   ],
 )
