@@ -377,7 +377,9 @@ class Builder:
         }
         show = functools.partial(showing.write_comparison, videos, environments[0])
       else:
-        solve_in = evaluation.make_task_environments(demonstrations, pictures=pictures)
+        solve_in = evaluation.make_task_environments(
+          demonstrations, pictures=pictures, dense=config.task.reward == 'dense'
+        )
         run = functools.partial(evaluation.solve, solve_in, act)
         arm = config.arm(name)
         show = functools.partial(showing.write_solution, videos, arm, solve_in[0])

@@ -175,6 +175,7 @@ class Evaluator(acme.Worker):
       'reward': float(np.mean([e.total for e in results])),
       'completed': float(np.mean([e.completed for e in results])),
       'success': float(np.mean([e.success for e in results])),
+      'return': float(np.mean([e.returned for e in results])),
     }
     self._logger.write(row)
     logging.info('%s in %.1f s', row, time.monotonic() - begun)

@@ -23,6 +23,9 @@ class TaskEnvironment(dm_env.Environment):
 
   * once the task has succeeded: task's reward 1 and discount 0;
   * at the time limit, or when patience is over: discount 1.
+
+  With the dense reward, which is dm_control's own, it ends at dm_control's time limit
+  alone, with discount 1.
   """
 
   def __init__(
@@ -34,6 +37,7 @@ class TaskEnvironment(dm_env.Environment):
     seed: int = 0,
     disturber: disturbances.Disturber | None = None,
     patience: float = 0.0,
+    dense: bool = False,
   ):
     """Wraps a task.
 
@@ -48,6 +52,7 @@ class TaskEnvironment(dm_env.Environment):
       patience: an episode that `reset` draws is over after this many times as long as a
         demonstration goes on from there (a random one, from the task's own start), but
         not in less than a second; 0: at the task's time limit alone.
+      dense: whether the reward is dm_control's own.
     """
     self.environment = environment
     self._demonstrations = demonstrations
@@ -56,8 +61,10 @@ class TaskEnvironment(dm_env.Environment):
     self._rng = np.random.RandomState(seed)
     self._disturber = disturber
     self._patience = patience
-    self._num_steps = 0
-    self._max_steps = environment.task.max_steps
+    self._dense = dense
+    self._time_limit = stepping.DENSE_STEPS if dense else environment.task.max_steps
+    self._num_steps, self._return = 0, 0.0
+    self._max_steps = self._time_limit
     self._reset_next_step = True
 
   def reset(self, demonstration: int | None = None) -> dm_env.TimeStep:
@@ -70,7 +77,7 @@ class TaskEnvironment(dm_env.Environment):
     Returns:
       The first timestep.
     """
-    self._max_steps = self.environment.task.max_steps
+    self._max_steps = self._time_limit
     if demonstration is not None:
       state = self._demonstrations[demonstration].states[0]
       observation = self.environment.set_state(state)
@@ -82,7 +89,7 @@ class TaskEnvironment(dm_env.Environment):
       observation = self.environment.reset().observation
     if self._disturber:
       observation = self._disturber.begin(demonstration)
-    self._num_steps = 0
+    self._num_steps, self._return = 0, 0.0
     self._reset_next_step = False
     return observations.restart(self._with_goal(observation))
 
@@ -107,13 +114,18 @@ class TaskEnvironment(dm_env.Environment):
       action = self._disturber.act(action)
     observation = self.environment.advance(action)
     self._num_steps += 1
-    success = self.environment.succeeded
+    if self._dense:
+      reward, done = self.environment.dense_reward, False
+    else:
+      done = self.environment.succeeded
+      reward = float(done)
+    self._return += reward
     timed_out = self._num_steps >= self._max_steps
-    self._reset_next_step = success or timed_out
+    self._reset_next_step = done or timed_out
     return dm_env.TimeStep(
       dm_env.StepType.LAST if self._reset_next_step else dm_env.StepType.MID,
-      {imitation.IMITATION: np.float32(0), imitation.TASK: np.float32(success)},
-      {imitation.IMITATION: np.float32(1), imitation.TASK: np.float32(not success)},
+      {imitation.IMITATION: np.float32(0), imitation.TASK: np.float32(reward)},
+      {imitation.IMITATION: np.float32(1), imitation.TASK: np.float32(not done)},
       self._with_goal(observation),
     )
 
@@ -128,8 +140,11 @@ class TaskEnvironment(dm_env.Environment):
 
   def episode_measures(self) -> Mapping[str, float]:
     """Returns what there is to log of an episode that has just ended."""
-    success = self.environment.succeeded
-    return {'success': float(success), 'episode_steps': float(self._num_steps)}
+    return {
+      'success': float(self.environment.succeeded),
+      'episode_steps': float(self._num_steps),
+      'return': self._return,
+    }
 
   def close(self) -> None:
     """Closes the task."""

@@ -25,6 +25,8 @@ _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 ACTION_SPEC = specs.BoundedArray((9,), np.float32, -1.0, 1.0, name='joint_velocities')
 """Velocities of the arm's six joints and the three fingers, of full scale 1."""
 REWARD_SPEC = specs.BoundedArray((), np.float32, 0.0, 1.0, name='reward')
+DENSE_STEPS = 250
+"""Control steps of an episode of dm_control's own, which lasts 10 s."""
 DISCOUNT_SPEC = specs.BoundedArray((), np.float32, 0.0, 1.0, name='discount')
 
 # What only composer would call.
@@ -217,6 +219,11 @@ class ManipulationEnvironment(dm_env.Environment):
   def succeeded(self) -> bool:
     """Whether the scene has been in a success state for `hold_steps` steps."""
     return self._held_steps >= self.task.hold_steps
+
+  @property
+  def dense_reward(self) -> float:
+    """dm_control's own reward of the present state, in [0, 1]."""
+    return float(self._composer.task.get_reward(self.physics))
 
   def get_state(self) -> np.ndarray:
     """Returns the whole physics state, warm start included, float64, (S,)."""

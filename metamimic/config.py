@@ -224,8 +224,12 @@ class ActorConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TaskConfig:
-  """The policy that is shown nothing and learns from the task's sparse reward."""
+  """The policy that is shown nothing and learns from the task's reward."""
 
+  reward: Literal['sparse', 'dense'] = 'sparse'
+  """d4pg: which reward of the task. `sparse`: 1 once it is solved. `dense`: what
+  dm_control gives at each step of an episode of 10 s. (Paper: sparse; dense: for
+  comparison with what others have published.)"""
   learn: bool = False
   """Whether metamimic learns a task policy beside the imitation policy, from the
   experience of both kinds of actor and no action of a demonstrator."""

@@ -103,6 +103,7 @@ def main(arguments: Arguments) -> pd.DataFrame:
     chosen,
     arguments.disturbance,
     preparation.seen_layout(config, about['task']),
+    dense=config.task.reward == 'dense',
   )
   for learner in config.learners:
     if config.follows(learner):
@@ -157,6 +158,7 @@ class Measure:
     chosen: Mapping[str, Sequence[int]],
     disturbance: disturbances.Disturbance,
     layout: observations.Layout,
+    dense: bool = False,
   ):
     """Makes the environments.
 
@@ -168,6 +170,7 @@ class Measure:
       chosen: indices of demonstrations by split.
       disturbance: of every episode.
       layout: of what the policies see.
+      dense: whether the task's reward is dm_control's own.
 
     Raises:
       RuntimeError: they see pictures, and this machine cannot render.
@@ -182,7 +185,7 @@ class Measure:
       demonstrations, reward, disturbance, layout.pictures
     )
     self._solve_in = evaluation.make_task_environments(
-      demonstrations, disturbance, layout.pictures
+      demonstrations, disturbance, layout.pictures, dense
     )
     self._bank = goals.GoalBank(_seen(demonstrations, layout, chosen), layout)
     self._draw: list[Callable[[str, int], object]] = []

@@ -49,6 +49,8 @@ class Episode:
   """Mean of each reward term over the steps."""
   total: float
   """Mean reward over the steps."""
+  returned: float = math.nan
+  """Sum of the task's reward; of an arm that follows a demonstration: nan."""
 
 
 def make_environments(
@@ -77,11 +79,19 @@ def make_task_environments(
   demonstrations: types.DemonstrationSet,
   disturbance: disturbances.Disturbance = disturbances.NONE,
   pictures: pictures_lib.Pictures | None = None,
+  dense: bool = False,
 ) -> list[solving.TaskEnvironment]:
-  """Returns environments for `solve`; arguments as for `make_environments`."""
+  """Returns environments for `solve`.
+
+  Args:
+    demonstrations: as for `make_environments`.
+    disturbance: likewise.
+    pictures: likewise.
+    dense: whether the reward is dm_control's own.
+  """
   return [
     solving.TaskEnvironment(
-      environment, demonstrations.demonstrations, disturber=disturber
+      environment, demonstrations.demonstrations, disturber=disturber, dense=dense
     )
     for environment, disturber in _disturbed(demonstrations.task, disturbance, pictures)
   ]
@@ -186,23 +196,28 @@ class _Solving:
     self.environment = environment
     self.observation: controllers.Batch = environment.reset(demonstration).observation
     self._demonstration = demonstration
-    self._steps = 0
+    self._steps, self._return = 0, 0.0
+    self._solved: int | None = None
 
   def step(self, action: np.ndarray) -> Episode | None:
     timestep = self.environment.step(action)
     self.observation = timestep.observation
     self._steps += 1
+    self._return += float(timestep.reward[imitation.TASK])
+    success = self.environment.environment.succeeded
+    if self._solved is None and success:
+      self._solved = self._steps
     if not timestep.last():
       return None
-    success = self.environment.environment.succeeded
     return Episode(
       demonstration=self._demonstration,
       steps=self._steps,
       completed=math.nan,
       success=success,
-      solved=self._steps if success else None,
+      solved=self._solved,
       terms={},
       total=math.nan,
+      returned=self._return,
     )
 
 
@@ -302,6 +317,7 @@ def rows(
       'solved': math.nan if e.solved is None else e.solved,
       **{f'reward/{name}': round(e.terms.get(name, math.nan), 5) for name in terms},
       'total': round(e.total, 5),
+      'return': round(e.returned, 5),
     }
     for e in episodes
   ]

@@ -48,6 +48,17 @@ def validate(config: config_lib.Config) -> None:
       f'task.learn is set with the algorithm {config.algorithm}; expected metamimic '
       '(d4pg and d4pgfd learn the task by themselves)'
     )
+  if config.task.reward == 'dense':
+    if config.algorithm != 'd4pg':
+      raise ValueError(
+        f'task.reward is dense with the algorithm {config.algorithm}; expected d4pg: '
+        'what imitation actors and demonstrations write has the sparse reward'
+      )
+    if config.task.d4pg.v_max <= 1:
+      raise ValueError(
+        f'task.d4pg.v_max is {config.task.d4pg.v_max} with task.reward dense; expected '
+        'more than 1, which is the reward of one step'
+      )
   if config.imitates_itself(config_lib.TASK):
     if not config.task.learn:
       raise ValueError(

@@ -69,7 +69,11 @@ def test_success_ends_the_episode(
   assert timestep.last()
   assert timestep.reward == {'imitation': 0, 'task': 1}
   assert timestep.discount == {'imitation': 1, 'task': 0}
-  assert solving_.episode_measures() == {'success': 1, 'episode_steps': 5}
+  assert solving_.episode_measures() == {
+    'success': 1,
+    'episode_steps': 5,
+    'return': 1,
+  }
   assert solving_.step(_ZERO).first()
 
 
@@ -84,8 +88,37 @@ def test_the_time_limit_is_a_truncation(lift: stepping.ManipulationEnvironment) 
     for timestep in timesteps:
       assert timestep.reward == {'imitation': 0, 'task': 0}
       assert timestep.discount == {'imitation': 1, 'task': 1}
-  assert solving_.episode_measures() == {'success': 0, 'episode_steps': 7}
+  assert solving_.episode_measures() == {
+    'success': 0,
+    'episode_steps': 7,
+    'return': 0,
+  }
   assert solving_.step_measures() == {}
+
+
+def test_a_dense_reward_is_given_until_dm_controls_time_limit() -> None:
+  reach = tasks.load('reach_duplo', seed=0)
+  solving_ = solving.TaskEnvironment(reach, dense=True)
+  for _ in range(2):
+    assert solving_.step(_ZERO).first()
+    duplo = reach.scene.object_position('duplo')
+    rewards = []
+    for step in range(250):
+      # Brought to the hand, and later taken away.
+      hand = reach.scene.pinch_position
+      offset = 0.04 if step < 20 else 0.3
+      reach.scene.place_object('duplo', hand - [offset, 0, 0], np.array([1, 0, 0, 0.0]))
+      timestep = solving_.step(_ZERO)
+      assert timestep.last() == (step == 249)
+      assert timestep.discount == {'imitation': 1, 'task': 1}
+      assert timestep.reward['imitation'] == 0
+      assert timestep.reward['task'] == np.float32(reach.dense_reward)
+      rewards.append(float(timestep.reward['task']))
+    assert min(rewards[:20]) > 0.5 and max(rewards[20:]) < 0.01
+    measures = solving_.episode_measures()
+    assert measures['return'] == pytest.approx(sum(rewards), abs=1e-4)
+    assert (measures['success'], measures['episode_steps']) == (0, 250)
+    reach.scene.place_object('duplo', duplo, np.array([1, 0, 0, 0.0]))
 
 
 def test_it_fits_one_memory_with_imitation(

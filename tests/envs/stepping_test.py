@@ -98,9 +98,38 @@ def test_steps_are_those_of_composer(
   mujoco.mj_forward(model, data)
   state = np.empty_like(states[0])
   for action, expected in zip(actions, states[1:], strict=True):
-    composer.step(np.clip(action, -1, 1) * composer.action_spec().maximum)
+    timestep = composer.step(np.clip(action, -1, 1) * composer.action_spec().maximum)
     mujoco.mj_getState(model, data, state, _STATE)
     np.testing.assert_array_equal(state, expected)
+    env.set_state(expected)
+    assert env.dense_reward == timestep.reward
+
+
+def test_the_dense_reward_is_that_of_dm_control(
+  env: stepping.ManipulationEnvironment,
+) -> None:
+  composer = simulator.manipulation.load(env.task.environment, seed=1)
+  composer.reset()
+  steps = composer._time_limit / composer.control_timestep()
+  assert steps == pytest.approx(stepping.DENSE_STEPS)
+  # One that shares another's model has a state of its own.
+  other = stepping.ManipulationEnvironment(env.task, 3, like=env)
+  for seed in range(4):
+    env.reset(seed=seed)
+    rewards = [env.dense_reward, _dense_reward(env, composer)]
+    other.reset(seed=seed + 10)
+    assert [env.dense_reward] * 2 == rewards
+    assert other.dense_reward == _dense_reward(other, composer)
+    assert 0 <= rewards[0] <= 1
+
+
+def _dense_reward(
+  env: stepping.ManipulationEnvironment, composer: simulator.composer.Environment
+) -> float:
+  model, data = composer.physics.model.ptr, composer.physics.data.ptr
+  mujoco.mj_setState(model, data, env.get_state(), _STATE)
+  mujoco.mj_forward(model, data)
+  return composer.task.get_reward(composer.physics)
 
 
 def test_starts_are_those_of_composer(env: stepping.ManipulationEnvironment) -> None:

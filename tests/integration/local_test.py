@@ -378,7 +378,7 @@ def test_evaluation_has_a_row_an_episode_for_every_arm(runs: Runs) -> None:
     *('seed', 'learner_steps', 'arm', 'demonstration', 'skill', 'split', 'steps'),
     *('completed', 'success', 'solved'),
     *(f'reward/{term}' for term in TERMS),
-    'total',
+    *('total', 'return'),
   ]
   controls = table[table.arm.isin(['replay', 'tracker', 'zero'])]
   # Measured once, however often the run was started.
@@ -527,7 +527,9 @@ def test_task_learner_has_what_both_kinds_of_actors_wrote(task_run: TaskRun) -> 
     _rows(task_run.dir / 'logs' / f'actor-{index}.csv') for index in range(2)
   )
   assert {'reward', 'completed'} < set(imitating[0]) and 'success' not in imitating[0]
-  assert {'success', 'episode_steps'} < set(solving[0]) and 'reward' not in solving[0]
+  assert {'success', 'episode_steps', 'return'} < set(
+    solving[0]
+  ) and 'reward' not in solving[0]
   assert 0 < _last(solving, 'environment_steps') <= written['task'] + _UNSENT
 
 
@@ -542,6 +544,7 @@ def test_task_policy_is_evaluated_beside_the_other(task_run: TaskRun) -> None:
   assert rows.learner_steps.max() == TASK_STEPS['task']
   assert rows[['completed', 'total', 'reward/arm']].isna().all(axis=None)
   assert (rows.solved.notna() == rows.success.eq(1)).all()
+  assert (rows['return'] == rows.success).all()
   assert (rows.solved.fillna(300) == rows.steps).all()
   shown = table[table.arm == 'replay']
   assert ((0 < shown.solved) & (shown.solved <= shown.steps)).all()

@@ -110,6 +110,17 @@ def test_broken_file_is_refused_by_name(tmp_path: pathlib.Path) -> None:
   assert str(e.value).startswith(f'{path}: ')
 
 
+def test_values_of_a_dense_reward_are_beyond_that_of_one_step() -> None:
+  dense = {'algorithm': 'd4pg', 'task.reward': 'dense'}
+  validation.validate(_with({**dense, 'task.d4pg.v_max': 100.0}))
+  with pytest.raises(ValueError) as e:
+    validation.validate(_with(dense))
+  assert str(e.value) == (
+    'task.d4pg.v_max is 1.0 with task.reward dense; expected more than 1, which is the '
+    'reward of one step'
+  )
+
+
 @pytest.mark.parametrize(
   ('name', 'value', 'message'),
   [
@@ -167,6 +178,12 @@ def test_broken_file_is_refused_by_name(tmp_path: pathlib.Path) -> None:
       'task.d4pg.v_max',
       -1.0,
       'task.d4pg.v_max is -1.0; expected more than task.d4pg.v_min (0.0)',
+    ),
+    (
+      'task.reward',
+      'dense',
+      'task.reward is dense with the algorithm metamimic; expected d4pg: what '
+      'imitation actors and demonstrations write has the sparse reward',
     ),
     (
       'task.replay.min_size',

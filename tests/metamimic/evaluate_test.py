@@ -7,6 +7,7 @@ import shutil
 import pandas as pd
 import pytest
 
+from envs import stepping
 from envs import tasks
 import metamimic
 from metamimic import config as config_lib
@@ -97,6 +98,24 @@ def test_the_task_policy_has_until_the_time_limit(run_dir: pathlib.Path) -> None
   assert set(rows['success']) == {0}
   columns = ['solved', 'completed', 'reward/arm', 'total']
   assert rows[columns].isna().all(axis=None)
+
+
+def test_a_dense_reward_is_measured_as_it_was_learned_from(
+  run_dir: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  copy = tmp_path / 'run'
+  shutil.copytree(run_dir, copy)
+  path = str(copy / 'config.json')
+  config = config_lib.load(path)
+  task = dataclasses.replace(config.task, reward='dense')
+  config_lib.save(dataclasses.replace(config, task=task), path)
+  table = evaluate.main(_arguments(copy))
+  rows = table[table['arm'] == 'task_policy']
+  assert set(rows['steps']) == {stepping.DENSE_STEPS}
+  # Never trained, it is not near the brick for long.
+  assert rows['return'].between(0, 0.5 * stepping.DENSE_STEPS).all()
+  assert rows['return'].min() > 0
+  assert table[table['arm'] == 'metamimic']['return'].isna().all()
 
 
 def test_videos(run_dir: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -6,7 +6,7 @@ import math
 import pathlib
 import resource
 import types
-from typing import Any
+from typing import Any, cast
 
 import dm_env
 import numpy as np
@@ -136,7 +136,8 @@ class _TaskEnvironment:
     self.environment.succeeded = self.left == 0
     last = self.environment.succeeded or self.steps == 4
     step_type = dm_env.StepType.LAST if last else dm_env.StepType.MID
-    return dm_env.TimeStep(step_type, 0.0, 1.0, self._observation())
+    reward = {'task': 0.25 * self.steps}
+    return dm_env.TimeStep(step_type, reward, 1.0, self._observation())
 
 
 def _pausing(batch: controllers.Batch) -> np.ndarray:
@@ -156,6 +157,22 @@ def test_solving_by_hand(count: int) -> None:
   # It follows nothing, and has no reward for that.
   assert all(math.isnan(e.total) and math.isnan(e.completed) for e in found)
   assert not any(e.terms for e in found)
+  # 1/4 and 2/4 and so on, of a reward that is not only given at the end.
+  assert [e.returned for e in found] == [2.5, 0.75, 2.5, 2.5]
+
+
+def test_what_goes_on_after_it_is_solved_is_solved_when_it_first_was() -> None:
+  class GoesOn(_TaskEnvironment):
+    def step(self, action: np.ndarray) -> dm_env.TimeStep:
+      timestep = super().step(action)
+      last = self.steps == 4
+      return timestep._replace(step_type=dm_env.StepType(1 + last))
+
+  found = evaluation.solve([cast(Any, GoesOn())], _pausing, [0, 2])
+  assert [(e.solved, e.steps, e.success) for e in found] == [
+    (2, 4, False),
+    (4, 4, True),
+  ]
 
 
 def test_stopped_solving_returns_what_is_complete() -> None:
@@ -284,15 +301,15 @@ def test_rows(tmp_path: pathlib.Path) -> None:
   append(episodes, 'zero', 'train')
   append(episodes[:1], 'bc', 'valid')
   # Of an arm that follows none there is no reward.
-  alone = evaluation.Episode(1, 70, math.nan, True, 70, {}, math.nan)
+  alone = evaluation.Episode(1, 70, math.nan, True, 70, {}, math.nan, 31.5)
   append([alone], 'd4pg', 'valid')
   assert path.read_text().split() == [
     'seed,learner_steps,arm,demonstration,skill,split,steps,completed,success,'
-    'solved,reward/arm,reward/brick,total',
-    '3,100,zero,demo_1,skill_1,train,120,0.6667,1,90,0.12346,1.0,0.5',
-    '3,100,zero,demo_0,skill_0,train,80,1.0,0,nan,0.0,0.25,0.125',
-    '3,100,bc,demo_1,skill_1,valid,120,0.6667,1,90,0.12346,1.0,0.5',
-    '3,100,d4pg,demo_1,skill_1,valid,70,nan,1,70,nan,nan,nan',
+    'solved,reward/arm,reward/brick,total,return',
+    '3,100,zero,demo_1,skill_1,train,120,0.6667,1,90,0.12346,1.0,0.5,nan',
+    '3,100,zero,demo_0,skill_0,train,80,1.0,0,nan,0.0,0.25,0.125,nan',
+    '3,100,bc,demo_1,skill_1,valid,120,0.6667,1,90,0.12346,1.0,0.5,nan',
+    '3,100,d4pg,demo_1,skill_1,valid,70,nan,1,70,nan,nan,nan,31.5',
   ]
   assert evaluation.measured(str(path)) == {
     ('zero', 'train', 'demo_1'),
