@@ -190,6 +190,19 @@ for _name, _seen, _arguments in (
     _LIFT, *_arguments, preset='pixels', seen=_seen
   )
 
+YARDSTICK = 'reach_duplo_pixels_d4pg'
+"""What is compared with what others have published: from pictures, with dm_control's own
+reward and no demonstration; see `benchmarks.yardstick`."""
+EXPERIMENTS[YARDSTICK] = _beside(
+  'reach_duplo',
+  *('--algorithm', 'd4pg', '--task.reward', 'dense', '--task.learner-steps', '60000'),
+  *('--task.d4pg.v-max', '100', '--task.d4pg.n-step', '3'),
+  *('--task.d4pg.cloning-weight', '0', '--task.actor.sigma', '.2'),
+  *('--task.replay.samples-per-insert', '32', '--task.replay.max-size', '130000'),
+  preset='pixels',
+  learns_from="task actors, dm_control's own reward, from pictures",
+)
+
 # Of each pair one skill has something in common with those that are left, one has not.
 for _novel in (
   ('reach', 'unstack'),
