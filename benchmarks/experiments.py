@@ -191,8 +191,8 @@ for _name, _seen, _arguments in (
   )
 
 YARDSTICK = 'reach_duplo_pixels_d4pg'
-"""What is compared with what others have published: from pictures, with dm_control's own
-reward and no demonstration; see `benchmarks.yardstick`."""
+"""What is compared with what others have published: from pictures, with dm_control's
+own reward and no demonstration; see `benchmarks.yardstick`."""
 EXPERIMENTS[YARDSTICK] = _beside(
   'reach_duplo',
   *('--algorithm', 'd4pg', '--task.reward', 'dense', '--task.learner-steps', '60000'),

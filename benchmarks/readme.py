@@ -10,6 +10,7 @@ from benchmarks import figures
 from benchmarks import skills
 from benchmarks import system_tables
 from benchmarks import tables
+from benchmarks import yardstick
 from metamimic import plotting
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -45,6 +46,12 @@ which the task is solved at any time, of all seeds together
 demonstration's end, the others until the time limit."""
 
 
+_YARDSTICK = """\
+A public yardstick: `reach_duplo` from pictures with dm_control's own reward, no
+demonstrations, and episodes of 250 frames, beside what the authors of DrQ-v2 have
+published (`python -m benchmarks.yardstick`). The two are not the same task: DrQ-v2 sees
+pictures alone, three in a row of 84 × 84 pixels, and repeats each action twice; ours
+sees one of 64 × 64 and the robot's own joints, and acts in every frame."""
 _PROFILE = """\
 What each preset gets done on two cores, on lift_brick, half a minute after it has begun
 to learn: steps of all learners and of all actors, by the clock and per CPU second of
@@ -126,6 +133,14 @@ def _pixels(folder: pathlib.Path) -> list['str | tables.Table']:
   return [_PIXELS, *found] if found else []
 
 
+def _yardstick(folder: pathlib.Path) -> list['str | tables.Table']:
+  found = yardstick.table(folder)
+  if not found:
+    return []
+  alt = 'Return over frames on reach_duplo, from pictures, beside that of DrQ-v2'
+  return [_YARDSTICK, *found, f'![{alt}](results/{yardstick.NAME}.svg)']
+
+
 def _profile(folder: pathlib.Path) -> list['str | tables.Table']:
   found = system_tables.profile(folder)
   return [_PROFILE, *found] if found else []
@@ -147,6 +162,7 @@ SECTIONS = (
   Section('solving', tables.solving),
   Section('skills', _skills),
   Section('pixels', _pixels),
+  Section('yardstick', _yardstick),
   Section('ablations', _ablations),
   Section('demonstrations', _demonstrations),
   Section('robustness', _robustness),
