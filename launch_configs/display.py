@@ -83,6 +83,8 @@ class Score:
   """Mean share of the demonstration before tracking was lost."""
   success: float
   """Share of the episodes in which the task was solved."""
+  returned: float
+  """Mean sum of the task's reward over an episode."""
   learner_steps: float
 
 
@@ -173,6 +175,7 @@ class Progress:
         _number(row, 'reward'),
         _number(row, 'completed'),
         _number(row, 'success'),
+        _number(row, 'return'),
         _number(row, 'learner_steps'),
       )
 
@@ -296,8 +299,10 @@ class Display:
     if not train and not valid:
       return []
     if not self._settings.follows(learner):
-      success = f'{_show(train, "success")}, held-out {_show(valid, "success")}'
-      return [f'task success from training starts {success}']
+      dense = self._settings.task.reward == 'dense'
+      name, field = ('return', 'returned') if dense else ('success', 'success')
+      scores = f'{_show(train, field)}, held-out {_show(valid, field)}'
+      return [f'task {name} from training starts {scores}']
     return [
       'imitation reward (floor to ceiling)'
       f' training {self._between(arm, "train")},'

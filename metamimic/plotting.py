@@ -190,6 +190,15 @@ def training(
         functools.partial(_draw_actors, 'success', solving),
       )
     )
+  # Of a sparse reward it is the same as success.
+  dense = [a for a in solving if 'return' in a and (a['return'] > 1).any()]
+  if dense:
+    panels.append(
+      (
+        "Actors' return while exploring",
+        functools.partial(_draw_actors, 'return', dense),
+      )
+    )
   columns = min(2, len(panels))
   rows = -(-len(panels) // columns)
   figure, axes = make_panels(rows, columns, (10, 3.2 * rows))
@@ -391,5 +400,6 @@ def _draw_actors(
       color=POLICY_COLOUR,
       linewidth=1.2,
     )
-  axes.set(ylim=(0, 1.05), xlabel='environment steps of one actor')
+  most = None if column == 'return' else 1.05
+  axes.set(ylim=(0, most), xlabel='environment steps of one actor')
   axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=''))

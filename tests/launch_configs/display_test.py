@@ -151,6 +151,20 @@ def test_line_of_two_learners(logs: pathlib.Path) -> None:
   )
 
 
+def test_line_of_a_dense_reward_has_the_return(logs: pathlib.Path) -> None:
+  task = config.TaskConfig(reward='dense', learner_steps=2000)
+  settings = config.Config(algorithm='d4pg', task=task)
+  (logs / 'evaluator.csv').write_text(
+    f'{EVALUATOR.strip()},return\n'
+    '1,250,d4pg,train,2,nan,nan,0.75,120.5\n'
+    '1,250,d4pg,valid,2,nan,nan,0.5,99\n'
+  )
+  progress = display.Progress(logs.parent, settings)
+  progress.update()
+  line = display.Display(progress, settings).line(['learner-0'])
+  assert ' | task return from training starts 120.500, held-out 99.000 | ' in line
+
+
 def test_table_of_two_learners(logs: pathlib.Path) -> None:
   screen = io.StringIO()
   console = rich.console.Console(file=screen, force_terminal=True, width=100)

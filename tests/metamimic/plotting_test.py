@@ -121,6 +121,13 @@ def test_training_draws_what_there_is() -> None:
   assert last.get_title(loc='left') == "Actors' success while exploring"
   assert [_data(line, 'y') for line in last.lines] == [[0, 1], [0, 1]]
   assert len(figure.axes) == 4
+  # The return of a sparse reward is the same.
+  sparse = plotting.training(learner, [task.assign(**{'return': [0.0, 1.0]})])
+  assert len(sparse.axes) == 4
+  dense = plotting.training(learner, [task.assign(**{'return': [20.0, 90.0]})])
+  last = dense.axes[-1]
+  assert last.get_title(loc='left') == "Actors' return while exploring"
+  assert last.get_ylim()[1] > 75
   cloning = learner[['learner_steps', 'learner_steps_per_second']].assign(loss=1.0)
   figure = plotting.training(cloning, [])
   titles = [axes.get_title(loc='left') for axes in figure.axes]

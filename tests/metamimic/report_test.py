@@ -365,6 +365,22 @@ def test_both_policies_have_rows_and_figures(page_of_two: str) -> None:
   assert page_of_two.count('reward while exploring') == 1
 
 
+def test_a_dense_rewards_return_is_said(
+  run_with_two: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  run = tmp_path / 'dense'
+  shutil.copytree(run_with_two, run)
+  task = config_lib.TaskConfig(reward='dense')
+  config_lib.save(
+    config_lib.Config(algorithm='d4pg', task=task), str(run / 'config.json')
+  )
+  rows = _solving(40).assign(arm='d4pg', **{'return': 61.5})
+  rows.loc[rows['demonstration'] == 'demo_0', 'return'] = 101.5
+  _write(run / 'evaluation.csv', rows)
+  page = _text(pathlib.Path(report.write(run)).read_text())
+  assert 'of 40 held-out starts; its return, of the dense reward, is 62.5.' in page
+
+
 def test_names_from_files_are_escaped(tmp_path: pathlib.Path) -> None:
   config = config_lib.Config(demonstrations='<script>alert(1)</script>')
   config_lib.save(config, str(tmp_path / 'config.json'))
