@@ -244,6 +244,7 @@ class Builder:
       self._config.pixels.decoding_weight,
       lambda observation: policy.goal_difference(observation, bank),
       policy.hindsight,
+      self._config.pixels.tell_critic,
     )
 
   def _cloning(

@@ -29,6 +29,8 @@ class Decoding:
   hindsight: Callable[[Tensors, Tensors], tuple[Any, tf.Tensor]]
   """Observation and the one n steps later -> inputs that have that as their goal, and
   what is to be decoded of them."""
+  tells_critic: bool = False
+  """Whether the critic is given what is so, and not what was decoded."""
 
 
 @dataclasses.dataclass(frozen=True)

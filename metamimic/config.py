@@ -68,6 +68,10 @@ class PixelsConfig:
   """With the goal `pictures`: weight of a loss by which the encoder learns to tell from
   them how the body is to move, by the training demonstrations' bodies and by what the
   actors' came to; 0: none. Held-out demonstrations are pictures alone. (Ours.)"""
+  tell_critic: bool = False
+  """With the goal `pictures`: whether the critic, which only learning needs, is told
+  how the body is to move, as the reward is, and not what the encoder makes of it.
+  (Ours, after the asymmetric critic of Pinto et al. 2018.)"""
   shift: int = 4
   """Most pixels by which a learner shifts the pictures of a transition, at random, what
   is seen and what is to be seen alike; 0: none. (Kostrikov et al. 2020.)"""

@@ -157,6 +157,16 @@ class Encoder(snt.Module):
     told = features_lib.two_scales(tf.stop_gradient(difference))
     return tf.concat([features, told], -1), difference
 
+  def tell(self, features: tf.Tensor, difference: tf.Tensor) -> tf.Tensor:
+    """Returns features with what is so in the place of what was decoded.
+
+    Args:
+      features: as returned by an encoder that decodes, (B, F').
+      difference: (B, K, D).
+    """
+    told = features_lib.two_scales(difference)
+    return tf.concat([features[:, : -told.shape[1]], told], -1)
+
 
 @snt.allow_empty_variables
 class NoEncoder(snt.Module):

@@ -478,3 +478,56 @@ def test_an_encoder_that_decodes_is_taught_by_goals_and_by_what_came_of_it() -> 
   assert after[0.0] == after[WEIGHT]
   assert errors[WEIGHT] < 0.5
   assert errors[0.0] > 0.9
+
+
+@pytest.mark.usefixtures('eagerly')
+def test_a_critic_that_is_told_judges_by_what_is_so() -> None:
+  (batch,) = _batches(2, 1)
+  losses_found = {}
+  for tells in (False, True):
+    tf.random.set_seed(3)
+    networks = _decodes(_networks())
+    encoder, critic, policy = (
+      networks.online[n] for n in ('encoder', 'critic', 'policy')
+    )
+    if tells:
+      o_tm1, o_t = (
+        encoder(pictures.look(_embed(batch[name])))
+        for name in ('observation', 'next_observation')
+      )
+      told_tm1, told_t = (
+        encoder.tell(o, _told(batch[name]))
+        for o, name in ((o_tm1, 'observation'), (o_t, 'next_observation'))
+      )
+      # The policy has to see it.
+      q_t = critic(told_t, policy(o_t))
+      loss = losses.categorical_td_loss(
+        critic(told_tm1, batch['action']).logits,
+        batch['reward']['imitation'][:, 0],
+        CONFIG.discount * batch['discount']['imitation'][:, 0],
+        q_t.logits,
+        q_t.values,
+      )
+      expected = float(tf.reduce_mean(loss))
+      value = float(tf.reduce_mean(critic(told_tm1, policy(o_tm1)).mean()))
+    learner = learning.D4PGLearner(
+      _embed,
+      policy,
+      critic,
+      networks.target['policy'],
+      networks.target['critic'],
+      tf.linspace(CONFIG.v_min, CONFIG.v_max, CONFIG.num_atoms),
+      iter([batch]),
+      lambda b: b,
+      CONFIG,
+      reward='imitation',
+      encoders=off_policy.Encoders(
+        encoder,
+        networks.target['encoder'],
+        decoding=off_policy.Decoding(WEIGHT, _told, _hindsight, tells),
+      ),
+    )
+    losses_found[tells] = learner.step()
+  assert losses_found[True]['critic_loss'] == pytest.approx(expected, rel=1e-5)
+  assert losses_found[True]['policy_loss'] == pytest.approx(-value, rel=1e-5)
+  assert losses_found[False]['critic_loss'] != pytest.approx(expected, rel=1e-3)

@@ -182,3 +182,18 @@ def test_the_smallest_picture_is_the_least_that_leaves_something(
   assert left(smallest) == (1, 1, 2)
   with pytest.raises(ValueError, match='Negative dimension size'):
     left(smallest - 1)
+
+
+def test_what_is_told_stands_where_it_would_have_been_decoded() -> None:
+  encoder = pictures.Encoder((4, 6), 5, normalise=True, decoded=(2, 3))
+  shown = pictures.Seen(
+    tf.random.stateless_normal([3, 7], (0, 1)),
+    tf.random.stateless_normal([3, 16, 16, 9], (0, 2)),
+  )
+  features, difference = encoder.decode(shown)
+  assert difference is not None
+  np.testing.assert_array_equal(encoder.tell(features, difference), features)
+  told = encoder.tell(features, tf.fill([3, 2, 3], 0.25))
+  np.testing.assert_array_equal(told[:, :12], features[:, :12])
+  # As it is, and four times as large, of each goal.
+  np.testing.assert_array_equal(told[:, 12:], [([0.25] * 3 + [1.0] * 3) * 2] * 3)
