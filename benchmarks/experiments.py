@@ -177,6 +177,7 @@ _STRICT = (
   *('--pixels.look-ahead', '3'),
 )
 _CLONE = ('--algorithm', 'bc')
+_UNTOLD = (*_STRICT, '--pixels.no-tell-critic')
 _BODY, _TWO = 'body', 'body, two cameras'
 _BOTH = (f'{_BODY}, one camera', f'{_BODY}, picture')
 for _name, _seen, _arguments in (
@@ -184,6 +185,7 @@ for _name, _seen, _arguments in (
   ('pixels_blind', (_BODY, _BODY), ('--pixels.blind',)),
   ('pixels_bc', _BOTH, _CLONE),
   ('pixels_strict', (_TWO, 'pictures'), _STRICT),
+  ('pixels_strict_untold', (f'{_TWO}, its critic no more', 'pictures'), _UNTOLD),
   ('pixels_strict_bc', (_TWO, 'pictures'), (*_STRICT, *_CLONE)),
 ):
   EXPERIMENTS[f'{_LIFT}_{_name}'] = _beside(

@@ -68,7 +68,7 @@ class PixelsConfig:
   """With the goal `pictures`: weight of a loss by which the encoder learns to tell from
   them how the body is to move, by the training demonstrations' bodies and by what the
   actors' came to; 0: none. Held-out demonstrations are pictures alone. (Ours.)"""
-  tell_critic: bool = False
+  tell_critic: bool = True
   """With the goal `pictures`: whether the critic, which only learning needs, is told
   how the body is to move, as the reward is, and not what the encoder makes of it.
   (Ours, after the asymmetric critic of Pinto et al. 2018.)"""
