@@ -192,6 +192,23 @@ for _name, _seen, _arguments in (
     _LIFT, *_arguments, preset='pixels', seen=_seen
   )
 
+# About as many environment steps each, of all actors together, as above.
+EXPERIMENTS |= {
+  f'{_LIFT}_pixels_task': _beside(
+    _LIFT,
+    *('--task.learn', '--task.learner-steps', '40000', '--task.start-after', '15000'),
+    preset='pixels',
+    learns_from='imitation and task actors, from pictures',
+  ),
+  f'{_LIFT}_pixels_d4pg': _beside(
+    _LIFT,
+    *('--algorithm', 'd4pg', '--task.learner-steps', '36000'),
+    *('--task.replay.samples-per-insert', '25.5'),
+    preset='pixels',
+    learns_from='task actors, from pictures',
+  ),
+}
+
 YARDSTICK = 'reach_duplo_pixels_d4pg'
 """What is compared with what others have published: from pictures, with dm_control's
 own reward and no demonstration; see `benchmarks.yardstick`."""
