@@ -10,6 +10,9 @@ import sys
 
 import pytest
 
+from benchmarks import common
+from benchmarks import networks
+
 ROOT = pathlib.Path(__file__).absolute().parents[2]
 
 
@@ -58,6 +61,30 @@ def test_every_arm_works_and_is_reported(
   verdicts = done.stdout.splitlines()[-len(bars) :]
   assert [line.partition(':')[0] for line in verdicts] == bars
   assert done.returncode == int(any('MISSED' in line for line in verdicts))
+
+
+def test_networks_that_see_learn_and_act(
+  demonstrations: str,
+  tmp_path: pathlib.Path,
+  monkeypatch: pytest.MonkeyPatch,
+  capsys: pytest.CaptureFixture[str],
+) -> None:
+  sizes = {name: networks.ARMS[name] for name in ('patches', 'small, normalised')}
+  monkeypatch.setattr(networks, 'ARMS', sizes)
+  monkeypatch.setattr(common, 'limit_threads', lambda: None)
+  output = tmp_path / 'networks.csv'
+  arguments = networks.Arguments(demonstrations, 2, 1, 2, str(output))
+  assert networks.main(arguments) == 0
+  rows = _rows(output)
+  assert [(row['round'], row['arm']) for row in rows] == [
+    (number, name) for number in '12' for name in sizes
+  ]
+  for row in rows:
+    assert float(row['update_seconds']) > 0 < float(row['action_seconds'])
+  patches, small = (int(row['parameters']) for row in rows[:2])
+  assert 400_000 < patches < 500_000 < 2_000_000 < small < 3_000_000
+  shown = capsys.readouterr().out.splitlines()[-2:]
+  assert [line.partition(': ')[0] for line in shown] == list(sizes)
 
 
 def test_pictures_are_drawn_and_compared(tmp_path: pathlib.Path) -> None:
