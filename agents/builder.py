@@ -244,7 +244,7 @@ class Builder:
       self._config.pixels.decoding_weight,
       lambda observation: policy.goal_difference(observation, bank),
       policy.hindsight,
-      self._config.pixels.tell_critic,
+      tells_critic=self._config.pixels.tell_critic,
     )
 
   def _cloning(
@@ -379,7 +379,7 @@ class Builder:
         show = functools.partial(showing.write_comparison, videos, environments[0])
       else:
         solve_in = evaluation.make_task_environments(
-          demonstrations, pictures=pictures, dense=config.task.reward == 'dense'
+          demonstrations, pictures=pictures, dense=config.task.is_dense
         )
         run = functools.partial(evaluation.solve, solve_in, act)
         arm = config.arm(name)

@@ -68,7 +68,7 @@ def solving(
       seed,
       disturber,
       settings.patience,
-      settings.reward == 'dense',
+      dense=settings.is_dense,
     )
     for seed, environment, disturber in _disturbed(
       config, demonstrations.task, seeds, config_lib.TASK

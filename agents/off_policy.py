@@ -20,7 +20,10 @@ Network = Callable[..., Any]
 
 @dataclasses.dataclass(frozen=True)
 class Decoding:
-  """What an encoder is taught beside what the critic's loss teaches it; ours."""
+  """What an encoder is taught beside what the critic's loss teaches it; ours.
+
+  And whether the critic is told that, which need not see it to act.
+  """
 
   weight: float
   """Of the mean absolute error, beside the critic's loss."""

@@ -214,7 +214,7 @@ YARDSTICK = 'reach_duplo_pixels_d4pg'
 own reward and no demonstration; see `benchmarks.yardstick`."""
 EXPERIMENTS[YARDSTICK] = _beside(
   'reach_duplo',
-  *('--algorithm', 'd4pg', '--task.reward', 'dense', '--task.learner-steps', '60000'),
+  *('--algorithm', 'd4pg', '--task.reward', 'dense', '--task.learner-steps', '90000'),
   *('--task.d4pg.v-max', '100', '--task.d4pg.n-step', '3'),
   *('--task.d4pg.cloning-weight', '0', '--task.actor.sigma', '.2'),
   *('--task.replay.samples-per-insert', '32', '--task.replay.max-size', '130000'),

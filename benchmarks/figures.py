@@ -1,6 +1,6 @@
 """Figures of several runs together, in the style of `metamimic.plotting`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 from matplotlib import figure as figure_lib
@@ -99,21 +99,22 @@ def demonstrations(summary: pd.DataFrame) -> figure_lib.Figure:
 
 
 @mpl.rc_context(plotting.STYLE)
-def yardstick(rows: pd.DataFrame) -> figure_lib.Figure:
+def yardstick(
+  rows: pd.DataFrame, means: Mapping[str, 'pd.Series[float]']
+) -> figure_lib.Figure:
   """Draws returns over frames: thin each seed, thick their mean.
 
   Args:
     rows: who, seed, frame and return.
+    means: by who, over frames.
   """
   figure, (axes,) = plotting.make_panels(1, 1, (7, 3.8))
   colours = (plotting.POLICY_COLOUR, plotting.SECOND_COLOUR)
   for colour, (who, of) in zip(colours, rows.groupby('who', sort=False), strict=True):
     for _, seed in of.groupby('seed'):
       axes.plot(seed['frame'], seed['return'], color=colour, linewidth=0.5, alpha=0.5)
-    # Where all seeds are evaluated at the same frames.
-    same = of.groupby('frame')['return'].agg(['mean', 'count'])
-    same = same[same['count'] == of['seed'].nunique()]
-    axes.plot(same.index, same['mean'], color=colour, linewidth=1.8, label=str(who))
+    mean = means[str(who)]
+    axes.plot(mean.index, mean, color=colour, linewidth=1.8, label=str(who))
   axes.set(xlim=(0, None), ylim=(0, 250), xlabel='frames', ylabel='return')
   axes.set_title("reach_duplo from pictures, dm_control's own reward")
   axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=''))

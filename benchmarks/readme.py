@@ -51,7 +51,8 @@ A public yardstick: `reach_duplo` from pictures with dm_control's own reward, no
 demonstrations, and episodes of 250 frames, beside what the authors of DrQ-v2 have
 published (`python -m benchmarks.yardstick`). The two are not the same task: DrQ-v2 sees
 pictures alone, three in a row of 84 × 84 pixels, and repeats each action twice; ours
-sees one of 64 × 64 and the robot's own joints, and acts in every frame."""
+sees one of 64 × 64 and the robot's own joints, whose mean and deviation it has from
+demonstrations, and acts in every frame."""
 _PROFILE = """\
 What each preset gets done on two cores, on lift_brick, half a minute after it has begun
 to learn: steps of all learners and of all actors, by the clock and per CPU second of

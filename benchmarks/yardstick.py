@@ -24,6 +24,7 @@ from benchmarks import common
 from benchmarks import experiments
 from benchmarks import figures
 from benchmarks import tables
+from metamimic import config as config_lib
 from metamimic import plotting
 
 OURS, PUBLISHED = 'D4PG, ours', 'DrQ-v2'
@@ -53,25 +54,27 @@ def evaluations(run_dir: pathlib.Path) -> pd.DataFrame:
     run_dir: of a run of the experiment.
 
   Returns:
-    Rows with seed, frame (environment steps of all actors until then) and return.
+    Rows with seed, frame (environment steps that all actors had done when the
+    evaluation was over, those of a learner's lost steps included) and return.
   """
-  rows = pd.read_csv(run_dir / 'evaluation.csv')
+  log = pd.read_csv(run_dir / 'logs' / 'evaluator.csv')
   # The starts of demonstrations are the task's own, and this arm is shown no more.
-  rows = rows[rows['arm'] == 'd4pg']
-  means = rows.groupby(['seed', 'learner_steps'], as_index=False)['return'].mean()
-  log = pd.read_csv(run_dir / 'logs' / 'learner-task.csv')
-  # A resumed run did the steps again that it had not saved.
-  log = log.drop_duplicates('learner_steps', keep='last').sort_values('learner_steps')
-  frames = np.interp(
-    means['learner_steps'],
-    [0, *log['learner_steps']],
-    [0, *log['environment_steps']],
+  log = log[log['arm'] == 'd4pg']
+  found = log.groupby('learner_steps', as_index=False, sort=False).agg(
+    {'wall_time': 'max', 'return': 'mean'}
   )
+  frames = np.zeros(len(found))
+  for path in run_dir.glob('logs/actor-*.csv'):
+    actor = pd.read_csv(path)
+    frames += np.interp(
+      found['wall_time'], actor['wall_time'], actor['environment_steps'], left=0
+    )
+  config = config_lib.load(str(run_dir / 'config.json'))
   return pd.DataFrame(
     {
-      'seed': means['seed'],
+      'seed': config.seed,
       'frame': frames.round().astype(int),
-      'return': means['return'].round(2),
+      'return': found['return'].round(2),
     }
   )
 
@@ -88,13 +91,13 @@ def collect(runs: pathlib.Path) -> pd.DataFrame:
   Raises:
     ValueError: there are no runs.
   """
-  found = sorted(runs.glob(f'{experiments.YARDSTICK}-seed*/logs/learner-task.csv'))
-  if not found:
+  found = sorted(runs.glob(f'{experiments.YARDSTICK}-seed*/logs/evaluator.csv'))
+  ours = pd.concat([pd.DataFrame(), *(evaluations(path.parents[1]) for path in found)])
+  if ours.empty:
     raise ValueError(
-      f'{runs}: no runs; expected those of `python -m benchmarks.results '
+      f'{runs}: no evaluated runs; expected those of `python -m benchmarks.results '
       f'{experiments.YARDSTICK}`'
     )
-  ours = pd.concat([evaluations(path.parents[1]) for path in found])
   published = pd.read_csv(_PUBLISHED)
   table = pd.concat([ours.assign(who=OURS), published.assign(who=PUBLISHED)])
   return table[['who', 'seed', 'frame', 'return']]
@@ -105,6 +108,9 @@ def mean_curve(rows: pd.DataFrame) -> 'pd.Series[float]':
 
   Args:
     rows: seed, frame and return.
+
+  Returns:
+    Returns by frame; before the first evaluation of a seed, that counts.
   """
   by_seed = [seed.sort_values('frame') for _, seed in rows.groupby('seed')]
   last = min(int(seed['frame'].iloc[-1]) for seed in by_seed)
@@ -179,7 +185,8 @@ def main(arguments: Arguments) -> Sequence[tables.Table]:
   target = pathlib.Path(arguments.output_dir) / f'{NAME}.csv'
   rows.to_csv(f'{target}.tmp', index=False)
   os.replace(f'{target}.tmp', target)
-  plotting.save(figures.yardstick(rows), target.with_suffix('.svg'))
+  means = {str(who): mean_curve(of) for who, of in rows.groupby('who', sort=False)}
+  plotting.save(figures.yardstick(rows, means), target.with_suffix('.svg'))
   found = table(target.parent)
   print('\n'.join(line for each in found for line in each.lines()))
   return found

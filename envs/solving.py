@@ -24,8 +24,8 @@ class TaskEnvironment(dm_env.Environment):
   * once the task has succeeded: task's reward 1 and discount 0;
   * at the time limit, or when patience is over: discount 1.
 
-  With the dense reward, which is dm_control's own, it ends at dm_control's time limit
-  alone, with discount 1.
+  With the dense reward, which is dm_control's own, success does not end it, and the
+  time limit is dm_control's.
   """
 
   def __init__(

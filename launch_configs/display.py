@@ -82,7 +82,7 @@ class Score:
   completed: float
   """Mean share of the demonstration before tracking was lost."""
   success: float
-  """Share of the episodes in which the task was solved."""
+  """Share of the episodes at whose end the task was solved."""
   returned: float
   """Mean sum of the task's reward over an episode."""
   learner_steps: float
@@ -299,7 +299,7 @@ class Display:
     if not train and not valid:
       return []
     if not self._settings.follows(learner):
-      dense = self._settings.task.reward == 'dense'
+      dense = self._settings.task.is_dense
       name, field = ('return', 'returned') if dense else ('success', 'success')
       scores = f'{_show(train, field)}, held-out {_show(valid, field)}'
       return [f'task {name} from training starts {scores}']
@@ -344,7 +344,12 @@ class Display:
       counts.add_row('replay', f'{p.replay_size:,.0f} transitions', '')
     counts.add_row('running', ' '.join(running), '')
     scores = rich.table.Table('imitation reward per step', box=None, padding=(0, 2))
-    for column in ('training', 'held-out', 'completed', 'success', 'at step'):
+    returns = ('return',) if self._settings.task.is_dense else ()
+    for column in (
+      *('training', 'held-out', 'completed', 'success'),
+      *returns,
+      'at step',
+    ):
       scores.add_column(column, justify='right')
     arms = [self._settings.arm(learner) for learner in p.learners]
     for label, arm in (
@@ -359,6 +364,7 @@ class Display:
         _show(valid, 'reward'),
         _show(valid, 'completed'),
         _show(valid, 'success'),
+        *(_show(valid, 'returned') for _ in returns),
         f'{valid.learner_steps:,.0f}' if valid else '–',
       )
     return rich.console.Group(counts, '', scores)

@@ -69,9 +69,9 @@ class PixelsConfig:
   them how the body is to move, by the training demonstrations' bodies and by what the
   actors' came to; 0: none. Held-out demonstrations are pictures alone. (Ours.)"""
   tell_critic: bool = True
-  """With the goal `pictures`: whether the critic, which only learning needs, is told
-  how the body is to move, as the reward is, and not what the encoder makes of it.
-  (Ours, after the asymmetric critic of Pinto et al. 2018.)"""
+  """With the goal `pictures`, and an encoder that decodes: whether the critic, which
+  only learning needs, is told how the body is to move, as the reward is, and not what
+  the encoder makes of it. (Ours, after the asymmetric critic of Pinto et al. 2018.)"""
   shift: int = 4
   """Most pixels by which a learner shifts the pictures of a transition, at random, what
   is seen and what is to be seen alike; 0: none. (Kostrikov et al. 2020.)"""
@@ -284,6 +284,11 @@ class TaskConfig:
   actor: ActorConfig = ActorConfig(sigma=0.1)
   """The task actors. (Ours.)"""
 
+  @property
+  def is_dense(self) -> bool:
+    """Whether the reward is given at each step."""
+    return self.reward == 'dense'
+
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
@@ -317,8 +322,8 @@ class Config:
   algorithm: Literal['metamimic', 'bc', 'bc_no_goal', 'd4pg', 'd4pgfd'] = 'metamimic'
   """metamimic learns from its own experience and sees no actions; bc clones the
   demonstrators' actions, bc_no_goal without being shown what to do; d4pg learns the
-  task from its sparse reward alone, d4pgfd with demonstrations and their actions in
-  replay. Those two have the settings under task."""
+  task from its reward alone, d4pgfd with demonstrations and their actions in replay.
+  Those two have the settings under task."""
   seed: int = 0
   """Seed of networks, starts, exploration and sampling."""
   disturbed_share: float = 0.7

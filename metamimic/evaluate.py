@@ -103,7 +103,7 @@ def main(arguments: Arguments) -> pd.DataFrame:
     chosen,
     arguments.disturbance,
     preparation.seen_layout(config, about['task']),
-    dense=config.task.reward == 'dense',
+    dense=config.task.is_dense,
   )
   for learner in config.learners:
     if config.follows(learner):

@@ -104,10 +104,11 @@ def save(figure: figure_lib.Figure, path: str | os.PathLike[str]) -> None:
 def learning_curve(
   arm: str, evaluator: pd.DataFrame, evaluation: pd.DataFrame
 ) -> figure_lib.Figure:
-  """Draws a policy's reward and success over learner steps, per split.
+  """Draws a policy's reward, return and success over learner steps, per split.
 
   The ceiling and the floor are open-loop replay's and no action's reward on the
-  held-out demonstrations. A policy that follows none has no reward to draw.
+  held-out demonstrations. A policy that follows none has no reward to draw; the return
+  is drawn of a dense reward, because a sparse one's is the same as success.
 
   Args:
     arm: the policy.
@@ -122,20 +123,29 @@ def learning_curve(
       [evaluator, final[['arm', 'split', 'learner_steps', 'reward', 'success']]]
     )
   if not points.empty:
+    if 'return' in points:
+      same = points.groupby(['arm', 'split', 'learner_steps'])
+      points = points.assign(**{'return': same['return'].transform('last')})
     points = points.drop_duplicates(['arm', 'split', 'learner_steps'], keep='last')
     # Held-out, which is called valid, before training.
     points = points.sort_values(['split', 'learner_steps'], ascending=[False, True])
   policy = points[points['arm'] == arm] if len(points) else points
   rewarded = policy.empty or policy['reward'].notna().any()
-  figure, panels = make_panels(1, 1 + rewarded, (10, 3.9))
+  columns = ['reward'] if rewarded else []
+  columns += ['return'] if 'return' in policy and (policy['return'] > 1).any() else []
+  columns += ['success']
+  figure, panels = make_panels(1, len(columns), (10, 3.9))
   success = panels[-1]
   share_axis(success, 'Task success', 'share of episodes')
   if rewarded:
     share_axis(panels[0], 'Imitation reward', 'mean reward per step')
   if policy.empty:
     return figure
+  if 'return' in columns:
+    panels[-2].set_title('Return')
+    panels[-2].set(ylim=(0, None), ylabel='sum of the reward')
   for split, curve in policy.groupby('split', sort=False):
-    for axes, column in zip(reversed(panels), ('success', 'reward'), strict=False):
+    for axes, column in zip(panels, columns, strict=True):
       axes.plot(
         curve['learner_steps'],
         curve[column],

@@ -232,7 +232,7 @@ def _solving_sentence(run: _Run, arm: str) -> str:
   )
   if not math.isnan(row['ratio']):
     text += f', in {row["ratio"]:.2f} of the time that the demonstrators take'
-  if run.config.task.reward == 'dense':
+  if run.config.task.is_dense:
     rows = statistics.last(run.evaluation)
     rows = rows[(rows['arm'] == arm) & (rows['split'] == statistics.SPLITS[0])]
     text += f'; its return, of the dense reward, is {rows["return"].mean():.1f}'

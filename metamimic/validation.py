@@ -6,6 +6,7 @@ from typing import Any
 from envs import disturbances
 from envs import pictures
 from envs import reward_library
+from envs import stepping
 from metamimic import config as config_lib
 from metamimic import plain
 
@@ -48,16 +49,18 @@ def validate(config: config_lib.Config) -> None:
       f'task.learn is set with the algorithm {config.algorithm}; expected metamimic '
       '(d4pg and d4pgfd learn the task by themselves)'
     )
-  if config.task.reward == 'dense':
+  if config.task.is_dense:
     if config.algorithm != 'd4pg':
       raise ValueError(
         f'task.reward is dense with the algorithm {config.algorithm}; expected d4pg: '
         'what imitation actors and demonstrations write has the sparse reward'
       )
-    if config.task.d4pg.v_max <= 1:
+    d4pg, steps = config.task.d4pg, stepping.DENSE_STEPS
+    most = sum(d4pg.discount**step for step in range(steps))
+    if d4pg.v_max < most:
       raise ValueError(
-        f'task.d4pg.v_max is {config.task.d4pg.v_max} with task.reward dense; expected '
-        'more than 1, which is the reward of one step'
+        f'task.d4pg.v_max is {d4pg.v_max} with task.reward dense; expected {most:.1f} '
+        f'or more, which {steps} steps may return'
       )
   if config.imitates_itself(config_lib.TASK):
     if not config.task.learn:

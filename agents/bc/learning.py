@@ -44,7 +44,7 @@ class BCLearner(acme.Learner):
 
   def __init__(
     self,
-    embed: Callable[[Tensors], tf.Tensor],
+    embed: Callable[[Tensors], Any],
     policy: snt.Module,
     dataset: Iterator[Tensors],
     config: config_lib.BCConfig,

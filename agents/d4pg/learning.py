@@ -19,7 +19,7 @@ class D4PGLearner(off_policy.OffPolicyLearner):
 
   def __init__(
     self,
-    embed: Callable[[Tensors], tf.Tensor],
+    embed: Callable[[Tensors], Any],
     policy: snt.Module,
     critic: snt.Module,
     target_policy: snt.Module,
@@ -78,14 +78,14 @@ class D4PGLearner(off_policy.OffPolicyLearner):
     seen_tm1 = self._look(self._embed(batch['observation']), 1)
     seen_t = self._look(self._embed(batch['next_observation']), 2)
     r_t, d_t, q_t = self._target(batch, encoders.target(seen_t))
-    judged = self._told(batch['observation'])
+    critic_sees = self._critic_sees(batch['observation'])
 
     critic_variables = self._critic.trainable_variables
     encoder_variables = encoders.online.trainable_variables
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch((critic_variables, encoder_variables))
       o_tm1, decoded = encoders.online.decode(seen_tm1)
-      q_tm1 = _each(self._critic(judged(o_tm1), batch['action']))
+      q_tm1 = _each(self._critic(critic_sees(o_tm1), batch['action']))
       each_loss = [
         tf.reduce_mean(losses.categorical_td_loss(logits, r_t, d_t, q_t, atoms))
         for logits in tf.unstack(q_tm1)
@@ -107,7 +107,7 @@ class D4PGLearner(off_policy.OffPolicyLearner):
     with tf.GradientTape(watch_accessed_variables=False) as action_tape:
       action_tape.watch(a_tm1)
       value = losses.mean(
-        losses.lowest(_each(self._critic(judged(o_tm1), a_tm1)), atoms), atoms
+        losses.lowest(_each(self._critic(critic_sees(o_tm1), a_tm1)), atoms), atoms
       )
     dqda = action_tape.gradient(value, a_tm1)
     direction = losses.policy_gradient(dqda, config.action_gradient_clip)
@@ -145,12 +145,12 @@ class D4PGLearner(off_policy.OffPolicyLearner):
         tf.shape(a_t), tf.stack([self._num_steps, self._seed])
       )
       a_t = losses.smoothed_action(a_t, noise, config.target_noise)
-    judged = self._told(batch['next_observation'])
-    q_t = losses.lowest(_each(self._target_critic(judged(o_t), a_t)), self._atoms)
+    critic_sees = self._critic_sees(batch['next_observation'])
+    q_t = losses.lowest(_each(self._target_critic(critic_sees(o_t), a_t)), self._atoms)
     return r_t, d_t, q_t
 
-  def _told(self, observation: Tensors) -> Callable[[Any], Any]:
-    """Returns what makes what the critic is given of what the policy is."""
+  def _critic_sees(self, observation: Tensors) -> Callable[[Any], Any]:
+    """Returns a function from the policy's features to those of the critic."""
     decoding, encoder = self._encoders.decoding, self._encoders.online
     if decoding is None or not decoding.tells_critic:
       return lambda features: features

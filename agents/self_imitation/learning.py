@@ -26,7 +26,7 @@ class SelfImitationLearner(off_policy.OffPolicyLearner):
 
   def __init__(
     self,
-    embed: Callable[[Tensors], tf.Tensor],
+    embed: Callable[[Tensors], Any],
     policy: snt.Module,
     value: snt.Module,
     target_value: snt.Module,

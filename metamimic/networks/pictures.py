@@ -81,8 +81,8 @@ def shift(pictures: tf.Tensor, by: tf.Tensor) -> tf.Tensor:
 
   Args:
     pictures: (B, height, width, channels).
-    by: int32, (2, B); to which pixel, down and right, the first one of each is to go
-      that is seen.
+    by: int32, (2, B); how far down and right of a pixel its value is read. Positive
+      ones move a picture up and left.
   """
   _, height, width, _ = pictures.shape
   rows = tf.clip_by_value(tf.range(height)[None] + by[0, :, None], 0, height - 1)

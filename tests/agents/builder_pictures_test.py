@@ -111,6 +111,7 @@ def _learn(learner: Any) -> None:
   ('algorithm', 'learn', 'pixels'),
   [
     ('metamimic', False, {'goal': 'pictures'}),
+    ('metamimic', False, {'goal': 'pictures', 'tell_critic': False}),
     ('metamimic', True, {}),
     ('metamimic', True, {'blind': True}),
     ('metamimic', True, {'torso': 'residual'}),
@@ -152,6 +153,10 @@ def test_a_run_from_pictures_acts_learns_and_evaluates(
     for name, process in processes.items():
       learner = process._learner
       _check_sampled(learner, made, name)
+      decoding = learner._encoders.decoding
+      assert (decoding is not None) == ('goal' in pixels)
+      if decoding is not None:
+        assert decoding.tells_critic == pixels.get('tell_critic', True)
       # An encoder, or torsos.
       own = config.network.torso == 'residual'
       # Where nothing turns out better there is nothing that a policy imitates.

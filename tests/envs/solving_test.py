@@ -1,4 +1,4 @@
-"""Tests of envs.solving: a task's sparse reward, in the terms of imitation."""
+"""Tests of envs.solving: a task's reward, in the terms of imitation."""
 
 from collections.abc import Iterator, Sequence
 import dataclasses

@@ -110,14 +110,14 @@ def test_broken_file_is_refused_by_name(tmp_path: pathlib.Path) -> None:
   assert str(e.value).startswith(f'{path}: ')
 
 
-def test_values_of_a_dense_reward_are_beyond_that_of_one_step() -> None:
+def test_values_of_a_dense_reward_reach_as_far_as_its_return() -> None:
   dense = {'algorithm': 'd4pg', 'task.reward': 'dense'}
   validation.validate(_with({**dense, 'task.d4pg.v_max': 100.0}))
   with pytest.raises(ValueError) as e:
     validation.validate(_with(dense))
   assert str(e.value) == (
-    'task.d4pg.v_max is 1.0 with task.reward dense; expected more than 1, which is the '
-    'reward of one step'
+    'task.d4pg.v_max is 1.0 with task.reward dense; expected 91.9 or more, which 250 '
+    'steps may return'
   )
 
 

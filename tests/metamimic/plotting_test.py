@@ -89,6 +89,19 @@ def test_learning_curve_without_rewards_is_of_success_alone() -> None:
   assert plotting.svg(figure).startswith('<svg')
 
 
+def test_learning_curve_of_a_dense_reward_has_its_return() -> None:
+  evaluator = _task_policy()
+  dense = evaluator.assign(**{'return': np.arange(len(evaluator)) * 20.0})
+  returned, success = plotting.learning_curve('task_policy', dense, pd.DataFrame()).axes
+  assert returned.get_title(loc='left') == 'Return'
+  assert success.get_title(loc='left') == 'Task success'
+  held_out = dense[(dense['arm'] == 'task_policy') & (dense['split'] == 'valid')]
+  assert _data(returned.lines[0], 'y') == held_out['return'].tolist()
+  # Of a sparse reward it is the same as success.
+  sparse = evaluator.assign(**{'return': evaluator['success']})
+  assert len(plotting.learning_curve('task_policy', sparse, pd.DataFrame()).axes) == 1
+
+
 def test_learning_curve_is_of_the_arm_asked_for() -> None:
   figure = plotting.learning_curve('metamimic', _task_policy(), pd.DataFrame())
   assert len(figure.axes) == 2
