@@ -37,6 +37,9 @@ class Experiment:
   """How many of the training demonstrations its runs have; 0: all."""
   variant: str = ''
   """Which of `VARIANTS` it is; its reward may be another than the plain one's."""
+  size: tuple[int, int, bool] | None = None
+  """Units of each hidden layer, residual blocks of policy and critic, and whether they
+  are normalised, if the size of networks is what it is about."""
   novel: tuple[str, ...] = ()
   """Skills that its runs are not trained on."""
   seen: tuple[str, str] = ('', '')
@@ -243,6 +246,19 @@ def _widths(units: int) -> tuple[str, ...]:
     for word in (f'--network.{network}-width', str(units))
   )
 
+
+for _width, _blocks in ((64, 1), (256, 1), (256, 4), (512, 4)):
+  for _normalised in (True, False):
+    _name = f'{_LIFT}_network_{_width}x{_blocks}' + ('' if _normalised else '_plain')
+    EXPERIMENTS[_name] = _beside(
+      _LIFT,
+      *('--learner-steps', '20000', *_widths(_width)),
+      *('--network.policy-blocks', str(_blocks)),
+      *('--network.critic-blocks', str(_blocks)),
+      *(() if _normalised else ('--network.no-normalise',)),
+      seeds=(0, 1, 2),
+      size=(_width, _blocks, _normalised),
+    )
 
 _IMITATION_ABLATIONS = {
   'no_starts_within': (

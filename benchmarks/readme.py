@@ -7,6 +7,7 @@ import pathlib
 import re
 
 from benchmarks import figures
+from benchmarks import network_study
 from benchmarks import skills
 from benchmarks import system_tables
 from benchmarks import tables
@@ -46,6 +47,10 @@ which the task is solved at any time, of all seeds together
 demonstration's end, the others until the time limit."""
 
 
+_NETWORKS = """\
+Whether larger networks with normalisation are needed, as the paper says: lifting from
+features, the same learner and environment steps with policies and critics of several
+sizes. A network has a first layer and residual blocks of one layer each."""
 _YARDSTICK = """\
 A public yardstick: `reach_duplo` from pictures with dm_control's own reward, no
 demonstrations, and episodes of 250 frames, beside what the authors of DrQ-v2 have
@@ -142,6 +147,14 @@ def _yardstick(folder: pathlib.Path) -> list['str | tables.Table']:
   return [_YARDSTICK, *found, f'![{alt}](results/{yardstick.NAME}.svg)']
 
 
+def _networks(folder: pathlib.Path) -> list['str | tables.Table']:
+  found = network_study.table(folder)
+  if not found:
+    return []
+  alt = 'Held-out reward over the size of networks, normalised and not'
+  return [_NETWORKS, *found, f'![{alt}](results/{network_study.FIGURE})']
+
+
 def _profile(folder: pathlib.Path) -> list['str | tables.Table']:
   found = system_tables.profile(folder)
   return [_PROFILE, *found] if found else []
@@ -164,6 +177,7 @@ SECTIONS = (
   Section('skills', _skills),
   Section('pixels', _pixels),
   Section('yardstick', _yardstick),
+  Section('networks', _networks),
   Section('ablations', _ablations),
   Section('demonstrations', _demonstrations),
   Section('robustness', _robustness),
@@ -200,7 +214,7 @@ def _lines(block: 'str | tables.Table') -> list[str]:
 
 
 def write(readme: pathlib.Path = README, folder: pathlib.Path = RESULTS) -> None:
-  """Writes the README's sections, and the figure, from the files.
+  """Writes the README's sections, and figures, from the files.
 
   Args:
     readme: the README.
@@ -220,6 +234,9 @@ def write(readme: pathlib.Path = README, folder: pathlib.Path = RESULTS) -> None
   summary = tables.demonstrations_summary(folder)
   if len(summary):
     (folder / _FIGURE).write_text(plotting.svg(figures.demonstrations(summary)))
+  studied = network_study.summary(folder)
+  if len(studied):
+    (folder / network_study.FIGURE).write_text(plotting.svg(figures.networks(studied)))
   readme.write_text(text)
 
 

@@ -165,6 +165,8 @@ def results(folder: pathlib.Path) -> list[Table]:
       continue
     if experiment.variant or experiment.novel or any(experiment.seen):
       continue
+    if experiment.size:
+      continue
     for row in found.arms():
       learned = row.arm not in statistics.CONTROLS
       if not (learned or experiment.controls):
