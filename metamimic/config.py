@@ -459,7 +459,7 @@ PRESETS: Mapping[str, tuple[str, Config]] = {
   ),
   'laptop': ('The default run: minutes on two cores.', LAPTOP),
   'pixels': (
-    'From pictures, with lift_brick: half an hour on two cores.',
+    'From pictures, with lift_brick: a quarter of an hour on two cores.',
     Config(
       learner_steps=20_000,
       pixels=PixelsConfig(cameras=('front',)),
