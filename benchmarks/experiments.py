@@ -187,7 +187,7 @@ for _name, _seen, _arguments in (
   ('pixels', _BOTH, ()),
   ('pixels_blind', (_BODY, _BODY), ('--pixels.blind',)),
   ('pixels_bc', _BOTH, _CLONE),
-  ('pixels_strict', (_TWO, 'pictures'), _STRICT),
+  ('pixels_strict', (_TWO, 'pictures'), (*_STRICT, '--learner-steps', '40000')),
   ('pixels_strict_untold', (f'{_TWO}, its critic no more', 'pictures'), _UNTOLD),
   ('pixels_strict_bc', (_TWO, 'pictures'), (*_STRICT, *_CLONE)),
 ):
