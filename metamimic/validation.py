@@ -44,34 +44,7 @@ def validate(config: config_lib.Config) -> None:
     raise ValueError(
       f'train_demonstrations is {config.train_demonstrations}; expected 0 or more'
     )
-  if config.task.learn and config.algorithm != 'metamimic':
-    raise ValueError(
-      f'task.learn is set with the algorithm {config.algorithm}; expected metamimic '
-      '(d4pg and d4pgfd learn the task by themselves)'
-    )
-  if config.task.is_dense:
-    if config.algorithm != 'd4pg':
-      raise ValueError(
-        f'task.reward is dense with the algorithm {config.algorithm}; expected d4pg: '
-        'what imitation actors and demonstrations write has the sparse reward'
-      )
-    d4pg, steps = config.task.d4pg, stepping.DENSE_STEPS
-    most = sum(d4pg.discount**step for step in range(steps))
-    if d4pg.v_max < most:
-      raise ValueError(
-        f'task.d4pg.v_max is {d4pg.v_max} with task.reward dense; expected {most:.1f} '
-        f'or more, which {steps} steps may return'
-      )
-  if config.imitates_itself(config_lib.TASK):
-    if not config.task.learn:
-      raise ValueError(
-        'task.learner is self_imitation; expected d4pg, or task.learn with the '
-        'algorithm metamimic'
-      )
-    if config.task.components < 2:
-      raise ValueError(
-        f'task.components is {config.task.components}; expected 2 or more'
-      )
+  _validate_task(config)
   for name in ('start_within', 'early_end'):
     _share(values, f'imitation.{name}')
   for name in ('imitation_share', 'demonstration_share', 'start_within'):
@@ -105,6 +78,38 @@ def validate(config: config_lib.Config) -> None:
     )
   if config.learners == (config_lib.IMITATION, config_lib.TASK) and config.borrowed:
     _validate_start_after(config)
+
+
+def _validate_task(config: config_lib.Config) -> None:
+  """Checks who learns the task, and from what."""
+  if config.task.learn and config.algorithm != 'metamimic':
+    raise ValueError(
+      f'task.learn is set with the algorithm {config.algorithm}; expected metamimic '
+      '(d4pg and d4pgfd learn the task by themselves)'
+    )
+  if config.task.is_dense:
+    if config.algorithm != 'd4pg':
+      raise ValueError(
+        f'task.reward is dense with the algorithm {config.algorithm}; expected d4pg: '
+        'what imitation actors and demonstrations write has the sparse reward'
+      )
+    d4pg, steps = config.task.d4pg, stepping.DENSE_STEPS
+    most = sum(d4pg.discount**step for step in range(steps))
+    if d4pg.v_max < most:
+      raise ValueError(
+        f'task.d4pg.v_max is {d4pg.v_max} with task.reward dense; expected {most:.1f} '
+        f'or more, which {steps} steps may return'
+      )
+  if config.imitates_itself(config_lib.TASK):
+    if not config.task.learn:
+      raise ValueError(
+        'task.learner is self_imitation; expected d4pg, or task.learn with the '
+        'algorithm metamimic'
+      )
+    if config.task.components < 2:
+      raise ValueError(
+        f'task.components is {config.task.components}; expected 2 or more'
+      )
 
 
 def check_pixels(config: config_lib.Config, where: str = '') -> None:
