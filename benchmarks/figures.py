@@ -29,8 +29,10 @@ def robustness(rows: pd.DataFrame) -> figure_lib.Figure:
   drawn = [a for a in statistics.order(list(rows['arm'])) if a not in hidden]
   columns = min(4, max(len(kinds), 1))
   height = -(-max(len(kinds), 1) // columns)
+  beside = max(columns, 2)  # In the legend, which is as wide as two panels at least.
+  lines = -(-len(drawn) // beside)
   figure, panels = plotting.make_panels(
-    height, columns, (3.1 * columns, 0.5 + 2.7 * height)
+    height, columns, (3.1 * beside, 2.7 * height + 0.25 * lines)
   )
   for axes, kind in zip(panels, kinds, strict=False):
     plotting.share_axis(axes, plotting.label(kind).capitalize(), 'success')
@@ -59,7 +61,7 @@ def robustness(rows: pd.DataFrame) -> figure_lib.Figure:
     axes.remove()
   if kinds:
     figure.legend(
-      *panels[0].get_legend_handles_labels(), loc='outside lower center', ncols=columns
+      *panels[0].get_legend_handles_labels(), loc='outside lower center', ncols=beside
     )
   return figure
 
