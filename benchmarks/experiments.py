@@ -195,6 +195,18 @@ for _name, _seen, _arguments in (
     _LIFT, *_arguments, preset='pixels', seen=_seen
   )
 
+for _name, _arguments in (
+  ('pixels_relative', ()),
+  ('pixels_relative_blind', ('--pixels.blind',)),
+):
+  EXPERIMENTS[f'{_LIFT}_{_name}'] = _beside(
+    _LIFT,
+    *('--pixels.cameras', 'hand', '--imitation.relative', *_displaced(_LIFT)),
+    *_arguments,
+    preset='pixels',
+    variant='relative',
+  )
+
 # About as many environment steps each, of all actors together, as above.
 EXPERIMENTS |= {
   f'{_LIFT}_pixels_task': _beside(

@@ -89,7 +89,10 @@ ARMS = (*FOLLOWERS, 'task', 'task_displaced', 'bc_no_goal', 'd4pg', 'd4pgfd')
 """Experiments, after the task's name, whose policies are measured; an arm that several
 have is that of the first."""
 SEEING = 'pixels'
-SEEING_ARMS = (SEEING, f'{SEEING}_blind', f'{SEEING}_bc', *FOLLOWERS)
+SEEING_ARMS = (
+  *(SEEING, f'{SEEING}_blind', f'{SEEING}_bc'),
+  *(f'{SEEING}_relative', f'{SEEING}_relative_blind', *FOLLOWERS),
+)
 """Likewise where policies see pictures; what sees features is the ceiling."""
 
 

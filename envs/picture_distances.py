@@ -13,6 +13,7 @@ from envs import pictures
 from envs import rewards
 
 _CHANNELS = ('red', 'green', 'blue')
+_FULL = 510  # As much of a colour as a pixel can have.
 
 
 def average(values: np.ndarray, box: int) -> np.ndarray:
@@ -72,6 +73,11 @@ def _group(layout: observations.Layout, camera: str, box: int) -> str:
   return pictures.group(camera)
 
 
+def _check_channel(channel: str) -> None:
+  if channel not in _CHANNELS:
+    raise ValueError(f'channel is {channel!r}; expected one of {_CHANNELS}')
+
+
 @dataclasses.dataclass(frozen=True)
 class Picture:
   """Root of the mean square difference of all three colours.
@@ -113,8 +119,7 @@ class Colour:
 
   def bind(self, layout: observations.Layout) -> rewards.DistanceFunction:
     """See `rewards.Distance`."""
-    if self.channel not in _CHANNELS:
-      raise ValueError(f'channel is {self.channel!r}; expected one of {_CHANNELS}')
+    _check_channel(self.channel)
     group, box = _group(layout, self.camera, self.box), self.box
 
     def distance(
@@ -123,6 +128,57 @@ class Colour:
       here, there = (
         average(colour(o[group], self.channel), box) for o in (observation, goal)
       )
-      return _rms((there - here) / 510, 2)
+      return _rms((there - here) / _FULL, 2)
 
     return distance
+
+
+@dataclasses.dataclass(frozen=True)
+class ColourCentre:
+  """Distance between the centres of one colour, as a share of the picture's height.
+
+  It goes on growing where an object and its place have nothing in common any more.
+  From a camera in the hand, it is how far an object is from where it shall be to the
+  hand, wherever both are.
+  """
+
+  camera: str
+  channel: str
+  """Colour of the object: red, green or blue."""
+  unseen: float = 0.2
+  """Distance, if only one of both pictures shows any of it."""
+
+  def bind(self, layout: observations.Layout) -> rewards.DistanceFunction:
+    """See `rewards.Distance`."""
+    _check_channel(self.channel)
+    group = _group(layout, self.camera, 1)
+
+    def distance(
+      observation: rewards.Observation, goal: rewards.Observation
+    ) -> np.ndarray:
+      (here, seen), (there, shown) = (
+        _centre(colour(o[group], self.channel)) for o in (observation, goal)
+      )
+      apart = np.sqrt(np.sum(np.square(there - here), axis=-1))
+      either = np.where(seen | shown, np.float32(self.unseen), np.float32(0))
+      return np.where(seen & shown, apart, either)
+
+    return distance
+
+
+def _centre(amount: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Returns where the mean of a colour is, and whether there is any.
+
+  Args:
+    amount: of `colour`, (..., height, width).
+
+  Returns:
+    Row and column, as shares of the height, float32 (..., 2), and bool, (...).
+  """
+  height, width = amount.shape[-2:]
+  rows, columns = amount.sum(-1), amount.sum(-2)
+  total = rows.sum(-1)
+  centre = np.stack([rows @ np.arange(height), columns @ np.arange(width)], -1)
+  seen = total >= _FULL  # A whole pixel's worth.
+  weight = height * np.maximum(total, 1)[..., None]
+  return (centre / weight).astype(np.float32), seen

@@ -15,16 +15,21 @@ _GROUP = 'pixels'
 
 @dataclasses.dataclass(frozen=True)
 class Camera:
-  """Where one looks from; its field of view is 42 degrees from top to bottom."""
+  """Where one looks from."""
 
   target: tuple[float, float, float]
-  """What is in the middle of the picture, m, world frame."""
+  """What is in the middle of the picture, m, in the camera's frame."""
   distance: float
   """From there, m."""
   azimuth: float
-  """Direction of looking, degrees about the vertical; 90 is along y, to the arm."""
+  """Direction of looking, degrees about z; 90 is along y, in the world to the arm."""
   elevation: float
-  """Degrees; below 0 one looks down."""
+  """Degrees; above 0 one looks along z, in the world upwards."""
+  field_of_view: float = 42.0
+  """Degrees, from top to bottom."""
+  in_hand: bool = False
+  """Whether the frame is the hand's, with its origin between the fingertips and z the
+  way that they point, and not the world's. The hand then carries the camera."""
 
 
 CAMERAS = {
@@ -33,6 +38,9 @@ CAMERAS = {
   # What moves along the direction of looking hardly moves in a picture of `front`.
   'side': Camera((0.0, 0.0, 0.19), 0.68, 0.0, -32.0),
   'overview': Camera((0.0, 0.02, 0.16), 0.8, 90.0, -34.0),
+  # Between two of the fingers, which leave free what they are about to grasp. So wide
+  # that a brick is in sight from where episodes start.
+  'hand': Camera((0.0, 0.0, 0.07), 0.25, 270.0, 65.0, 72.0, in_hand=True),
 }
 """By name; `overview` is for people to look at."""
 

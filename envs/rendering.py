@@ -122,7 +122,6 @@ class _Canvas:
     self._option.sitegroup[:] = 0
     self._perturb = mujoco.MjvPerturb()
     self._camera = mujoco.MjvCamera()
-    self._camera.type = mujoco.mjtCamera.mjCAMERA_FREE
     self._mujoco = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
     self._textured = model.mat_texid.max(axis=1, initial=-1) >= 0
     self._pixels: dict[tuple[int, int], np.ndarray] = {}
@@ -161,9 +160,15 @@ class _Canvas:
     """
     height, width = (_SCALE * n for n in size)
     camera, scene = self._camera, self._scene
-    camera.lookat[:] = view.target
-    camera.distance = view.distance
-    camera.azimuth, camera.elevation = view.azimuth, view.elevation
+    if view.in_hand:
+      camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
+      camera.fixedcamid = self._model.camera(_camera_name(view)).id
+    else:
+      camera.type = mujoco.mjtCamera.mjCAMERA_FREE
+      camera.lookat[:] = view.target
+      camera.distance = view.distance
+      camera.azimuth, camera.elevation = view.azimuth, view.elevation
+      self._model.vis.global_.fovy = view.field_of_view
     self._option.flags[mujoco.mjtVisFlag.mjVIS_CONVEXHULL] = coarse
     self._option.flags[mujoco.mjtVisFlag.mjVIS_TEXTURE] = not coarse
     self._option.geomgroup[_FINE_GROUP] = not coarse
@@ -203,13 +208,54 @@ class _Canvas:
     self._mujoco.free()
 
 
-def _compile(root: Any) -> mujoco.MjModel:
+def _camera_name(view: pictures_lib.Camera) -> str:
+  """Returns what a camera that a hand carries is called in a model for drawing."""
+  return f'drawing/{view}'
+
+
+def _mount(spec: mujoco.MjSpec, hand: str, view: pictures_lib.Camera) -> None:
+  """Adds a camera to a hand.
+
+  Args:
+    spec: of a model.
+    hand: name of the site whose frame is the camera's.
+    view: where to look from.
+  """
+  site = spec.site(hand)
+  azimuth, elevation = np.radians([view.azimuth, view.elevation])
+  # MuJoCo's own convention for what looks from somewhere in the world.
+  forward = np.array(
+    [
+      np.cos(elevation) * np.cos(azimuth),
+      np.cos(elevation) * np.sin(azimuth),
+      np.sin(elevation),
+    ]
+  )
+  right = np.array([np.sin(azimuth), -np.cos(azimuth), 0.0])
+  axes = np.stack([right, np.cross(right, forward), -forward], axis=1)
+  frame, quat = np.empty(9), np.empty(4)
+  mujoco.mju_quat2Mat(frame, site.quat)
+  frame = frame.reshape(3, 3)
+  mujoco.mju_mat2Quat(quat, (frame @ axes).ravel())
+  site.parent.add_camera(
+    name=_camera_name(view),
+    pos=site.pos + frame @ (np.array(view.target) - view.distance * forward),
+    quat=quat,
+    fovy=view.field_of_view,
+  )
+
+
+def _compile(root: Any, hand: str) -> mujoco.MjModel:
   """Returns a task's model for drawing.
 
   Args:
     root: the task, a dm_control.mjcf.RootElement.
+    hand: name of the site between the fingertips.
   """
   spec = mujoco.MjSpec.from_string(root.to_xml_string(), assets=root.get_assets())
+  for view in pictures_lib.CAMERAS.values():
+    if view.in_hand:
+      _mount(spec, hand, view)
   for mesh in spec.meshes:
     mesh.maxhullvert = _HULL_VERTICES
   model = spec.compile()
@@ -222,7 +268,6 @@ def _compile(root: Any) -> mujoco.MjModel:
   model.tex_data[:] = _LIGHTEN + model.tex_data * ((255 - _LIGHTEN) / 255)
   planes = model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE
   model.geom_size[planes, :2] = _FLOOR
-  model.vis.global_.fovy = 42
   return model
 
 
@@ -263,7 +308,7 @@ class Renderer:
     backend, name = choose_gl(), env.task.environment
     canvases = _context(backend).canvases
     if name not in canvases:
-      canvases[name] = _Canvas(backend, _compile(env.mjcf_root))
+      canvases[name] = _Canvas(backend, _compile(env.mjcf_root, env.hand))
     self._canvas = canvases[name]
 
   def render(self) -> np.ndarray:

@@ -49,6 +49,22 @@ LIFT_BRICK_PIXELS = rewards.Reward(
 """From what the robot knows of itself and what a camera sees, and no object's pose.
 `colour` is what sees the brick: most of a whole picture's difference is the arm's."""
 
+LIFT_BRICK_PIXELS_RELATIVE = rewards.Reward(
+  (
+    rewards.Term('fingers', _FINGERS, 0.15),
+    rewards.Term('tilt', rewards.Tilt('pinch_rotation'), 0.10, 0.1),
+    rewards.Term('height', rewards.Height('pinch_position'), 0.25),
+    # Wide, as those of stacking: a brick that is six centimetres off its place must
+    # still be worth going to.
+    rewards.Term(
+      'centre', picture_distances.ColourCentre('hand', 'red'), 0.35, 0.12
+    ),
+    rewards.Term('colour', picture_distances.Colour('hand', 'red'), 0.15, 0.12),
+  )
+)
+"""Where the hand sees the brick, and how high the hand is: it does not matter where.
+No object's pose is in it. A brick that is left behind when the hand rises is seen so."""
+
 REACH_DUPLO = rewards.Reward(
   (
     rewards.Term('arm', _ARM, 0.25),
@@ -120,6 +136,9 @@ DEFAULTS = {
 
 PIXELS = {'lift_brick': 'envs.reward_library:LIFT_BRICK_PIXELS'}
 """By task, for what is learned from pictures."""
+
+PIXELS_RELATIVE = {'lift_brick': 'envs.reward_library:LIFT_BRICK_PIXELS_RELATIVE'}
+"""Likewise, for goals that are relative to the objects; from the camera `hand`."""
 
 RELATIVE = {
   'lift_brick': 'envs.reward_library:LIFT_BRICK_RELATIVE',

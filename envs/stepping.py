@@ -216,6 +216,11 @@ class ManipulationEnvironment(dm_env.Environment):
     return self._composer.task.root_entity.mjcf_model
 
   @property
+  def hand(self) -> str:
+    """Name of the site between the fingertips, in what the physics was compiled from."""
+    return self._composer.task.hand.tool_center_point.full_identifier
+
+  @property
   def succeeded(self) -> bool:
     """Whether the scene has been in a success state for `hold_steps` steps."""
     return self._held_steps >= self.task.hold_steps

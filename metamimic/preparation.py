@@ -169,10 +169,13 @@ def references(
 def _reward_names(config: config_lib.Config, task: str) -> tuple[str, str]:
   """Returns the reward that actors are given, and the one of evaluations."""
   given, default = config.imitation.reward, reward_library.DEFAULTS[task]
+  relative = config.imitation.relative
   if config.pictures and config_lib.IMITATION in config.learners:
+    names = reward_library.PIXELS_RELATIVE if relative else reward_library.PIXELS
     # What is learned from pictures is measured as everything else is.
-    return given or _special('pixels.cameras', task, reward_library.PIXELS), default
-  if not given and config.imitation.relative:
+    measured = reward_library.RELATIVE.get(task, default) if relative else default
+    return given or _special('pixels.cameras', task, names), measured
+  if relative and not given:
     given = _special('imitation.relative', task, reward_library.RELATIVE)
   return given or default, given or default
 

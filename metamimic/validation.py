@@ -174,10 +174,11 @@ def check_pixels(config: config_lib.Config, where: str = '') -> None:
       f'{where}pixels.decoding_weight is {pixels.decoding_weight} with network.torso '
       'residual; expected 0: what decodes is an encoder that policy and critic share'
     )
-  if config.imitation.relative:
+  in_hand = [name for name, camera in pictures.CAMERAS.items() if camera.in_hand]
+  if config.imitation.relative and not set(in_hand) & set(pixels.cameras):
     raise ValueError(
-      f'{where}imitation.relative is set with pixels.cameras; expected one of them: '
-      'pictures do not tell how objects are to each other'
+      f'{where}pixels.cameras are {pixels.cameras} with imitation.relative; expected '
+      f'one of {in_hand} among them: only what a hand carries sees how objects are to it'
     )
 
 
