@@ -56,14 +56,12 @@ LIFT_BRICK_PIXELS_RELATIVE = rewards.Reward(
     rewards.Term('height', rewards.Height('pinch_position'), 0.25),
     # Wide, as those of stacking: a brick that is six centimetres off its place must
     # still be worth going to.
-    rewards.Term(
-      'centre', picture_distances.ColourCentre('hand', 'red'), 0.35, 0.12
-    ),
+    rewards.Term('centre', picture_distances.ColourCentre('hand', 'red'), 0.35, 0.12),
     rewards.Term('colour', picture_distances.Colour('hand', 'red'), 0.15, 0.12),
   )
 )
 """Where the hand sees the brick, and how high the hand is: it does not matter where.
-No object's pose is in it. A brick that is left behind when the hand rises is seen so."""
+No object's pose is in it. A brick that stays behind when the hand rises is seen so."""
 
 REACH_DUPLO = rewards.Reward(
   (

@@ -217,7 +217,7 @@ class ManipulationEnvironment(dm_env.Environment):
 
   @property
   def hand(self) -> str:
-    """Name of the site between the fingertips, in what the physics was compiled from."""
+    """Name of the site between the fingertips, in `mjcf_root`."""
     return self._composer.task.hand.tool_center_point.full_identifier
 
   @property

@@ -24,8 +24,10 @@ def test_arguments_are_those_of_the_launcher(name: str) -> None:
   experiment, config = EXPERIMENTS[name], _config(name)
   validation.validate(config)
   if config_lib.IMITATION in config.learners:
-    assert not config.imitation.relative or experiment.task in reward_library.RELATIVE
-    assert not config.pictures or experiment.task in reward_library.PIXELS
+    relative, task = config.imitation.relative, experiment.task
+    assert not relative or task in reward_library.RELATIVE
+    names = reward_library.PIXELS_RELATIVE if relative else reward_library.PIXELS
+    assert not config.pictures or task in names
   assert experiment.seeds
   assert config.train_demonstrations in (0, experiment.demonstrations)
   assert bool(experiment.learns_from) == (config_lib.TASK in config.learners) or (
@@ -102,6 +104,20 @@ def test_variants_differ_from_the_plain_run_in_what_goes_wrong() -> None:
       'noisy': ['imitation.disturbance.action_noise: 0.0 -> 0.3'],
     }.items():
       assert config_lib.differences(plain, _config(f'{task}_{name}')) == expected
+
+
+def test_what_sees_and_what_is_kept_blind_differ_in_that_alone() -> None:
+  for name in ('pixels', 'pixels_relative'):
+    seeing, blind = (_config(f'lift_brick_{name}{end}') for end in ('', '_blind'))
+    assert config_lib.differences(seeing, blind) == ['pixels.blind: False -> True']
+  assert config_lib.differences(
+    _config('lift_brick_pixels'), _config('lift_brick_pixels_relative')
+  ) == [
+    'imitation.relative: False -> True',
+    'imitation.disturbance.displacement: 0.0 -> 0.06',
+    'imitation.disturbance.turn: 0.0 -> 0.3',
+    "pixels.cameras: ['front'] -> ['hand']",
+  ]
 
 
 def test_every_ablation_is_one_of_the_above() -> None:

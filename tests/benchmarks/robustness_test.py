@@ -85,6 +85,10 @@ def test_an_arm_is_called_by_what_it_was_trained_for(tmp_path: pathlib.Path) -> 
       ['metamimic_blind', 'task_policy_blind'],
     ),
     (
+      {'pixels': seeing, 'imitation': dataclasses.replace(imitation, relative=True)},
+      ['metamimic_pixels_relative', 'task_policy_pixels'],
+    ),
+    (
       {
         'pixels': seeing,
         'imitation': dataclasses.replace(imitation, disturbance=displaced),

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 import math
 
+import mujoco
 import numpy as np
 import pytest
 
@@ -74,13 +75,34 @@ def test_colour_distance_is_the_rms_over_boxes() -> None:
   assert distance(_observation(*black), _observation()) == 0  # As a grey arm.
 
 
+def test_colour_centre_is_how_far_means_are_apart() -> None:
+  distance = picture_distances.ColourCentre('front', 'red', unseen=0.7).bind(_LAYOUT)
+  bright = (255, 0, 0)
+  # Weighted by how much of the colour there is: 510 in (1, 2), 200 in (5, 2).
+  two = _observation((1, 2, bright), (5, 2, _RED))
+  row = (510 * 1 + 200 * 5) / 710
+  one = _observation((4, 7, bright))
+  expected = math.hypot(row - 4, 2 - 7) / 8
+  assert distance(two, one) == pytest.approx(expected, rel=1e-6)
+  assert distance(one, one) == 0
+  # Half as much of it is too little to be sure of.
+  faint = _observation((1, 2, _RED))
+  assert distance(one, faint) == distance(faint, one) == pytest.approx(0.7)
+  assert distance(faint, _observation()) == 0
+
+
 @pytest.mark.parametrize(
   'declared',
-  [picture_distances.Picture('front'), picture_distances.Colour('front', 'red')],
+  [
+    picture_distances.Picture('front'),
+    picture_distances.Colour('front', 'red'),
+    picture_distances.ColourCentre('front', 'red'),
+  ],
 )
 def test_batched_distances_equal_single_ones(declared: rewards.Distance) -> None:
   rng = np.random.default_rng(0)
   a, b = rng.integers(0, 256, (2, 5, 8, 8, 3), np.uint8)
+  a[0] = 90  # Where no colour is.
   distance = declared.bind(_LAYOUT)
   batched = distance({'pixels/front': a}, {'pixels/front': b})
   assert batched.shape == (5,) and batched.dtype == np.float32
@@ -112,6 +134,16 @@ def test_batched_distances_equal_single_ones(declared: rewards.Distance) -> None
       _LAYOUT,
       r"channel is 'pink'; expected one of \('red', 'green', 'blue'\)",
     ),
+    (
+      picture_distances.ColourCentre('front', 'pink'),
+      _LAYOUT,
+      r"channel is 'pink'; expected one of \('red', 'green', 'blue'\)",
+    ),
+    (
+      picture_distances.ColourCentre('hand', 'red'),
+      _LAYOUT,
+      r"no pictures of camera 'hand' in the observation; there are \('front',\)",
+    ),
   ],
 )
 def test_what_cannot_be_bound_is_refused(
@@ -123,22 +155,52 @@ def test_what_cannot_be_bound_is_refused(
 
 @pytest.fixture(scope='module')
 def env() -> Iterator[stepping.ManipulationEnvironment]:
-  environment = tasks.load('lift_brick', 0, pictures.Pictures())
+  environment = tasks.load('lift_brick', 0, pictures.Pictures(('front', 'hand')))
   environment.reset()
   yield environment
   environment.close()
 
 
-def test_the_reward_from_pictures_sees_no_pose(
-  env: stepping.ManipulationEnvironment,
+@pytest.mark.parametrize(
+  'declared',
+  [reward_library.LIFT_BRICK_PIXELS, reward_library.LIFT_BRICK_PIXELS_RELATIVE],
+)
+def test_rewards_from_pictures_see_no_pose(
+  env: stepping.ManipulationEnvironment, declared: rewards.Reward
 ) -> None:
-  reward = reward_library.LIFT_BRICK_PIXELS.bind(env.layout)
+  reward = declared.bind(env.layout)
   observation, goal = env.observe(), env.advance(np.full(9, 0.3))
   expected = reward.distances(observation, goal)
   assert all(distance > 0 for distance in expected[:4])
   for seen in (observation, goal):
     del seen['objects']
   assert reward.distances(observation, goal) == expected
+
+
+def test_the_relative_reward_is_the_same_wherever_hand_and_brick_are(
+  env: stepping.ManipulationEnvironment, place: conftest.Place
+) -> None:
+  reward = reward_library.LIFT_BRICK_PIXELS_RELATIVE.bind(env.layout)
+  names = [term.name for term in reward.terms]
+
+  def beside(turn: float, offset: float) -> dict[str, np.ndarray]:
+    """Turns the arm about the vertical, with the brick `offset` off its middle."""
+    env.reset(seed=1)
+    env.physics.data.ptr.qpos[0] += turn
+    mujoco.mj_forward(env.physics.model.ptr, env.physics.data.ptr)
+    x, y, _ = env.scene.pinch_position + offset * env.scene.pinch_rotation[:, 0]
+    place(env, 'brick', np.array([x, y, 0.0]), _UPRIGHT)
+    return env.observe()
+
+  def distances(a: dict, b: dict) -> dict[str, float]:
+    return dict(zip(names, map(float, reward.distances(a, b)), strict=True))
+
+  there = beside(0.0, 0.0)
+  moved = distances(beside(0.5, 0.0), there)
+  displaced = distances(beside(0.5, 0.04), there)
+  assert moved['height'] < 1e-4 and moved['tilt'] < 1e-4
+  assert moved['centre'] < 0.02
+  assert displaced['centre'] > 3 * moved['centre'] + 0.03
 
 
 def test_colour_sees_a_brick_that_is_elsewhere_and_not_the_arm(

@@ -238,6 +238,41 @@ def test_each_camera_sees_across(
   assert abs(columns[less, 1] - columns[less, 0]) < 1
 
 
+def test_the_hand_carries_its_camera(place: conftest.Place) -> None:
+  env = tasks.load('lift_brick', 0, pictures.Pictures(('hand',)))
+  env.reset(seed=0)
+  view = pictures.get('hand')
+  azimuth, elevation = np.radians([view.azimuth, view.elevation])
+  forward = np.array(
+    [
+      np.cos(elevation) * np.cos(azimuth),
+      np.cos(elevation) * np.sin(azimuth),
+      np.sin(elevation),
+    ]
+  )
+  right = np.array([np.sin(azimuth), -np.cos(azimuth), 0])
+  up = np.cross(right, forward)
+  focal = 32 / np.tan(np.radians(view.field_of_view / 2))
+  fingers = []
+  for step, offset in enumerate(([0, 0, 0.12], [0.03, 0, 0.15], [0, 0.05, 0.1])):
+    for _ in range(8 * step):
+      env.advance(np.array([0.3, -0.2, 0.2, 0.4, -0.3, 0.5, 0, 0, 0]))
+    # In the hand's frame, from between the fingertips.
+    rotation = env.scene.pinch_rotation
+    brick = env.scene.pinch_position + rotation @ offset
+    place(env, 'brick', brick, _UPRIGHT)
+    picture = env.observe()['pixels/hand']
+    # The brick's own position is that of its bottom face; its middle is 1 cm above.
+    middle = offset + rotation.T @ [0, 0, 0.01]
+    seen = middle - (np.array(view.target) - view.distance * forward)
+    expected = 32 + focal / (seen @ forward) * np.array([-(seen @ up), seen @ right])
+    red = np.argwhere(_colour(picture, 0) > 60)
+    np.testing.assert_allclose(red.mean(0) + 0.5, expected, atol=1.5)
+    fingers.append(picture[50:])
+  # The hand itself is where it was.
+  assert np.abs(fingers[2].astype(int) - fingers[0]).mean() < 12
+
+
 def test_no_colour_is_seen_but_the_objects(place: conftest.Place) -> None:
   env = tasks.load('stack_2_bricks', 0, _SQUARE)
   env.reset()

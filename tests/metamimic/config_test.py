@@ -263,7 +263,8 @@ _SEEING = {'pixels.cameras': ('front',)}
     ),
     (
       {'pixels.cameras': ('back',)},
-      "pixels.cameras: no camera 'back'; there are ['front', 'side', 'overview']",
+      "pixels.cameras: no camera 'back'; there are ['front', 'side', 'overview', "
+      "'hand']",
     ),
     ({**_SEEING, 'pixels.size': 27}, 'pixels.size is 27; expected 28 to 512'),
     ({**_SEEING, 'pixels.size': 513}, 'pixels.size is 513; expected 28 to 512'),
@@ -306,8 +307,8 @@ _SEEING = {'pixels.cameras': ('front',)}
     ),
     (
       {**_SEEING, 'imitation.relative': True},
-      'imitation.relative is set with pixels.cameras; expected one of them: pictures '
-      'do not tell how objects are to each other',
+      "pixels.cameras are ('front',) with imitation.relative; expected one of "
+      "['hand'] among them: only what a hand carries sees what is where to it",
     ),
   ],
 )
@@ -327,6 +328,7 @@ def test_pictures_that_cannot_be_are_refused(
     {'pixels.shift': 0},
     {'pixels.goal': 'pictures', 'task.learn': True},
     {'pixels.blind': True},
+    {'pixels.cameras': ('front', 'hand'), 'imitation.relative': True},
     *({'algorithm': name} for name in ('d4pg', 'd4pgfd', 'bc', 'bc_no_goal')),
   ],
 )

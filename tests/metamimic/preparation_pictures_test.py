@@ -70,6 +70,26 @@ def test_two_rewards_and_the_pictures_are_written(
   )
 
 
+def test_relative_goals_have_a_reward_from_the_camera_in_the_hand(
+  path: str, tmp_path: pathlib.Path
+) -> None:
+  relative = config_lib.ImitationConfig(relative=True)
+  config = dataclasses.replace(_config(path, cameras=('hand',)), imitation=relative)
+  found = _prepared(config, tmp_path / 'seeing')
+  features = dataclasses.replace(_config(path, cameras=()), imitation=relative)
+  plain = _prepared(features, tmp_path / 'features')
+  # It is measured as if there were no pictures.
+  for name in ('task', 'reward', 'terms', 'temperatures'):
+    assert found[name] == plain[name], name
+  assert found['reward'] == 'envs.reward_library:LIFT_BRICK_RELATIVE'
+  given = found['training_reward']
+  assert given == 'envs.reward_library:LIFT_BRICK_PIXELS_RELATIVE'
+  assert set(found['frames']) == {'pixels/hand'}
+  assert list(found['training_temperatures']) == [
+    *('fingers', 'tilt', 'height', 'centre', 'colour')
+  ]
+
+
 def test_pictures_are_drawn_once_for_all_runs_and_again_if_they_are_gone(
   path: str, tmp_path: pathlib.Path
 ) -> None:
