@@ -8,9 +8,9 @@ import dataclasses
 
 import numpy as np
 
+from envs import distances
 from envs import observations
 from envs import pictures
-from envs import rewards
 
 _CHANNELS = ('red', 'green', 'blue')
 _FULL = 510  # As much of a colour as a pixel can have.
@@ -89,12 +89,12 @@ class Picture:
   box: int = 2
   """Side of the boxes, pixels."""
 
-  def bind(self, layout: observations.Layout) -> rewards.DistanceFunction:
-    """See `rewards.Distance`."""
+  def bind(self, layout: observations.Layout) -> distances.DistanceFunction:
+    """See `distances.Distance`."""
     group, box = _group(layout, self.camera, self.box), self.box
 
     def distance(
-      observation: rewards.Observation, goal: rewards.Observation
+      observation: distances.Observation, goal: distances.Observation
     ) -> np.ndarray:
       here, there = (
         average(np.moveaxis(o[group], -1, -3), box) for o in (observation, goal)
@@ -117,13 +117,13 @@ class Colour:
   box: int = 4
   """Side of the boxes, pixels."""
 
-  def bind(self, layout: observations.Layout) -> rewards.DistanceFunction:
-    """See `rewards.Distance`."""
+  def bind(self, layout: observations.Layout) -> distances.DistanceFunction:
+    """See `distances.Distance`."""
     _check_channel(self.channel)
     group, box = _group(layout, self.camera, self.box), self.box
 
     def distance(
-      observation: rewards.Observation, goal: rewards.Observation
+      observation: distances.Observation, goal: distances.Observation
     ) -> np.ndarray:
       here, there = (
         average(colour(o[group], self.channel), box) for o in (observation, goal)
@@ -148,13 +148,13 @@ class ColourCentre:
   unseen: float = 0.2
   """Distance, if only one of both pictures shows any of it."""
 
-  def bind(self, layout: observations.Layout) -> rewards.DistanceFunction:
-    """See `rewards.Distance`."""
+  def bind(self, layout: observations.Layout) -> distances.DistanceFunction:
+    """See `distances.Distance`."""
     _check_channel(self.channel)
     group = _group(layout, self.camera, 1)
 
     def distance(
-      observation: rewards.Observation, goal: rewards.Observation
+      observation: distances.Observation, goal: distances.Observation
     ) -> np.ndarray:
       (here, seen), (there, shown) = (
         _centre(colour(o[group], self.channel)) for o in (observation, goal)

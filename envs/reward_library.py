@@ -5,34 +5,35 @@ are recorded in its `run.json`. A temperature is given only for what hardly move
 demonstration, which therefore says nothing about its scale. Weights are ours.
 """
 
+from envs import distances
 from envs import picture_distances
 from envs import rewards
 
-_ARM = rewards.Angles('arm_cos', 'arm_sin')
-_FINGERS = rewards.Euclidean('fingers')
-_PINCH = rewards.Euclidean('pinch_position')
+_ARM = distances.Angles('arm_cos', 'arm_sin')
+_FINGERS = distances.Euclidean('fingers')
+_PINCH = distances.Euclidean('pinch_position')
 
 LIFT_BRICK = rewards.Reward(
   (
     rewards.Term('arm', _ARM, 0.25),
     rewards.Term('fingers', _FINGERS, 0.15),
     rewards.Term('pinch', _PINCH, 0.20),
-    rewards.Term('brick', rewards.Euclidean('brick/position'), 0.40),
+    rewards.Term('brick', distances.Euclidean('brick/position'), 0.40),
   )
 )
 
 LIFT_BRICK_RELATIVE = rewards.Reward(
   (
     rewards.Term('fingers', _FINGERS, 0.15),
-    rewards.Term('tilt', rewards.Tilt('pinch_rotation'), 0.10, 0.1),
-    rewards.Term('reach', rewards.Between('pinch_position', 'brick/position'), 0.35),
+    rewards.Term('tilt', distances.Tilt('pinch_rotation'), 0.10, 0.1),
+    rewards.Term('reach', distances.Between('pinch_position', 'brick/position'), 0.35),
     rewards.Term(
       'reach_turn',
-      rewards.HeadingBetween('pinch_rotation', 'brick/orientation'),
+      distances.HeadingBetween('pinch_rotation', 'brick/orientation'),
       0.08,
       0.2,
     ),
-    rewards.Term('lift', rewards.Height('brick/position'), 0.32),
+    rewards.Term('lift', distances.Height('brick/position'), 0.32),
   )
 )
 """Where the hand is to the brick, and how high that is: it does not matter where."""
@@ -52,8 +53,8 @@ LIFT_BRICK_PIXELS = rewards.Reward(
 LIFT_BRICK_PIXELS_RELATIVE = rewards.Reward(
   (
     rewards.Term('fingers', _FINGERS, 0.15),
-    rewards.Term('tilt', rewards.Tilt('pinch_rotation'), 0.10, 0.1),
-    rewards.Term('height', rewards.Height('pinch_position'), 0.25),
+    rewards.Term('tilt', distances.Tilt('pinch_rotation'), 0.10, 0.1),
+    rewards.Term('height', distances.Height('pinch_position'), 0.25),
     # Wide, as those of stacking: a brick that is six centimetres off its place must
     # still be worth going to.
     rewards.Term('centre', picture_distances.ColourCentre('hand', 'red'), 0.35, 0.12),
@@ -68,7 +69,7 @@ REACH_DUPLO = rewards.Reward(
     rewards.Term('arm', _ARM, 0.25),
     rewards.Term('fingers', _FINGERS, 0.15),
     rewards.Term('pinch', _PINCH, 0.40),
-    rewards.Term('duplo', rewards.Euclidean('duplo/position'), 0.20, 0.02),
+    rewards.Term('duplo', distances.Euclidean('duplo/position'), 0.20, 0.02),
   )
 )
 
@@ -77,30 +78,32 @@ STACK_2_BRICKS = rewards.Reward(
     rewards.Term('arm', _ARM, 0.22),
     rewards.Term('fingers', _FINGERS, 0.13),
     rewards.Term('pinch', _PINCH, 0.17),
-    rewards.Term('base', rewards.Euclidean('base/position'), 0.10, 0.02),
-    rewards.Term('top', rewards.Euclidean('top/position'), 0.30),
-    rewards.Term('base_turn', rewards.Rotation('base/orientation'), 0.03, 0.3),
-    rewards.Term('top_turn', rewards.Rotation('top/orientation'), 0.05),
+    rewards.Term('base', distances.Euclidean('base/position'), 0.10, 0.02),
+    rewards.Term('top', distances.Euclidean('top/position'), 0.30),
+    rewards.Term('base_turn', distances.Rotation('base/orientation'), 0.03, 0.3),
+    rewards.Term('top_turn', distances.Rotation('top/orientation'), 0.05),
   )
 )
 
 STACK_2_BRICKS_RELATIVE = rewards.Reward(
   (
     rewards.Term('fingers', _FINGERS, 0.15),
-    rewards.Term('tilt', rewards.Tilt('pinch_rotation'), 0.10, 0.1),
-    rewards.Term('reach', rewards.Between('pinch_position', 'top/position'), 0.30),
+    rewards.Term('tilt', distances.Tilt('pinch_rotation'), 0.10, 0.1),
+    rewards.Term('reach', distances.Between('pinch_position', 'top/position'), 0.30),
     # Bricks that are both displaced by 3 cm may be 6 cm off each other's place, and be
     # turned, too: the terms must still be worth following there.
     rewards.Term(
       'reach_turn',
-      rewards.HeadingBetween('pinch_rotation', 'top/orientation'),
+      distances.HeadingBetween('pinch_rotation', 'top/orientation'),
       0.07,
       0.2,
     ),
-    rewards.Term('stack', rewards.Between('top/position', 'base/position'), 0.30, 0.03),
+    rewards.Term(
+      'stack', distances.Between('top/position', 'base/position'), 0.30, 0.03
+    ),
     rewards.Term(
       'stack_turn',
-      rewards.HeadingBetween('top/orientation', 'base/orientation'),
+      distances.HeadingBetween('top/orientation', 'base/orientation'),
       0.08,
       0.3,
     ),
@@ -114,10 +117,10 @@ TWO_BRICKS = rewards.Reward(
     rewards.Term('arm', _ARM, 0.22),
     rewards.Term('fingers', _FINGERS, 0.13),
     rewards.Term('pinch', _PINCH, 0.17),
-    rewards.Term('base', rewards.Euclidean('base/position'), 0.20),
-    rewards.Term('top', rewards.Euclidean('top/position'), 0.20),
-    rewards.Term('base_turn', rewards.Rotation('base/orientation'), 0.04),
-    rewards.Term('top_turn', rewards.Rotation('top/orientation'), 0.04),
+    rewards.Term('base', distances.Euclidean('base/position'), 0.20),
+    rewards.Term('top', distances.Euclidean('top/position'), 0.20),
+    rewards.Term('base_turn', distances.Rotation('base/orientation'), 0.04),
+    rewards.Term('top_turn', distances.Rotation('top/orientation'), 0.04),
   )
 )
 

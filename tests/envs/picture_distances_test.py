@@ -7,6 +7,7 @@ import mujoco
 import numpy as np
 import pytest
 
+from envs import distances
 from envs import observations
 from envs import picture_distances
 from envs import pictures
@@ -99,7 +100,7 @@ def test_colour_centre_is_how_far_means_are_apart() -> None:
     picture_distances.ColourCentre('front', 'red'),
   ],
 )
-def test_batched_distances_equal_single_ones(declared: rewards.Distance) -> None:
+def test_batched_distances_equal_single_ones(declared: distances.Distance) -> None:
   rng = np.random.default_rng(0)
   a, b = rng.integers(0, 256, (2, 5, 8, 8, 3), np.uint8)
   a[0] = 90  # Where no colour is.
@@ -147,7 +148,7 @@ def test_batched_distances_equal_single_ones(declared: rewards.Distance) -> None
   ],
 )
 def test_what_cannot_be_bound_is_refused(
-  declared: rewards.Distance, layout: observations.Layout, message: str
+  declared: distances.Distance, layout: observations.Layout, message: str
 ) -> None:
   with pytest.raises(ValueError, match=message):
     declared.bind(layout)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from envs import distances
 from envs import reward_library
 from envs import rewards
 from metamimic import config as config_lib
@@ -187,7 +188,7 @@ def test_a_factor_needs_calibrated_temperatures(
   path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
   fixed = rewards.Reward(
-    [rewards.Term('hand', rewards.Euclidean('pinch_position'), 1.0, 0.02)]
+    [rewards.Term('hand', distances.Euclidean('pinch_position'), 1.0, 0.02)]
   )
   for reward in (fixed, _nothing):
     monkeypatch.setattr(reward_library, 'MINE', reward, raising=False)
