@@ -195,14 +195,14 @@ for _name, _seen, _arguments in (
     _LIFT, *_arguments, preset='pixels', seen=_seen
   )
 
+_FROM_HAND = ('--pixels.cameras', 'hand')
 for _name, _arguments in (
   ('pixels_relative', ()),
   ('pixels_relative_blind', ('--pixels.blind',)),
 ):
   EXPERIMENTS[f'{_LIFT}_{_name}'] = _beside(
     _LIFT,
-    *('--pixels.cameras', 'hand', '--imitation.relative', *_displaced(_LIFT)),
-    *_arguments,
+    *(*_FROM_HAND, '--imitation.relative', *_displaced(_LIFT), *_arguments),
     preset='pixels',
     variant='relative',
   )
@@ -211,13 +211,14 @@ for _name, _arguments in (
 EXPERIMENTS |= {
   f'{_LIFT}_pixels_task': _beside(
     _LIFT,
-    *('--task.learn', '--task.learner-steps', '40000', '--task.start-after', '15000'),
+    *(*_FROM_HAND, '--imitation.relative', '--task.learn'),
+    *('--task.learner-steps', '40000', '--task.start-after', '15000'),
     preset='pixels',
     learns_from='imitation and task actors, from pictures',
   ),
   f'{_LIFT}_pixels_d4pg': _beside(
     _LIFT,
-    *('--algorithm', 'd4pg', '--task.learner-steps', '36000'),
+    *(*_FROM_HAND, '--algorithm', 'd4pg', '--task.learner-steps', '36000'),
     *('--task.replay.samples-per-insert', '25.5'),
     preset='pixels',
     learns_from='task actors, from pictures',
