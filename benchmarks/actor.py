@@ -46,6 +46,7 @@ from envs import tasks
 from metamimic import config as config_lib
 from metamimic import policy as policy_lib
 from metamimic import preparation
+from metamimic import presets
 from metamimic.demonstrations import goals
 from metamimic.demonstrations import storage
 from metamimic.networks import policies
@@ -189,7 +190,7 @@ def laptop(demonstrations: str, environments: int = 0) -> config_lib.Config:
     demonstrations: file of them.
     environments: in an actor; 0: as the preset has.
   """
-  config = config_lib.LAPTOP
+  config = presets.LAPTOP
   return dataclasses.replace(
     config,
     demonstrations=os.path.abspath(demonstrations),

@@ -20,7 +20,7 @@ class Experiment:
   arguments: tuple[str, ...] = ()
   """Of the launcher, beside the preset."""
   preset: str = 'laptop'
-  """See `metamimic.config.PRESETS`."""
+  """See `metamimic.presets.PRESETS`."""
   seeds: tuple[int, ...] = (0, 1, 2, 3)
   """A run each; four of 50 episodes make 200."""
   controls: bool = True

@@ -38,6 +38,7 @@ from envs import observations
 from envs import tasks
 from metamimic import config as config_lib
 from metamimic import policy as policy_lib
+from metamimic import presets
 from metamimic.demonstrations import goals
 from metamimic.demonstrations import storage
 from metamimic.demonstrations import types
@@ -258,7 +259,7 @@ def main(arguments: Arguments) -> int:
   """Measures, writes and prints; returns the exit status."""
   common.limit_threads()
   config = dataclasses.replace(
-    config_lib.LAPTOP, demonstrations=os.path.abspath(arguments.demonstrations)
+    presets.LAPTOP, demonstrations=os.path.abspath(arguments.demonstrations)
   )
   problem = _Problem(config)
   signature = acme_replay.signature(problem.acme_spec())

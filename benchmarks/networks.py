@@ -28,6 +28,7 @@ from benchmarks import replay_memory
 from envs import imitation
 from metamimic import config as config_lib
 from metamimic import policy as policy_lib
+from metamimic import presets
 from metamimic.demonstrations import frames
 from metamimic.demonstrations import goals
 from metamimic.demonstrations import storage
@@ -38,12 +39,10 @@ LAYOUT = replay_memory.LAYOUT
 """What policies see."""
 ARMS: Mapping[str, config_lib.NetworkConfig] = {
   'patches': config_lib.NetworkConfig(),
-  'small': config_lib.SMALL_TORSOS,
-  'small, normalised': dataclasses.replace(config_lib.SMALL_TORSOS, normalise=True),
-  'large, not normalised': dataclasses.replace(
-    config_lib.LARGE_TORSOS, normalise=False
-  ),
-  'large': config_lib.LARGE_TORSOS,
+  'small': presets.SMALL_TORSOS,
+  'small, normalised': dataclasses.replace(presets.SMALL_TORSOS, normalise=True),
+  'large, not normalised': dataclasses.replace(presets.LARGE_TORSOS, normalise=False),
+  'large': presets.LARGE_TORSOS,
 }
 """Kinds of networks."""
 

@@ -28,6 +28,7 @@ from launch_configs import run_directory
 from launch_configs import supervisor
 from metamimic import checkpoints
 from metamimic import config
+from metamimic import presets
 from metamimic import validation
 
 REFUSED = 2
@@ -83,19 +84,19 @@ def parse_options(
   first = argparse.ArgumentParser(program, add_help=False, allow_abbrev=False)
   first.add_argument('--run-dir', '--run_dir', default='')
   first.add_argument('--imitation.reward', dest='reward')
-  first.add_argument('--preset', default='', choices=['', *config.PRESETS])
+  first.add_argument('--preset', default='', choices=['', *presets.PRESETS])
   given, _ = first.parse_known_args(args)
-  base = config.PRESETS[given.preset or 'laptop'][1]
+  base = presets.PRESETS[given.preset or 'laptop'][1]
   if given.run_dir and not given.preset:
     base = run_directory.stored_config(pathlib.Path(given.run_dir)) or base
     validation.check_trusted(
       given.run_dir, base.imitation.reward, given.reward, '--imitation.reward'
     )
-  presets = '\n'.join(f'  {n}: {text}' for n, (text, _) in config.PRESETS.items())
+  listed = '\n'.join(f'  {n}: {text}' for n, (text, _) in presets.PRESETS.items())
   return tyro.cli(
     options,
     prog=program,
-    description=f'{description}\nPresets:\n{presets}',
+    description=f'{description}\nPresets:\n{listed}',
     args=args,
     default=options(**vars(base), run_dir=given.run_dir, preset=given.preset),
   )

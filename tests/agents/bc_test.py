@@ -13,6 +13,7 @@ from agents.bc import learning
 from agents.bc import losses
 from metamimic import config as config_lib
 from metamimic import preparation
+from metamimic import presets
 from metamimic.demonstrations import storage
 from metamimic.demonstrations import types
 from metamimic.networks import policies
@@ -117,7 +118,7 @@ def test_file_without_actions_is_refused_before_anything_starts(
   path = str(tmp_path / 'lift.hdf5')
   storage.save(path, _set(with_actions=False))
   config = dataclasses.replace(
-    config_lib.PRESETS['tiny'][1], demonstrations=path, algorithm=algorithm
+    presets.PRESETS['tiny'][1], demonstrations=path, algorithm=algorithm
   )
   with pytest.raises(ValueError) as e:
     preparation.prepare(config, str(tmp_path))

@@ -26,11 +26,12 @@ from metamimic import config as config_lib
 from metamimic import loading
 from metamimic import policy as policy_lib
 from metamimic import preparation
+from metamimic import presets
 from metamimic.demonstrations import recording
 from metamimic.demonstrations import storage
 
 SIZE = 32
-_TINY = config_lib.PRESETS['tiny'][1]
+_TINY = presets.PRESETS['tiny'][1]
 _REPLAY = dataclasses.replace(_TINY.replay, min_size=20)
 CONFIG = dataclasses.replace(
   _TINY,

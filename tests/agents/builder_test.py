@@ -26,11 +26,12 @@ from envs import rewards
 from envs import solving
 from metamimic import config as config_lib
 from metamimic import preparation
+from metamimic import presets
 from metamimic.demonstrations import recording
 from metamimic.demonstrations import storage
 from metamimic.demonstrations import types
 
-_TINY = config_lib.PRESETS['tiny'][1]
+_TINY = presets.PRESETS['tiny'][1]
 CONFIG = dataclasses.replace(
   _TINY,
   learner_steps=6,

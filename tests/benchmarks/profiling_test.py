@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import profiling
-from metamimic import config as config_lib
+from metamimic import presets
 
 _MAIN = '_run_module_as_main (runpy.py:196);main (/x/launch_configs/entry.py:9)'
 
@@ -37,9 +37,7 @@ def test_a_look_counts_for_the_innermost_file_that_is_known() -> None:
 def test_every_part_is_a_file_and_every_setting_a_preset() -> None:
   checkout = pathlib.Path(__file__).resolve().parents[2]
   assert all((checkout / file).is_file() for file in profiling.PARTS)
-  assert {preset for preset, _ in profiling.SETTINGS.values()} <= set(
-    config_lib.PRESETS
-  )
+  assert {preset for preset, _ in profiling.SETTINGS.values()} <= set(presets.PRESETS)
 
 
 def test_rates_are_per_second_of_whom_it_takes() -> None:

@@ -5,6 +5,7 @@ import pathlib
 from benchmarks import time_to_imitate
 from launch_configs import local
 from metamimic import config as config_lib
+from metamimic import presets
 from metamimic import validation
 
 
@@ -12,7 +13,7 @@ def test_stock_settings_are_options_and_change_what_they_say() -> None:
   words = [w for k, v in time_to_imitate.STOCK.items() for w in (f'--{k}', v)]
   _, stock = local.parse(['--preset', 'laptop', *words])
   changed = {
-    line.split(':')[0] for line in config_lib.differences(config_lib.LAPTOP, stock)
+    line.split(':')[0] for line in config_lib.differences(presets.LAPTOP, stock)
   }
   named = {k.replace('-', '_') for k in time_to_imitate.STOCK}
   assert changed == named

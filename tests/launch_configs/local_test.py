@@ -15,6 +15,7 @@ from launch_configs import local
 from metamimic import checkpoints
 from metamimic import config
 from metamimic import plain
+from metamimic import presets
 
 WAIT = {'learner-0': 'wait', 'actor-0': 'wait', 'evaluator-0': 'wait'}
 
@@ -33,7 +34,7 @@ def test_settings_come_from_the_preset_and_the_flags(tmp_path: pathlib.Path) -> 
     + ['--network.no-normalise', '--learner_steps', '7', '--algorithm', 'bc']
   )
   assert run_dir == tmp_path / 'x'
-  assert config.differences(config.PRESETS['tiny'][1], settings) == [
+  assert config.differences(presets.PRESETS['tiny'][1], settings) == [
     'demonstrations:  -> /a/b.h5',
     'algorithm: metamimic -> bc',
     'learner_steps: 600 -> 7',
@@ -49,7 +50,7 @@ def test_laptop_is_the_default_and_the_directory_is_named_after_the_file(
   monkeypatch.chdir(tmp_path)
   run_dir, settings = local.parse(['--demonstrations', 'lift.hdf5'])
   assert settings.demonstrations == str(tmp_path / 'lift.hdf5')
-  assert settings.learner_steps == config.LAPTOP.learner_steps
+  assert settings.learner_steps == presets.LAPTOP.learner_steps
   assert run_dir.parent == pathlib.Path('runs')
   assert run_dir.name.startswith('lift-20')
 

@@ -14,6 +14,7 @@ import pytest
 from envs import disturbances
 from metamimic import config
 from metamimic import plain
+from metamimic import presets
 from metamimic import validation
 
 PATH = '/data/lift.hdf5'
@@ -33,11 +34,11 @@ def _with(changes: Mapping[str, Any]) -> config.Config:
   return config.from_dict(values)
 
 
-@pytest.mark.parametrize('name', list(config.PRESETS))
+@pytest.mark.parametrize('name', list(presets.PRESETS))
 def test_presets_are_valid_and_survive_a_file(
   name: str, tmp_path: pathlib.Path
 ) -> None:
-  text, preset = config.PRESETS[name]
+  text, preset = presets.PRESETS[name]
   assert text.endswith('.')
   preset = dataclasses.replace(preset, demonstrations=PATH)
   validation.validate(preset)

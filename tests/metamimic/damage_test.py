@@ -19,6 +19,7 @@ from metamimic import evaluation
 from metamimic import files
 from metamimic import loading
 from metamimic import preparation
+from metamimic import presets
 from metamimic import report
 from metamimic import statistics
 from metamimic import tables
@@ -39,7 +40,7 @@ def _contents(content: str, cases: int = damage.CASES) -> Iterator[bytes | str]:
 
 def test_damaged_configurations(tmp_path: pathlib.Path) -> None:
   path = str(tmp_path / 'config.json')
-  config = dataclasses.replace(config_lib.LAPTOP, demonstrations='/data/lift.hdf5')
+  config = dataclasses.replace(presets.LAPTOP, demonstrations='/data/lift.hdf5')
   config_lib.save(config, path)
 
   def load() -> None:
@@ -254,7 +255,7 @@ def test_damaged_tables(tmp_path: pathlib.Path) -> None:
 
 
 def test_reports_of_damaged_runs(tmp_path: pathlib.Path) -> None:
-  config_lib.save(config_lib.LAPTOP, str(tmp_path / 'config.json'))
+  config_lib.save(presets.LAPTOP, str(tmp_path / 'config.json'))
   content = _rows().encode()
   damage.assert_refused(
     lambda: report.write(tmp_path),

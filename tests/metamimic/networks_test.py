@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from envs import observations
 from metamimic import config as config_lib
+from metamimic import presets
 from metamimic.networks import critics
 from metamimic.networks import features
 from metamimic.networks import policies
@@ -394,7 +395,7 @@ def test_critic_is_a_distribution_over_its_atoms() -> None:
 
 def test_paper_preset_is_the_large_one() -> None:
   def count(preset: str) -> int:
-    config = config_lib.PRESETS[preset][1].network
+    config = presets.PRESETS[preset][1].network
     policy = policies.PolicyNetwork(9, config)
     policy(tf.zeros([1, 160]))
     return sum(int(np.prod(v.shape)) for v in policy.trainable_variables)

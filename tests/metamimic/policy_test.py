@@ -16,12 +16,13 @@ from metamimic import config as config_lib
 from metamimic import loading
 from metamimic import policy as policy_lib
 from metamimic import preparation
+from metamimic import presets
 from metamimic.demonstrations import goals
 from metamimic.demonstrations import types
 
 LAYOUT = observations.Layout(('brick',))
 CONFIG = dataclasses.replace(
-  config_lib.PRESETS['tiny'][1],
+  presets.PRESETS['tiny'][1],
   demonstrations='/data/lift.hdf5',
   imitation=config_lib.ImitationConfig(look_ahead=(1, 3)),
 )

@@ -10,10 +10,11 @@ import pytest
 
 from metamimic import config as config_lib
 from metamimic import preparation
+from metamimic import presets
 from metamimic.demonstrations import recording
 from metamimic.demonstrations import storage
 
-_TINY = config_lib.PRESETS['tiny'][1]
+_TINY = presets.PRESETS['tiny'][1]
 CONFIG = dataclasses.replace(
   _TINY,
   pixels=config_lib.PixelsConfig(('front',), 32),

@@ -17,6 +17,7 @@ from metamimic import config as config_lib
 from metamimic import loading
 from metamimic import policy as policy_lib
 from metamimic import preparation
+from metamimic import presets
 from metamimic.demonstrations import frames
 from metamimic.demonstrations import goals
 from metamimic.demonstrations import types
@@ -24,7 +25,7 @@ from metamimic.networks import pictures
 
 TASK, SIZE, STEPS = 'lift_brick', 16, 6
 CONFIG = dataclasses.replace(
-  config_lib.PRESETS['tiny'][1],
+  presets.PRESETS['tiny'][1],
   demonstrations='/data/lift.hdf5',
   pixels=config_lib.PixelsConfig(('front', 'side'), SIZE, look_ahead=(1, 3)),
   network=config_lib.NetworkConfig(policy_width=16, filters=(4,), embedding=6),

@@ -8,6 +8,7 @@ import sonnet as snt
 import tensorflow as tf
 
 from metamimic import config as config_lib
+from metamimic import presets
 from metamimic.networks import critics
 from metamimic.networks import pictures
 from metamimic.networks import policies
@@ -40,7 +41,7 @@ def _parameters(*modules: snt.Module) -> int:
 def test_large_torsos_have_22_million_parameters() -> None:
   seen = _seen(1, 84, channels=3)
   seen = seen._replace(features=seen.features[:, :0])
-  both = [_torso(config_lib.LARGE_TORSOS) for _ in range(2)]
+  both = [_torso(presets.LARGE_TORSOS) for _ in range(2)]
   for torso in both:
     assert torso(seen).shape == (1, 512)
     assert _convolutions(torso) == 20
@@ -55,14 +56,14 @@ def test_large_torsos_have_22_million_parameters() -> None:
 
 
 def test_small_torso_has_15_convolutions_and_no_normalisation() -> None:
-  torso = _torso(config_lib.SMALL_TORSOS)
+  torso = _torso(presets.SMALL_TORSOS)
   assert torso(_seen(2, 84)).shape == (2, 5 + 256)
   assert _convolutions(torso) == 15
   kinds = {type(m) for m in torso.submodules}
   assert not kinds & {snt.InstanceNorm, snt.LayerNorm}
 
 
-@pytest.mark.parametrize('sizes', [config_lib.SMALL_TORSOS, config_lib.LARGE_TORSOS])
+@pytest.mark.parametrize('sizes', [presets.SMALL_TORSOS, presets.LARGE_TORSOS])
 @pytest.mark.parametrize('normalise', [False, True])
 def test_every_layer_learns(sizes: config_lib.NetworkConfig, normalise: bool) -> None:
   sizes = dataclasses.replace(sizes, normalise=normalise)

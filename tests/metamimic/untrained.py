@@ -12,6 +12,7 @@ from metamimic import config as config_lib
 from metamimic import loading
 from metamimic import policy as policy_lib
 from metamimic import preparation
+from metamimic import presets
 from metamimic.demonstrations import storage
 from metamimic.demonstrations import types
 
@@ -46,7 +47,7 @@ def make_run(
     TASK, tuple(_demonstration(i) for i in range(3)), train=(0,), valid=(1, 2)
   )
   storage.save(str(path / 'demonstrations.hdf5'), demonstrations)
-  tiny = config_lib.PRESETS['tiny'][1]
+  tiny = presets.PRESETS['tiny'][1]
   task = dataclasses.replace(tiny.task, learn=True)
   config = dataclasses.replace(
     tiny,
