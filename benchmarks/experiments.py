@@ -203,6 +203,7 @@ for _name, _arguments in (
   EXPERIMENTS[f'{_LIFT}_{_name}'] = _beside(
     _LIFT,
     *(*_FROM_HAND, '--imitation.relative', *_displaced(_LIFT), *_arguments),
+    *('--learner-steps', '40000'),
     preset='pixels',
     variant='relative',
   )

@@ -113,6 +113,7 @@ def test_what_sees_and_what_is_kept_blind_differ_in_that_alone() -> None:
   assert config_lib.differences(
     _config('lift_brick_pixels'), _config('lift_brick_pixels_relative')
   ) == [
+    'learner_steps: 20000 -> 40000',
     'imitation.relative: False -> True',
     'imitation.disturbance.displacement: 0.0 -> 0.06',
     'imitation.disturbance.turn: 0.0 -> 0.3',
