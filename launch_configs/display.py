@@ -121,6 +121,11 @@ class LearnerProgress:
     return _number(self._row, 'learner_steps')
 
   @property
+  def done(self) -> bool:
+    """Whether these are all."""
+    return self.steps >= self.last_step
+
+  @property
   def rate(self) -> float:
     """Steps per second over its last rows; 0 while unknown."""
     if len(self._rates) < 2:
@@ -131,10 +136,9 @@ class LearnerProgress:
   @property
   def left(self) -> float | None:
     """Seconds of training left at the present rate; None while unknown."""
-    steps = self.last_step - self.steps
-    if steps <= 0:
+    if self.done:
       return 0.0
-    return steps / self.rate if self.rate > 0 else None
+    return (self.last_step - self.steps) / self.rate if self.rate > 0 else None
 
   @property
   def replay_size(self) -> float:

@@ -294,8 +294,11 @@ class Supervisor:
         who = (
           'the learner' if len(self._settings.learners) == 1 else f'the {name} learner'
         )
-        what = f'no progress of {who} for {seconds:.0f} s: {self._waits_on(name)}'
-        self._display.say(what + running, 'yellow')
+        # One that is done saves what it has come to, or waits for the replay server.
+        done = self._progress.learners[name].done and self._is_running(name)
+        what = f'{who} is done, and has not left' if done else f'no progress of {who}'
+        why = self._says(name) if done else self._waits_on(name)
+        self._display.say(f'{what} for {seconds:.0f} s: {why}{running}', 'yellow')
 
   def _waits_as_it_should(self, learner: str) -> bool:
     """Returns whether it has not begun, as others have, and that was said before."""
@@ -317,9 +320,8 @@ class Supervisor:
 
   def _waits_on(self, learner: str) -> str:
     """Returns in words what keeps a learner waiting, the likeliest cause first."""
-    node = next(node for (name, _), node in self._learners() if name == learner)
-    if node.name not in self._running:
-      return f'{node.name} is about to be started again'
+    if not self._is_running(learner):
+      return f'{self._node_of(learner).name} is about to be started again'
     for server in self._nodes:
       if server.serves and not server.index:
         try:
@@ -341,7 +343,17 @@ class Supervisor:
     seen = self._progress.replay_size or self._progress.environment_steps
     if seen < needed:
       return f'replay holds {seen:,.0f} of the {needed:,} transitions it begins with'
-    run = self._running[node.name]
+    return self._says(learner)
+
+  def _node_of(self, learner: str) -> Node:
+    return next(node for (name, _), node in self._learners() if name == learner)
+
+  def _is_running(self, learner: str) -> bool:
+    return self._node_of(learner).name in self._running
+
+  def _says(self, learner: str) -> str:
+    """Returns what a learner itself has said last, and where."""
+    run = self._running[self._node_of(learner).name]
     # Nodes say now and then on what they wait; see `agents.waiting`.
     _, waits, what = restarts.last_words(run.log, run.log_start).rpartition('waiting ')
     what = f'{waits}{what}, ' if waits and '\n' not in what else ''

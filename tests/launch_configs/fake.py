@@ -141,6 +141,7 @@ class Worker:
       'die': self._die,
       'say': self._say,
       'progress': self._progress,
+      'tarry': self._tarry,
       'deaf': self._deaf,
       'listen': self._listen,
       'move': self._move,
@@ -169,6 +170,11 @@ class Worker:
     while not self._builder.stop.wait(0.1):
       step += 1
       self._log_step(step)
+
+  def _tarry(self) -> None:
+    self._log_step(self._builder.settings.learner_steps)
+    print('WARNING:absl:waiting 99 s for a sign', flush=True)
+    self._builder.stop.wait()
 
   def _log_step(self, step: int) -> None:
     index = int(self._name.rpartition('-')[2])

@@ -305,6 +305,18 @@ def test_one_stalled_learner_of_two_is_named_with_what_it_says(launch: Any) -> N
   assert run.finish()[0] == 143
 
 
+def test_a_learner_that_is_done_and_does_not_leave_is_not_said_to_stall(
+  launch: Any,
+) -> None:
+  run = launch(WAITING | {'learner-0': 'tarry'}, '--stall-warning', '0.5')
+  lines = iter(run.process.stdout.readline, '')
+  said = f' s: waiting 99 s for a sign, see {run.dir}/learner-0.log; running: '
+  line = next(line for line in lines if said in line)
+  assert line.startswith('the learner is done, and has not left for ')
+  run.signal(signal.SIGTERM)
+  assert run.finish()[0] == 143
+
+
 def test_that_a_learner_waits_to_begin_is_said_once(tmp_path: pathlib.Path) -> None:
   settings = config.Config(task=config.TaskConfig(learn=True))
   nursery: Any = None
