@@ -4,6 +4,8 @@ import dataclasses
 import pathlib
 from typing import Any
 
+from envs import reward_library
+
 RUNS = pathlib.Path(__file__).resolve().parents[1] / 'runs' / 'results'
 """Folder of the runs."""
 RECORDED = {'two_bricks': (800, 160)}
@@ -195,6 +197,7 @@ for _name, _seen, _arguments in (
     _LIFT, *_arguments, preset='pixels', seen=_seen
   )
 
+_IN_HAND = f'{reward_library.PREFIX}LIFT_BRICK_PIXELS_IN_HAND'
 _FROM_HAND = ('--pixels.cameras', 'hand')
 for _name, _arguments in (
   ('pixels_relative', ()),
@@ -212,7 +215,7 @@ for _name, _arguments in (
 EXPERIMENTS |= {
   f'{_LIFT}_pixels_task': _beside(
     _LIFT,
-    *(*_FROM_HAND, '--imitation.relative', '--task.learn'),
+    *(*_FROM_HAND, '--imitation.reward', _IN_HAND, '--task.learn'),
     *('--task.learner-steps', '40000', '--task.start-after', '15000'),
     preset='pixels',
     learns_from='imitation and task actors, from pictures',

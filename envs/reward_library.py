@@ -50,6 +50,17 @@ LIFT_BRICK_PIXELS = rewards.Reward(
 """From what the robot knows of itself and what a camera sees, and no object's pose.
 `colour` is what sees the brick: most of a whole picture's difference is the arm's."""
 
+LIFT_BRICK_PIXELS_IN_HAND = rewards.Reward(
+  (
+    rewards.Term('arm', _ARM, 0.20),
+    rewards.Term('fingers', _FINGERS, 0.15),
+    rewards.Term('pinch', _PINCH, 0.15),
+    rewards.Term('picture', picture_distances.Picture('hand'), 0.15),
+    rewards.Term('colour', picture_distances.Colour('hand', 'red'), 0.35),
+  )
+)
+"""The same, as the hand sees it: for a task policy, which then sees well what to grasp."""
+
 LIFT_BRICK_PIXELS_RELATIVE = rewards.Reward(
   (
     rewards.Term('fingers', _FINGERS, 0.15),

@@ -164,7 +164,11 @@ def env() -> Iterator[stepping.ManipulationEnvironment]:
 
 @pytest.mark.parametrize(
   'declared',
-  [reward_library.LIFT_BRICK_PIXELS, reward_library.LIFT_BRICK_PIXELS_RELATIVE],
+  [
+    reward_library.LIFT_BRICK_PIXELS,
+    reward_library.LIFT_BRICK_PIXELS_IN_HAND,
+    reward_library.LIFT_BRICK_PIXELS_RELATIVE,
+  ],
 )
 def test_rewards_from_pictures_see_no_pose(
   env: stepping.ManipulationEnvironment, declared: rewards.Reward
