@@ -59,7 +59,7 @@ LIFT_BRICK_PIXELS_IN_HAND = rewards.Reward(
     rewards.Term('colour', picture_distances.Colour('hand', 'red'), 0.35),
   )
 )
-"""The same, as the hand sees it: for a task policy, which then sees well what to grasp."""
+"""The same, as the hand sees it, and then the task policy that learns from it, too."""
 
 LIFT_BRICK_PIXELS_RELATIVE = rewards.Reward(
   (
