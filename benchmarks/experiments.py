@@ -197,15 +197,15 @@ for _name, _seen, _arguments in (
     _LIFT, *_arguments, preset='pixels', seen=_seen
   )
 
-_IN_HAND = f'{reward_library.PREFIX}LIFT_BRICK_PIXELS_IN_HAND'
-_FROM_HAND = ('--pixels.cameras', 'hand')
+_WRIST_REWARD = f'{reward_library.PREFIX}LIFT_BRICK_PIXELS_WRIST'
+_WRIST = ('--pixels.cameras', 'wrist')
 for _name, _arguments in (
   ('pixels_relative', ()),
   ('pixels_relative_blind', ('--pixels.blind',)),
 ):
   EXPERIMENTS[f'{_LIFT}_{_name}'] = _beside(
     _LIFT,
-    *(*_FROM_HAND, '--imitation.relative', *_displaced(_LIFT), *_arguments),
+    *(*_WRIST, '--imitation.relative', *_displaced(_LIFT), *_arguments),
     *('--learner-steps', '40000'),
     preset='pixels',
     variant='relative',
@@ -215,14 +215,14 @@ for _name, _arguments in (
 EXPERIMENTS |= {
   f'{_LIFT}_pixels_task': _beside(
     _LIFT,
-    *(*_FROM_HAND, '--imitation.reward', _IN_HAND, '--task.learn'),
+    *(*_WRIST, '--imitation.reward', _WRIST_REWARD, '--task.learn'),
     *('--task.learner-steps', '40000', '--task.start-after', '15000'),
     preset='pixels',
     learns_from='imitation and task actors, from pictures',
   ),
   f'{_LIFT}_pixels_d4pg': _beside(
     _LIFT,
-    *(*_FROM_HAND, '--algorithm', 'd4pg', '--task.learner-steps', '36000'),
+    *(*_WRIST, '--algorithm', 'd4pg', '--task.learner-steps', '36000'),
     *('--task.replay.samples-per-insert', '25.5'),
     preset='pixels',
     learns_from='task actors, from pictures',

@@ -1,7 +1,8 @@
 """Distances between pictures, to be declared as terms of a reward; see `rewards`.
 
-Pictures are averaged over boxes first, so that what is next to where it should be is
-nearer than what is elsewhere, and are of full scale 1.
+Where pictures are compared box by box, they are of full scale 1, and averaged over
+the boxes first, so that what is next to where it should be is nearer than what is
+elsewhere.
 """
 
 import dataclasses
@@ -134,8 +135,8 @@ class Colour:
 
 
 @dataclasses.dataclass(frozen=True)
-class ColourCentre:
-  """Distance between the centres of one colour, as a share of the picture's height.
+class ColourCentroid:
+  """Distance between the centroids of one colour, as a share of the picture's height.
 
   It goes on growing where an object and its place have nothing in common any more.
   From a camera in the hand, it is how far an object is from where it shall be to the
@@ -145,8 +146,9 @@ class ColourCentre:
   camera: str
   channel: str
   """Colour of the object: red, green or blue."""
-  unseen: float = 0.2
-  """Distance, if only one of both pictures shows any of it."""
+  unseen: float = 1.0
+  """Distance, if only one of both pictures has a whole pixel's worth of the colour; at
+  least as far as what is in sight, lest it pay to look away."""
 
   def bind(self, layout: observations.Layout) -> distances.DistanceFunction:
     """See `distances.Distance`."""
@@ -157,7 +159,7 @@ class ColourCentre:
       observation: distances.Observation, goal: distances.Observation
     ) -> np.ndarray:
       (here, seen), (there, shown) = (
-        _centre(colour(o[group], self.channel)) for o in (observation, goal)
+        _centroid(colour(o[group], self.channel)) for o in (observation, goal)
       )
       apart = np.sqrt(np.sum(np.square(there - here), axis=-1))
       either = np.where(seen | shown, np.float32(self.unseen), np.float32(0))
@@ -166,8 +168,8 @@ class ColourCentre:
     return distance
 
 
-def _centre(amount: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Returns where the mean of a colour is, and whether there is any.
+def _centroid(amount: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Returns where the centroid of a colour is, and whether there is enough of it.
 
   Args:
     amount: of `colour`, (..., height, width).
@@ -178,7 +180,6 @@ def _centre(amount: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   height, width = amount.shape[-2:]
   rows, columns = amount.sum(-1), amount.sum(-2)
   total = rows.sum(-1)
-  centre = np.stack([rows @ np.arange(height), columns @ np.arange(width)], -1)
-  seen = total >= _FULL  # A whole pixel's worth.
-  weight = height * np.maximum(total, 1)[..., None]
-  return (centre / weight).astype(np.float32), seen
+  moments = np.stack([rows @ np.arange(height), columns @ np.arange(width)], -1)
+  scale = height * np.maximum(total, 1)[..., None]
+  return (moments / scale).astype(np.float32), total >= _FULL

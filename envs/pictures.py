@@ -18,7 +18,7 @@ class Camera:
   """Where one looks from."""
 
   target: tuple[float, float, float]
-  """What is in the middle of the picture, m, in the camera's frame."""
+  """What is in the middle of the picture, m, in the frame of reference."""
   distance: float
   """From there, m."""
   azimuth: float
@@ -28,8 +28,9 @@ class Camera:
   field_of_view: float = 42.0
   """Degrees, from top to bottom."""
   in_hand: bool = False
-  """Whether the frame is the hand's, with its origin between the fingertips and z the
-  way that they point, and not the world's. The hand then carries the camera."""
+  """Whether the frame of reference is the hand's, with its origin between the
+  fingertips and z the way that they point, and not the world's. The hand then carries
+  the camera."""
 
 
 CAMERAS = {
@@ -40,7 +41,7 @@ CAMERAS = {
   'overview': Camera((0.0, 0.02, 0.16), 0.8, 90.0, -34.0),
   # Between two of the fingers, which leave free what they are about to grasp. So wide
   # that a brick is in sight from where episodes start.
-  'hand': Camera((0.0, 0.0, 0.07), 0.25, 270.0, 65.0, 72.0, in_hand=True),
+  'wrist': Camera((0.0, 0.0, 0.07), 0.25, 270.0, 65.0, 72.0, in_hand=True),
 }
 """By name; `overview` is for people to look at."""
 

@@ -28,10 +28,10 @@ ARMS: Mapping[str, Arm] = {
   'metamimic_displaced': Arm('MetaMimic, displaced in training', '#B2A1D9'),
   'metamimic_pixels': Arm('MetaMimic, from pictures', '#D62728'),
   'metamimic_blind': Arm('MetaMimic, kept blind', '#2F4F4F'),
-  'metamimic_pixels_relative': Arm('MetaMimic, from pictures of the hand', '#8B0000'),
-  'metamimic_blind_relative': Arm(
-    'MetaMimic, kept blind, rewarded by such pictures', '#708090'
+  'metamimic_pixels_relative': Arm(
+    'MetaMimic, relative goals from a wrist camera', '#8B0000'
   ),
+  'metamimic_blind_relative': Arm('MetaMimic, relative goals, kept blind', '#6B8E23'),
   'bc_pixels': Arm('behavioural cloning, from pictures', '#F7B6D2', sees_actions=True),
   'metamimic_noisy': Arm('MetaMimic, noise in training', '#1B4F72'),
   'task_policy': Arm('task policy', '#56B4E9'),

@@ -178,7 +178,8 @@ def check_pixels(config: config_lib.Config, where: str = '') -> None:
   if config.imitation.relative and not set(in_hand) & set(pixels.cameras):
     raise ValueError(
       f'{where}pixels.cameras are {pixels.cameras} with imitation.relative; expected '
-      f'one of {in_hand} among them: only what a hand carries sees what is where to it'
+      f'one of {in_hand} among them: only a wrist camera shows where objects are to '
+      'the hand'
     )
 
 

@@ -117,7 +117,7 @@ def test_what_sees_and_what_is_kept_blind_differ_in_that_alone() -> None:
     'imitation.relative: False -> True',
     'imitation.disturbance.displacement: 0.0 -> 0.06',
     'imitation.disturbance.turn: 0.0 -> 0.3',
-    "pixels.cameras: ['front'] -> ['hand']",
+    "pixels.cameras: ['front'] -> ['wrist']",
   ]
 
 

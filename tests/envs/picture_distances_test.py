@@ -76,8 +76,8 @@ def test_colour_distance_is_the_rms_over_boxes() -> None:
   assert distance(_observation(*black), _observation()) == 0  # As a grey arm.
 
 
-def test_colour_centre_is_how_far_means_are_apart() -> None:
-  distance = picture_distances.ColourCentre('front', 'red', unseen=0.7).bind(_LAYOUT)
+def test_colour_centroid_is_how_far_they_are_apart() -> None:
+  distance = picture_distances.ColourCentroid('front', 'red', unseen=0.7).bind(_LAYOUT)
   bright = (255, 0, 0)
   # Weighted by how much of the colour there is: 510 in (1, 2), 200 in (5, 2).
   two = _observation((1, 2, bright), (5, 2, _RED))
@@ -86,7 +86,7 @@ def test_colour_centre_is_how_far_means_are_apart() -> None:
   expected = math.hypot(row - 4, 2 - 7) / 8
   assert distance(two, one) == pytest.approx(expected, rel=1e-6)
   assert distance(one, one) == 0
-  # Half as much of it is too little to be sure of.
+  # Less than a whole pixel's worth is too little to be sure of.
   faint = _observation((1, 2, _RED))
   assert distance(one, faint) == distance(faint, one) == pytest.approx(0.7)
   assert distance(faint, _observation()) == 0
@@ -97,7 +97,7 @@ def test_colour_centre_is_how_far_means_are_apart() -> None:
   [
     picture_distances.Picture('front'),
     picture_distances.Colour('front', 'red'),
-    picture_distances.ColourCentre('front', 'red'),
+    picture_distances.ColourCentroid('front', 'red'),
   ],
 )
 def test_batched_distances_equal_single_ones(declared: distances.Distance) -> None:
@@ -136,14 +136,14 @@ def test_batched_distances_equal_single_ones(declared: distances.Distance) -> No
       r"channel is 'pink'; expected one of \('red', 'green', 'blue'\)",
     ),
     (
-      picture_distances.ColourCentre('front', 'pink'),
+      picture_distances.ColourCentroid('front', 'pink'),
       _LAYOUT,
       r"channel is 'pink'; expected one of \('red', 'green', 'blue'\)",
     ),
     (
-      picture_distances.ColourCentre('hand', 'red'),
+      picture_distances.ColourCentroid('wrist', 'red'),
       _LAYOUT,
-      r"no pictures of camera 'hand' in the observation; there are \('front',\)",
+      r"no pictures of camera 'wrist' in the observation; there are \('front',\)",
     ),
   ],
 )
@@ -156,7 +156,7 @@ def test_what_cannot_be_bound_is_refused(
 
 @pytest.fixture(scope='module')
 def env() -> Iterator[stepping.ManipulationEnvironment]:
-  environment = tasks.load('lift_brick', 0, pictures.Pictures(('front', 'hand')))
+  environment = tasks.load('lift_brick', 0, pictures.Pictures(('front', 'wrist')))
   environment.reset()
   yield environment
   environment.close()
@@ -204,8 +204,8 @@ def test_the_relative_reward_is_the_same_wherever_hand_and_brick_are(
   moved = distances(beside(0.5, 0.0), there)
   displaced = distances(beside(0.5, 0.04), there)
   assert moved['height'] < 1e-4 and moved['tilt'] < 1e-4
-  assert moved['centre'] < 0.02
-  assert displaced['centre'] > 3 * moved['centre'] + 0.03
+  assert moved['centroid'] < 0.02
+  assert displaced['centroid'] > 3 * moved['centroid'] + 0.03
 
 
 def test_colour_sees_a_brick_that_is_elsewhere_and_not_the_arm(

@@ -238,10 +238,10 @@ def test_each_camera_sees_across(
   assert abs(columns[less, 1] - columns[less, 0]) < 1
 
 
-def test_the_hand_carries_its_camera(place: conftest.Place) -> None:
-  env = tasks.load('lift_brick', 0, pictures.Pictures(('hand',)))
+def test_the_hand_carries_a_camera(place: conftest.Place) -> None:
+  env = tasks.load('lift_brick', 0, pictures.Pictures(('wrist',)))
   env.reset(seed=0)
-  view = pictures.get('hand')
+  view = pictures.get('wrist')
   azimuth, elevation = np.radians([view.azimuth, view.elevation])
   forward = np.array(
     [
@@ -261,7 +261,7 @@ def test_the_hand_carries_its_camera(place: conftest.Place) -> None:
     rotation = env.scene.pinch_rotation
     brick = env.scene.pinch_position + rotation @ offset
     place(env, 'brick', brick, _UPRIGHT)
-    picture = env.observe()['pixels/hand']
+    picture = env.observe()['pixels/wrist']
     # The brick's own position is that of its bottom face; its middle is 1 cm above.
     middle = offset + rotation.T @ [0, 0, 0.01]
     seen = middle - (np.array(view.target) - view.distance * forward)

@@ -265,7 +265,7 @@ _SEEING = {'pixels.cameras': ('front',)}
     (
       {'pixels.cameras': ('back',)},
       "pixels.cameras: no camera 'back'; there are ['front', 'side', 'overview', "
-      "'hand']",
+      "'wrist']",
     ),
     ({**_SEEING, 'pixels.size': 27}, 'pixels.size is 27; expected 28 to 512'),
     ({**_SEEING, 'pixels.size': 513}, 'pixels.size is 513; expected 28 to 512'),
@@ -309,7 +309,7 @@ _SEEING = {'pixels.cameras': ('front',)}
     (
       {**_SEEING, 'imitation.relative': True},
       "pixels.cameras are ('front',) with imitation.relative; expected one of "
-      "['hand'] among them: only what a hand carries sees what is where to it",
+      "['wrist'] among them: only a wrist camera shows where objects are to the hand",
     ),
   ],
 )
@@ -329,7 +329,7 @@ def test_pictures_that_cannot_be_are_refused(
     {'pixels.shift': 0},
     {'pixels.goal': 'pictures', 'task.learn': True},
     {'pixels.blind': True},
-    {'pixels.cameras': ('front', 'hand'), 'imitation.relative': True},
+    {'pixels.cameras': ('front', 'wrist'), 'imitation.relative': True},
     *({'algorithm': name} for name in ('d4pg', 'd4pgfd', 'bc', 'bc_no_goal')),
   ],
 )

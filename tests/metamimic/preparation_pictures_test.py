@@ -71,11 +71,11 @@ def test_two_rewards_and_the_pictures_are_written(
   )
 
 
-def test_relative_goals_have_a_reward_from_the_camera_in_the_hand(
+def test_relative_goals_have_a_reward_from_the_wrist_camera(
   path: str, tmp_path: pathlib.Path
 ) -> None:
   relative = config_lib.ImitationConfig(relative=True)
-  config = dataclasses.replace(_config(path, cameras=('hand',)), imitation=relative)
+  config = dataclasses.replace(_config(path, cameras=('wrist',)), imitation=relative)
   found = _prepared(config, tmp_path / 'seeing')
   features = dataclasses.replace(_config(path, cameras=()), imitation=relative)
   plain = _prepared(features, tmp_path / 'features')
@@ -85,9 +85,9 @@ def test_relative_goals_have_a_reward_from_the_camera_in_the_hand(
   assert found['reward'] == 'envs.reward_library:LIFT_BRICK_RELATIVE'
   given = found['training_reward']
   assert given == 'envs.reward_library:LIFT_BRICK_PIXELS_RELATIVE'
-  assert set(found['frames']) == {'pixels/hand'}
+  assert set(found['frames']) == {'pixels/wrist'}
   assert list(found['training_temperatures']) == [
-    *('fingers', 'tilt', 'height', 'centre', 'colour')
+    *('fingers', 'tilt', 'height', 'centroid', 'colour')
   ]
 
 
