@@ -216,13 +216,13 @@ EXPERIMENTS |= {
   f'{_LIFT}_pixels_task': _beside(
     _LIFT,
     *(*_WRIST, '--imitation.reward', _WRIST_REWARD, '--task.learn'),
-    *('--task.learner-steps', '40000', '--task.start-after', '15000'),
+    *('--task.learner-steps', '30000', '--task.start-after', '15000'),
     preset='pixels',
     learns_from='imitation and task actors, from pictures',
   ),
   f'{_LIFT}_pixels_d4pg': _beside(
     _LIFT,
-    *(*_WRIST, '--algorithm', 'd4pg', '--task.learner-steps', '36000'),
+    *(*_WRIST, '--algorithm', 'd4pg', '--task.learner-steps', '31000'),
     *('--task.replay.samples-per-insert', '25.5'),
     preset='pixels',
     learns_from='task actors, from pictures',

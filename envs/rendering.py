@@ -34,6 +34,7 @@ _SCALE = 2  # Pixels drawn along each side of a pixel shown.
 _FLOOR = 4.0
 _HULL_VERTICES = 30
 _PLAIN = 0.4  # Of white: a floor without texture, between the arm and its fingers.
+_MOUNTED = 'drawing/'  # What the names of cameras begin with that hands carry.
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 
 
@@ -125,6 +126,11 @@ class _Canvas:
     self._mujoco = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
     self._textured = model.mat_texid.max(axis=1, initial=-1) >= 0
     self._pixels: dict[tuple[int, int], np.ndarray] = {}
+    self._mounted = {
+      view: mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, _MOUNTED + name)
+      for name, view in pictures_lib.CAMERAS.items()
+      if view.in_hand
+    }
 
   def pose(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
     """Puts everything where it is in `data`, or for what is fixed, in `model`."""
@@ -162,7 +168,7 @@ class _Canvas:
     camera, scene = self._camera, self._scene
     if view.in_hand:
       camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
-      camera.fixedcamid = self._model.camera(_camera_name(view)).id
+      camera.fixedcamid = self._mounted[view]
     else:
       camera.type = mujoco.mjtCamera.mjCAMERA_FREE
       camera.lookat[:] = view.target
@@ -208,17 +214,15 @@ class _Canvas:
     self._mujoco.free()
 
 
-def _camera_name(view: pictures_lib.Camera) -> str:
-  """Returns what a camera that a hand carries is called in a model for drawing."""
-  return f'drawing/{view}'
-
-
-def _mount(spec: mujoco.MjSpec, hand: str, view: pictures_lib.Camera) -> None:
+def _mount(
+  spec: mujoco.MjSpec, hand: str, name: str, view: pictures_lib.Camera
+) -> None:
   """Adds a camera to a hand.
 
   Args:
     spec: of a model.
-    hand: name of the site whose frame is the camera's.
+    hand: name of the site that the camera's place refers to.
+    name: of the camera.
     view: where to look from.
   """
   site = spec.site(hand)
@@ -238,7 +242,7 @@ def _mount(spec: mujoco.MjSpec, hand: str, view: pictures_lib.Camera) -> None:
   frame = frame.reshape(3, 3)
   mujoco.mju_mat2Quat(quat, (frame @ axes).ravel())
   site.parent.add_camera(
-    name=_camera_name(view),
+    name=_MOUNTED + name,
     pos=site.pos + frame @ (np.array(view.target) - view.distance * forward),
     quat=quat,
     fovy=view.field_of_view,
@@ -253,9 +257,9 @@ def _compile(root: Any, hand: str) -> mujoco.MjModel:
     hand: name of the site between the fingertips.
   """
   spec = mujoco.MjSpec.from_string(root.to_xml_string(), assets=root.get_assets())
-  for view in pictures_lib.CAMERAS.values():
+  for name, view in pictures_lib.CAMERAS.items():
     if view.in_hand:
-      _mount(spec, hand, view)
+      _mount(spec, hand, name, view)
   for mesh in spec.meshes:
     mesh.maxhullvert = _HULL_VERTICES
   model = spec.compile()
@@ -308,7 +312,7 @@ class Renderer:
     backend, name = choose_gl(), env.task.environment
     canvases = _context(backend).canvases
     if name not in canvases:
-      canvases[name] = _Canvas(backend, _compile(env.mjcf_root, env.hand))
+      canvases[name] = _Canvas(backend, _compile(env.mjcf_root, env.hand_site))
     self._canvas = canvases[name]
 
   def render(self) -> np.ndarray:

@@ -166,8 +166,8 @@ def calibrate(
         samples[i].append(distance)
   for i, term in enumerate(terms):
     if term.temperature is None:
-      distances = np.concatenate(samples[i]) if samples[i] else np.zeros(0)
-      moving = distances[distances > 0.05 * distances.max(initial=0)]
+      found = np.concatenate(samples[i]) if samples[i] else np.zeros(0)
+      moving = found[found > 0.05 * found.max(initial=0)]
       if not moving.size:
         raise ValueError(f'term {term.name!r}: nothing moves in the demonstrations')
       tau = float(np.mean(moving)) / -math.log(value)

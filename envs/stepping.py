@@ -216,7 +216,7 @@ class ManipulationEnvironment(dm_env.Environment):
     return self._composer.task.root_entity.mjcf_model
 
   @property
-  def hand(self) -> str:
+  def hand_site(self) -> str:
     """Name of the site between the fingertips, in `mjcf_root`."""
     return self._composer.task.hand.tool_center_point.full_identifier
 

@@ -294,10 +294,9 @@ class Supervisor:
         who = (
           'the learner' if len(self._settings.learners) == 1 else f'the {name} learner'
         )
-        # One that is done saves what it has come to, or waits for the replay server.
-        done = self._progress.learners[name].done and self._is_running(name)
-        what = f'{who} is done, and has not left' if done else f'no progress of {who}'
-        why = self._says(name) if done else self._waits_on(name)
+        done = self._progress.learners[name].done
+        what = f'{who} is done, and has not exited' if done else f'no progress of {who}'
+        why = self._waits_on(name)
         self._display.say(f'{what} for {seconds:.0f} s: {why}{running}', 'yellow')
 
   def _waits_as_it_should(self, learner: str) -> bool:
@@ -320,8 +319,9 @@ class Supervisor:
 
   def _waits_on(self, learner: str) -> str:
     """Returns in words what keeps a learner waiting, the likeliest cause first."""
-    if not self._is_running(learner):
-      return f'{self._node_of(learner).name} is about to be started again'
+    node = next(node for (name, _), node in self._learners() if name == learner)
+    if node.name not in self._running:
+      return f'{node.name} is about to be started again'
     for server in self._nodes:
       if server.serves and not server.index:
         try:
@@ -333,6 +333,14 @@ class Supervisor:
           return f'{server.name} does not serve yet, see {log}'
         if not loopback.answers(address):
           return f'{server.name} does not answer, see {log}'
+    run = self._running[node.name]
+    # Nodes say now and then on what they wait; see `agents.waiting`.
+    _, waits, what = restarts.last_words(run.log, run.log_start).rpartition('waiting ')
+    what = f'{waits}{what}, ' if waits and '\n' not in what else ''
+    says = f'{what}see {run.log}'
+    if self._progress.learners[learner].done:
+      # It saves what it has come to, or waits for the replay server to do so.
+      return says
     actors = self._settings.actors
     needed = self._settings.replay_of(actors[0]).min_size if actors else 0
     # On a cluster they are none of this launcher's.
@@ -343,21 +351,7 @@ class Supervisor:
     seen = self._progress.replay_size or self._progress.environment_steps
     if seen < needed:
       return f'replay holds {seen:,.0f} of the {needed:,} transitions it begins with'
-    return self._says(learner)
-
-  def _node_of(self, learner: str) -> Node:
-    return next(node for (name, _), node in self._learners() if name == learner)
-
-  def _is_running(self, learner: str) -> bool:
-    return self._node_of(learner).name in self._running
-
-  def _says(self, learner: str) -> str:
-    """Returns what a learner itself has said last, and where."""
-    run = self._running[self._node_of(learner).name]
-    # Nodes say now and then on what they wait; see `agents.waiting`.
-    _, waits, what = restarts.last_words(run.log, run.log_start).rpartition('waiting ')
-    what = f'{waits}{what}, ' if waits and '\n' not in what else ''
-    return f'{what}see {run.log}'
+    return says
 
   def _stop(self) -> None:
     """Ends what still runs, those who use a server before the server."""

@@ -31,9 +31,9 @@ class ImitationConfig:
   weights and temperatures: ours.)"""
   relative: bool = False
   """Whether the policy is also shown how hand and objects shall be to each other, and
-  is rewarded for that (see envs.reward_library.RELATIVE), not for where they are. From
-  pictures a camera in the hand shows it. (Ours, for objects that are not where the
-  demonstration had them.)"""
+  is rewarded for that (see RELATIVE and PIXELS_RELATIVE in envs.reward_library), not
+  for where they are. From pictures a wrist camera shows it. (Ours, for objects that are
+  not where the demonstration had them.)"""
   disturbance: disturbances.Disturbance = disturbances.NONE
   """What goes wrong in training episodes, at most; mass and friction stay 1. (Ours.)"""
   look_ahead: tuple[int, ...] = (1, 2, 5)

@@ -6,9 +6,11 @@ import pytest
 
 from benchmarks import experiments
 from envs import reward_library
+from envs import rewards
 from envs import tasks
 from launch_configs import local
 from metamimic import config as config_lib
+from metamimic import preparation
 from metamimic import validation
 
 EXPERIMENTS = experiments.EXPERIMENTS
@@ -26,8 +28,9 @@ def test_arguments_are_those_of_the_launcher(name: str) -> None:
   if config_lib.IMITATION in config.learners:
     relative, task = config.imitation.relative, experiment.task
     assert not relative or task in reward_library.RELATIVE
-    names = reward_library.PIXELS_RELATIVE if relative else reward_library.PIXELS
-    assert not config.pictures or task in names
+    # Its cameras are those that the reward looks through.
+    reward, _ = preparation._reward_names(config, task)
+    rewards.load(reward, preparation.actor_layout(config, task))
   assert experiment.seeds
   assert config.train_demonstrations in (0, experiment.demonstrations)
   assert bool(experiment.learns_from) == (config_lib.TASK in config.learners) or (

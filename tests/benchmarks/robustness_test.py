@@ -65,6 +65,7 @@ def test_an_arm_is_called_by_what_it_was_trained_for(tmp_path: pathlib.Path) -> 
   config = config_lib.Config(task=config_lib.TaskConfig(learn=True))
   imitation, task = config.imitation, config.task
   seeing = config_lib.PixelsConfig(cameras=('front',))
+  wrist = config_lib.PixelsConfig(cameras=('wrist',))
   for changes, expected in (
     ({}, ['metamimic', 'task_policy']),
     (
@@ -85,8 +86,15 @@ def test_an_arm_is_called_by_what_it_was_trained_for(tmp_path: pathlib.Path) -> 
       ['metamimic_blind', 'task_policy_blind'],
     ),
     (
-      {'pixels': seeing, 'imitation': dataclasses.replace(imitation, relative=True)},
+      {'pixels': wrist, 'imitation': dataclasses.replace(imitation, relative=True)},
       ['metamimic_pixels_relative', 'task_policy_pixels'],
+    ),
+    (
+      {
+        'pixels': dataclasses.replace(wrist, blind=True),
+        'imitation': dataclasses.replace(imitation, relative=True),
+      },
+      ['metamimic_blind_relative', 'task_policy_blind'],
     ),
     (
       {

@@ -166,7 +166,7 @@ def env() -> Iterator[stepping.ManipulationEnvironment]:
   'declared',
   [
     reward_library.LIFT_BRICK_PIXELS,
-    reward_library.LIFT_BRICK_PIXELS_IN_HAND,
+    reward_library.LIFT_BRICK_PIXELS_WRIST,
     reward_library.LIFT_BRICK_PIXELS_RELATIVE,
   ],
 )
@@ -197,13 +197,13 @@ def test_the_relative_reward_is_the_same_wherever_hand_and_brick_are(
     place(env, 'brick', np.array([x, y, 0.0]), _UPRIGHT)
     return env.observe()
 
-  def distances(a: dict, b: dict) -> dict[str, float]:
+  def measured(a: dict, b: dict) -> dict[str, float]:
     return dict(zip(names, map(float, reward.distances(a, b)), strict=True))
 
   there = beside(0.0, 0.0)
-  moved = distances(beside(0.5, 0.0), there)
-  displaced = distances(beside(0.5, 0.04), there)
-  assert moved['height'] < 1e-4 and moved['tilt'] < 1e-4
+  moved = measured(beside(0.5, 0.0), there)
+  displaced = measured(beside(0.5, 0.04), there)
+  assert moved['height'] < 1e-4 and moved['tilt'] < 1e-4 and moved['fingers'] < 1e-4
   assert moved['centroid'] < 0.02
   assert displaced['centroid'] > 3 * moved['centroid'] + 0.03
 
@@ -214,17 +214,17 @@ def test_colour_sees_a_brick_that_is_elsewhere_and_not_the_arm(
   reward = reward_library.LIFT_BRICK_PIXELS.bind(env.layout)
   names = [term.name for term in reward.terms]
 
-  def distances(a: dict, b: dict) -> dict[str, float]:
+  def measured(a: dict, b: dict) -> dict[str, float]:
     return dict(zip(names, map(float, reward.distances(a, b)), strict=True))
 
   env.reset(seed=1)
   before = env.observe()
   place(env, 'brick', env.scene.object_position('brick') + [0, 0, 0.1], _UPRIGHT)
-  lifted = distances(before, env.observe())
+  lifted = measured(before, env.observe())
   env.reset(seed=1)
   for _ in range(5):
     moved = env.advance(np.array([0.5] * 6 + [0] * 3))
-  arm = distances(before, moved)
+  arm = measured(before, moved)
   assert arm['arm'] > 0.1
   assert lifted['arm'] == 0
   assert lifted['colour'] > 20 * arm['colour']

@@ -273,6 +273,13 @@ def test_the_hand_carries_a_camera(place: conftest.Place) -> None:
   assert np.abs(fingers[2].astype(int) - fingers[0]).mean() < 12
 
 
+def test_the_wrist_camera_has_the_brick_in_sight_where_episodes_start() -> None:
+  env = tasks.load('lift_brick', 0, pictures.Pictures(('wrist',)))
+  for seed in range(30):
+    picture = env.reset(seed=seed).observation['pixels/wrist']
+    assert (_colour(picture, 0) > 60).sum() >= 8, seed
+
+
 def test_no_colour_is_seen_but_the_objects(place: conftest.Place) -> None:
   env = tasks.load('stack_2_bricks', 0, _SQUARE)
   env.reset()

@@ -312,7 +312,7 @@ def test_a_learner_that_is_done_and_does_not_leave_is_not_said_to_stall(
   lines = iter(run.process.stdout.readline, '')
   said = f' s: waiting 99 s for a sign, see {run.dir}/learner-0.log; running: '
   line = next(line for line in lines if said in line)
-  assert line.startswith('the learner is done, and has not left for ')
+  assert line.startswith('the learner is done, and has not exited for ')
   run.signal(signal.SIGTERM)
   assert run.finish()[0] == 143
 
