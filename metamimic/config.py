@@ -41,11 +41,12 @@ class ImitationConfig:
   frame: paper; the short look-ahead: ours.)"""
   start_within: float = 0.8
   """Probability that a training episode starts in a random state of the
-  demonstration instead of its first. (Ours: without it the run stays at half the
-  demonstration.)"""
+  demonstration instead of its first. (Ours: on lifting without it .04 less reward after
+  as many steps.)"""
   early_end: float = 0.1
   """An episode ends, with imitation discount 0, when any reward term falls below
-  this value; 0: never. (Ours: a lower one learns more slowly.)"""
+  this value; 0: never. (Ours: on lifting without it .19 less reward after as many
+  steps.)"""
   temperature_factor: float = 1.0
   """Factor on the calibrated temperatures of the reward that actors are given;
   evaluations keep to 1, so that runs compare. (Ours.)"""
@@ -123,7 +124,8 @@ class D4PGConfig:
   """Discount per control step of 0.04 s. (Ours: rewards are dense, so a second of
   horizon is enough; .99 learns far slower.)"""
   n_step: int = 3
-  """Control steps of reward summed before bootstrapping. (D4PG uses 5.)"""
+  """Control steps of reward summed before bootstrapping. (Ours; D4PG uses 5, which
+  here learns more slowly, and 1 as fast.)"""
   num_atoms: int = 51
   """Atoms of the categorical critic. (D4PG.)"""
   v_min: float = 0.0
