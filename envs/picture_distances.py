@@ -145,10 +145,8 @@ class ColourCentroid:
 
   camera: str
   channel: str
-  """Colour of the object: red, green or blue."""
-  unseen: float = 1.0
-  """Distance, if only one of both pictures has a whole pixel's worth of the colour; at
-  least as far as what is in sight, lest it pay to look away."""
+  """Colour of the object: red, green or blue. If only one of both pictures has a whole
+  pixel's worth of it, they are as far apart as the picture is high."""
 
   def bind(self, layout: observations.Layout) -> distances.DistanceFunction:
     """See `distances.Distance`."""
@@ -162,8 +160,8 @@ class ColourCentroid:
         _centroid(colour(o[group], self.channel)) for o in (observation, goal)
       )
       apart = np.sqrt(np.sum(np.square(there - here), axis=-1))
-      either = np.where(seen | shown, np.float32(self.unseen), np.float32(0))
-      return np.where(seen & shown, apart, either)
+      # Far, lest it pay to look away.
+      return np.where(seen & shown, apart, (seen | shown).astype(np.float32))
 
     return distance
 

@@ -65,8 +65,7 @@ LIFT_BRICK_PIXELS_RELATIVE = rewards.Reward(
     rewards.Term('tilt', distances.Tilt('pinch_rotation'), 0.10, 0.1),
     rewards.Term('height', distances.Height('pinch_position'), 0.25),
     # Far wider than calibrated: a brick that starts six centimetres off its place must
-    # still be worth going to, and no reason to end an episode. (With .07 and .08 less
-    # is learned in as many steps.)
+    # still be worth going to, and no reason to end an episode.
     rewards.Term(
       'centroid', picture_distances.ColourCentroid('wrist', 'red'), 0.35, 0.12
     ),

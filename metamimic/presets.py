@@ -16,6 +16,38 @@ SMALL_TORSOS = config.NetworkConfig(
 )
 """The torso of Espeholt et al. 2018."""
 
+
+def _from_pictures(
+  learner_steps: int, steps_per_call: int, max_size: int
+) -> config.Config:
+  """Returns what runs from pictures have in common; arguments as in the settings."""
+  batch, environments, sigma = 64, 8, 0.1
+
+  def replay(samples_per_insert: float) -> config.ReplayConfig:
+    return config.ReplayConfig(max_size, 1_000, samples_per_insert)
+
+  return config.Config(
+    learner_steps=learner_steps,
+    pixels=config.PixelsConfig(cameras=('front',)),
+    d4pg=config.D4PGConfig(batch_size=batch, steps_per_call=steps_per_call),
+    bc=config.BCConfig(batch_size=batch, steps_per_call=steps_per_call),
+    replay=replay(32.0),
+    actor=config.ActorConfig(environments=environments, sigma=sigma),
+    task=config.TaskConfig(
+      d4pg=dataclasses.replace(
+        config.TaskConfig().d4pg, batch_size=batch, steps_per_call=steps_per_call
+      ),
+      replay=replay(51.0),
+      actor=config.ActorConfig(environments=environments, sigma=sigma),
+    ),
+  )
+
+
+_PIXELS = _from_pictures(learner_steps=20_000, steps_per_call=4, max_size=60_000)
+_PIXELS_PAPER = _from_pictures(
+  learner_steps=200_000, steps_per_call=1, max_size=200_000
+)
+
 LAPTOP = config.Config(learner_steps=40_000)
 
 PRESETS: Mapping[str, tuple[str, config.Config]] = {
@@ -47,48 +79,15 @@ PRESETS: Mapping[str, tuple[str, config.Config]] = {
   'laptop': ('The default run: minutes on two cores.', LAPTOP),
   'pixels': (
     'From pictures, with lift_brick: a quarter of an hour on two cores.',
-    config.Config(
-      learner_steps=20_000,
-      pixels=config.PixelsConfig(cameras=('front',)),
-      d4pg=config.D4PGConfig(batch_size=64, steps_per_call=4),
-      bc=config.BCConfig(batch_size=64, steps_per_call=4),
-      replay=config.ReplayConfig(
-        max_size=60_000, min_size=1_000, samples_per_insert=32.0
-      ),
-      actor=config.ActorConfig(environments=8, sigma=0.1),
-      task=config.TaskConfig(
-        d4pg=dataclasses.replace(
-          config.TaskConfig().d4pg, batch_size=64, steps_per_call=4
-        ),
-        replay=config.ReplayConfig(
-          max_size=60_000, min_size=1_000, samples_per_insert=51.0
-        ),
-        actor=config.ActorConfig(environments=8, sigma=0.1),
-      ),
-      evaluation=config.EvaluationConfig(period=120.0),
-    ),
+    dataclasses.replace(_PIXELS, evaluation=config.EvaluationConfig(period=120.0)),
   ),
   'pixels_paper': (
     'From pictures, with networks of the size of the paper: weeks on a processor.',
-    config.Config(
-      learner_steps=200_000,
-      pixels=config.PixelsConfig(cameras=('front',), size=84),
+    dataclasses.replace(
+      _PIXELS_PAPER,
+      pixels=dataclasses.replace(_PIXELS_PAPER.pixels, size=84),
       network=LARGE_TORSOS,
-      d4pg=config.D4PGConfig(batch_size=64, steps_per_call=1),
-      bc=config.BCConfig(batch_size=64, steps_per_call=1),
-      replay=config.ReplayConfig(
-        max_size=200_000, min_size=1_000, samples_per_insert=32.0
-      ),
-      actor=config.ActorConfig(num_actors=8, environments=8, sigma=0.1),
-      task=config.TaskConfig(
-        d4pg=dataclasses.replace(
-          config.TaskConfig().d4pg, batch_size=64, steps_per_call=1
-        ),
-        replay=config.ReplayConfig(
-          max_size=200_000, min_size=1_000, samples_per_insert=51.0
-        ),
-        actor=config.ActorConfig(environments=8, sigma=0.1),
-      ),
+      actor=dataclasses.replace(_PIXELS_PAPER.actor, num_actors=8),
       evaluation=config.EvaluationConfig(period=600.0),
     ),
   ),
