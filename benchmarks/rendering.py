@@ -148,10 +148,14 @@ def main(arguments: Arguments) -> int:
   rows = common.rows(measurements)
   common.write(
     arguments.output,
-    [row | {'difference': differences.get(row['arm'], '')} for row in rows],
+    [
+      row
+      | {'difference': differences.get(row['arm'], ''), 'device': rendering.device()}
+      for row in rows
+    ],
   )
   for name, rate in common.medians(measurements).items():
-    print(f'{name}: {rate:.0f} pictures per CPU second')
+    print(f'{name}: {rate:.0f} pictures per CPU second, drawn by {rendering.device()}')
   return common.report(common.compare(measurements, 'rendering'))
 
 

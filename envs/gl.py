@@ -4,6 +4,8 @@ Imports neither mujoco nor dm_control: with a MUJOCO_GL whose library is missing
 two cannot be imported, and this module is to say so.
 """
 
+from collections.abc import Callable, Iterator
+import contextlib
 import functools
 import os
 import re
@@ -52,6 +54,46 @@ def choose_gl() -> str:
   raise RuntimeError(
     f'cannot render ({reason}); tried\n' + '\n'.join(faults) + f'\n{_INSTALL}'
   )
+
+
+@contextlib.contextmanager
+def keep_current(backend: str) -> Iterator[None]:
+  """Makes the thread's GL context current again that was so before, if any.
+
+  dm_control remembers which of its contexts it made current, and takes for granted that
+  it still is.
+
+  Args:
+    backend: what `choose_gl` returned, MuJoCo's module for which has been imported:
+      PyOpenGL takes its platform from there. Under OSMesa, dm_control draws in a thread
+      of its own, and nothing has to be done.
+  """
+  keep = {'egl': _keep_egl, 'glfw': _keep_glfw}.get(backend)
+  restore = keep() if keep else None
+  try:
+    yield
+  finally:
+    if restore:
+      restore()
+
+
+def _keep_egl() -> Callable[[], object] | None:
+  # Only now, here and below: importing these loads a library.
+  from OpenGL import EGL
+
+  context = EGL.eglGetCurrentContext()
+  if not context:
+    return None
+  display = EGL.eglGetCurrentDisplay()
+  surfaces = [EGL.eglGetCurrentSurface(kind) for kind in (EGL.EGL_DRAW, EGL.EGL_READ)]
+  return lambda: EGL.eglMakeCurrent(display, *surfaces, context)
+
+
+def _keep_glfw() -> Callable[[], object] | None:
+  import glfw
+
+  context = glfw.get_current_context()
+  return functools.partial(glfw.make_context_current, context) if context else None
 
 
 def _probe(backend: str) -> str:

@@ -9,6 +9,7 @@ All drawing is to be done by one thread.
 
 import atexit
 from collections.abc import Iterator
+import contextlib
 import functools
 import importlib
 import os
@@ -78,19 +79,28 @@ class _Context:
     # One thread for software rendering: the other cores belong to actors and learner.
     # (More threads spend more CPU time on a frame of this size.)
     os.environ.setdefault('LP_NUM_THREADS', '0')
-    # MuJoCo draws into buffers of its own, whatever the size of the context's.
-    self._context: Any = importlib.import_module(f'mujoco.{backend}').GLContext(8, 8)
-    # Before the library's own exit handler, after which a context cannot be freed.
-    atexit.register(self._free)
-    self.make_current = self._context.make_current
+    self._backend = backend
     self.canvases: dict[str, _Canvas] = {}
     """By the name that dm_control has for the task."""
-    self.make_current()
-    # Only now: importing it decides on a library.
-    from OpenGL import GL
+    library = importlib.import_module(f'mujoco.{backend}')
+    with gl.keep_current(backend):
+      # MuJoCo draws into buffers of its own, whatever the size of the context's.
+      self._context: Any = library.GLContext(8, 8)
+      # Before the library's own exit handler, after which a context cannot be freed.
+      atexit.register(self._free)
+      self._context.make_current()
+      # Only now: importing it decides on a library.
+      from OpenGL import GL
 
-    self.device = (GL.glGetString(GL.GL_RENDERER) or b'').decode()
+      self.device = (GL.glGetString(GL.GL_RENDERER) or b'').decode()
     logging.info('Pictures are drawn with %s: %s', backend, self.device)
+
+  @contextlib.contextmanager
+  def current(self) -> Iterator[None]:
+    """Makes it current, and afterwards whatever was so before."""
+    with gl.keep_current(self._backend):
+      self._context.make_current()
+      yield
 
   def _free(self) -> None:
     for canvas in self.canvases.values():
@@ -113,7 +123,6 @@ class _Canvas:
     quality.numslices, quality.numstacks, quality.numquads = 8, 4, 1
     quality.shadowsize = 512
     self._context = _context(backend)
-    self._context.make_current()
     self._model = model
     self._data = mujoco.MjData(model)
     self._scene = mujoco.MjvScene(model, maxgeom=model.ngeom + 100)
@@ -123,7 +132,8 @@ class _Canvas:
     self._option.sitegroup[:] = 0
     self._perturb = mujoco.MjvPerturb()
     self._camera = mujoco.MjvCamera()
-    self._mujoco = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
+    with self._context.current():
+      self._mujoco = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
     self._textured = model.mat_texid.max(axis=1, initial=-1) >= 0
     self._pixels: dict[tuple[int, int], np.ndarray] = {}
     self._mounted = {
@@ -179,15 +189,6 @@ class _Canvas:
     self._option.flags[mujoco.mjtVisFlag.mjVIS_TEXTURE] = not coarse
     self._option.geomgroup[_FINE_GROUP] = not coarse
     self._model.mat_rgba[self._textured, :3] = _PLAIN if coarse else 1.0
-    self._context.make_current()
-    # Another canvas may have bound its own since.
-    mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._mujoco)
-    if height > self._mujoco.offHeight or width > self._mujoco.offWidth:
-      mujoco.mjr_resizeOffscreen(
-        max(width, self._mujoco.offWidth),
-        max(height, self._mujoco.offHeight),
-        self._mujoco,
-      )
     # MuJoCo's headlight stands where the scene's camera was before the update.
     mujoco.mjv_updateCamera(self._model, self._data, camera, scene)
     mujoco.mjv_updateScene(
@@ -199,19 +200,34 @@ class _Canvas:
       mujoco.mjtCatBit.mjCAT_ALL,
       scene,
     )
-    rectangle = mujoco.MjrRect(0, 0, width, height)
-    pixels = self._pixels.get(size)
-    if pixels is None:
-      pixels = self._pixels[size] = np.empty((height, width, 3), np.uint8)
-    mujoco.mjr_render(rectangle, scene, self._mujoco)
-    mujoco.mjr_readPixels(pixels, None, rectangle, self._mujoco)
+    with self._context.current():
+      pixels = self._pixels_of(height, width)
     # Cheaper than OpenGL's 4x multisampling in software, and it smooths textures too.
     return np.asarray(Image.fromarray(pixels).reduce(_SCALE))[::-1].copy()
 
+  def _pixels_of(self, height: int, width: int) -> np.ndarray:
+    """Draws the scene into a buffer that the next of this size uses again."""
+    # Another canvas may have bound its own since.
+    mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._mujoco)
+    if height > self._mujoco.offHeight or width > self._mujoco.offWidth:
+      mujoco.mjr_resizeOffscreen(
+        max(width, self._mujoco.offWidth),
+        max(height, self._mujoco.offHeight),
+        self._mujoco,
+      )
+    rectangle = mujoco.MjrRect(0, 0, width, height)
+    pixels = self._pixels.get((height, width))
+    if pixels is None:
+      pixels = np.empty((height, width, 3), np.uint8)
+      self._pixels[height, width] = pixels
+    mujoco.mjr_render(rectangle, self._scene, self._mujoco)
+    mujoco.mjr_readPixels(pixels, None, rectangle, self._mujoco)
+    return pixels
+
   def free(self) -> None:
     """Frees the buffers."""
-    self._context.make_current()
-    self._mujoco.free()
+    with self._context.current():
+      self._mujoco.free()
 
 
 def _mount(

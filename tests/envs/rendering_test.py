@@ -1,6 +1,9 @@
 """Tests of envs.rendering, and of envs.gl, which finds the library it draws with."""
 
 from collections.abc import Iterator
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -116,6 +119,40 @@ def test_renderers_share_a_context_and_a_model(
   first, second = rendering.Renderer(stack), rendering.Renderer(other, (64, 64), 'side')
   assert first._canvas is second._canvas
   assert rendering._context.cache_info().currsize == 1
+
+
+_BESIDE_DM_CONTROL = """
+import numpy as np
+from envs import rendering
+from envs import tasks
+
+stack = tasks.load('stack_2_bricks', seed=0)
+stack.reset()
+theirs = lambda: stack.physics.render(60, 80, camera_id='front_close')
+first = theirs()
+assert first.std() > 10, 'dm_control drew nothing'
+for coarse in (True, False):
+  renderer = rendering.Renderer(stack, (60, 80), coarse=coarse)  # Makes a GL context.
+  np.testing.assert_array_equal(theirs(), first)
+  ours = renderer.render()
+  np.testing.assert_array_equal(theirs(), first)
+  np.testing.assert_array_equal(renderer.render(), ours)
+print('alike')
+"""
+
+
+@pytest.mark.parametrize('backend', ['egl', 'osmesa'])
+def test_dm_control_draws_beside_it_what_it_draws_alone(backend: str) -> None:
+  if fault := gl._probe(backend):
+    pytest.skip(f'{backend} does not draw here: {fault}')
+  environment = {k: v for k, v in os.environ.items() if k != 'PYOPENGL_PLATFORM'}
+  done = subprocess.run(
+    [sys.executable, '-c', _BESIDE_DM_CONTROL],
+    env=environment | {'MUJOCO_GL': backend},
+    capture_output=True,
+    text=True,
+  )
+  assert done.stdout == 'alike\n', done.stderr
 
 
 def test_what_is_asked_for_is_checked(stack: stepping.ManipulationEnvironment) -> None:
