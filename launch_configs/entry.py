@@ -51,6 +51,8 @@ THREAD_LIMITS = dict.fromkeys(
 )
 """Environment variables of a node, if nothing else is asked for."""
 _PR_SET_PDEATHSIG = 1
+_VISIBLE = 'CUDA_VISIBLE_DEVICES'
+_GPUS = 'METAMIMIC_GPUS'  # What the launcher's own of these was, if it was set.
 _CHECK_PERIOD = 1.0
 
 
@@ -75,8 +77,11 @@ def environment(
   return {
     **THREAD_LIMITS,
     'TF_CPP_MIN_LOG_LEVEL': '2',
+    # Several learners may share one GPU.
+    'TF_FORCE_GPU_ALLOW_GROWTH': 'true',
     **inherited,
-    'CUDA_VISIBLE_DEVICES': '',
+    **({_GPUS: inherited[_VISIBLE]} if _VISIBLE in inherited else {}),
+    _VISIBLE: '',
     # Its threads would begin with the import of NumPy, before nodes are forked.
     'OPENBLAS_NUM_THREADS': '1',
     'LD_PRELOAD': f'{library} {inherited.get("LD_PRELOAD", "")}'.strip(),
@@ -202,6 +207,27 @@ def make_program(
   return program.make_program(settings, make_builder, made.set, num_actors)
 
 
+def _use_gpus() -> None:
+  """Lets TensorFlow see the GPUs that the launcher may use.
+
+  Raises:
+    RuntimeError: it sees none.
+  """
+  if LAUNCHER_VARIABLE in os.environ:
+    del os.environ[_VISIBLE]
+    if _GPUS in os.environ:
+      os.environ[_VISIBLE] = os.environ[_GPUS]
+  import tensorflow as tf
+
+  if not tf.config.list_physical_devices('GPU'):
+    raise RuntimeError(
+      f'gpu: TensorFlow {tf.__version__} finds no GPU on {socket.gethostname()} '
+      f'(built for CUDA: {tf.test.is_built_with_cuda()}; CUDA_VISIBLE_DEVICES: '
+      f'{os.environ.get(_VISIBLE, "not set")}; LD_LIBRARY_PATH: '
+      f'{os.environ.get("LD_LIBRARY_PATH", "not set")})'
+    )
+
+
 def _run(
   run_dir: pathlib.Path,
   role: str,
@@ -215,6 +241,8 @@ def _run(
 
   logging.set_verbosity(logging.INFO)
   settings = config.load(str(run_dir / 'config.json'))
+  if role == 'learner' and settings.gpu:
+    _use_gpus()
   num_actors = len(settings.actors)
   if role == 'actor' and num_actors:
     # A cluster may have more of them, and not always as many.

@@ -4,9 +4,9 @@
   python -m launch_configs.local --run-dir runs/lift_brick
 
 The second goes on where the run in that directory stopped; only learner_steps,
-task.learner_steps and evaluation.* may then differ. Exit status: 0 the run is done (if
-it was before, too), 1 a node failed for good, 2 refused before anything was started,
-129, 130 or 143 stopped by SIGHUP, SIGINT or SIGTERM.
+task.learner_steps, evaluation.* and gpu may then differ. Exit status: 0 the run is done
+(if it was before, too), 1 a node failed for good, 2 refused before anything was
+started, 129, 130 or 143 stopped by SIGHUP, SIGINT or SIGTERM.
 """
 
 import argparse

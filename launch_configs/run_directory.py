@@ -15,7 +15,7 @@ from typing import Any
 from metamimic import config
 from metamimic import files
 
-CHANGEABLE = ('learner_steps', 'task.learner_steps', 'evaluation.')
+CHANGEABLE = ('learner_steps', 'task.learner_steps', 'evaluation.', 'gpu')
 """Settings that may differ on resume, by name or prefix. They say how long to go on
 and what to measure, and change nothing of what has been learnt so far."""
 
@@ -114,8 +114,8 @@ def check_resumable(path: pathlib.Path, settings: config.Config) -> None:
     raise ValueError(
       f'{path} holds a run of another configuration (there -> asked for):\n  '
       + '\n  '.join(refused)
-      + '\nOnly learner_steps, task.learner_steps and evaluation.* may change. Take '
-      'these back, or give another --run-dir'
+      + '\nOnly learner_steps, task.learner_steps, evaluation.* and gpu may change. '
+      'Take these back, or give another --run-dir'
     )
   digest = path / 'demonstrations.sha256'
   if digest.exists() and files.read_text(digest) != _digest_line(settings):

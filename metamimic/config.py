@@ -329,6 +329,9 @@ class Config:
   stall_warning: float = 30.0
   """Seconds without progress of a learner after which the launcher says on what it
   waits."""
+  gpu: bool = False
+  """Whether learners work on the GPUs of their host; nobody else does, but for drawing.
+  Wants the wheel tensorflow beside tensorflow-cpu (docs/method.md)."""
   imitation: ImitationConfig = ImitationConfig()
   pixels: PixelsConfig = PixelsConfig()
   network: NetworkConfig = NetworkConfig()

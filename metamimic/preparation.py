@@ -5,7 +5,9 @@ Without TensorFlow, which takes seconds to import: a mistake is told at once.
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+from importlib import metadata
 import os
+import sys
 import time
 from typing import Any
 
@@ -61,6 +63,8 @@ def prepare(config: config_lib.Config, run_dir: str | None = None) -> None:
     RuntimeError: videos or pictures are wanted and there is no GL library to draw them.
   """
   validation.validate(config)
+  if config.gpu:
+    _check_wheel()
   # Once, and here: nodes have threads, and are not to be forked.
   storage.vet(config.demonstrations)
   if config.sees_actions and not storage.has_actions(
@@ -164,6 +168,18 @@ def references(
   if not drawn:
     return demonstrations.demonstrations
   return frames.load(demonstrations.demonstrations, drawn)
+
+
+def _check_wheel() -> None:
+  """Raises a ValueError if TensorFlow is here for processors only."""
+  try:
+    metadata.version('tensorflow')
+  except metadata.PackageNotFoundError:
+    version = metadata.version('tensorflow-cpu')
+    raise ValueError(
+      f'gpu: {sys.prefix} has tensorflow-cpu {version} alone; expected tensorflow too: '
+      f'{sys.executable} -m uv pip install --no-deps tensorflow=={version}'
+    ) from None
 
 
 def _reward_names(config: config_lib.Config, task: str) -> tuple[str, str]:

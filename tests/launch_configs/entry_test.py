@@ -1,5 +1,7 @@
+import dataclasses
 import os
 import pathlib
+import re
 import subprocess
 import sys
 from typing import Any
@@ -90,6 +92,28 @@ def test_node_whose_launcher_died_before_it_began_leaves(run_dir: pathlib.Path) 
   assert (done.returncode, done.stdout) == (1, '')
 
 
+@pytest.mark.parametrize('shown', ['3', None])
+def test_only_a_learner_looks_for_the_gpus_that_the_launcher_may_use(
+  run_dir: pathlib.Path, shown: str | None
+) -> None:
+  _serve(run_dir)
+  settings = config.load(str(run_dir / 'config.json'))
+  config.save(dataclasses.replace(settings, gpu=True), str(run_dir / 'config.json'))
+  inherited = {k: v for k, v in os.environ.items() if k != 'CUDA_VISIBLE_DEVICES'}
+  if shown:
+    inherited['CUDA_VISIBLE_DEVICES'] = shown
+  given = entry.environment(inherited, run_dir / 'none.so')
+  learner = _run(run_dir, 'learner', **given)
+  assert learner.returncode == 1
+  assert 'RuntimeError' in learner.stdout.splitlines()[-1]
+  assert re.search(
+    'gpu: TensorFlow .* finds no GPU on .* '
+    rf'CUDA_VISIBLE_DEVICES: {shown or "not set"};',
+    learner.stdout,
+  )
+  assert 'gpu' not in _run(run_dir, 'actor', **given).stdout
+
+
 def test_environment_limits_threads_and_keeps_the_users_own(
   tmp_path: pathlib.Path,
 ) -> None:
@@ -104,6 +128,8 @@ def test_environment_limits_threads_and_keeps_the_users_own(
   assert env['OMP_NUM_THREADS'] == '3'
   assert env['TF_NUM_INTRAOP_THREADS'] == '1'
   assert env['CUDA_VISIBLE_DEVICES'] == ''
+  assert env['METAMIMIC_GPUS'] == '0'
+  assert 'METAMIMIC_GPUS' not in entry.environment({}, library)
   assert env['LD_PRELOAD'] == f'{tmp_path}/b.so /a.so'
   assert env['PYTHONPATH'] == f'{ROOT}:/mine'
   assert env['METAMIMIC_LAUNCHER_PID'] == str(os.getpid())

@@ -123,18 +123,19 @@ def test_finished_with_two_learners(
   assert run_directory.is_finished(path, both) == finished
 
 
-def test_each_learner_may_go_on_for_longer_but_no_other(
+def test_each_learner_may_go_on_for_longer_or_on_a_gpu_but_no_other(
   path: pathlib.Path, settings: config.Config
 ) -> None:
   run_directory.save(path, settings)
   more = dataclasses.replace(
-    settings, learner_steps=7, task=config.TaskConfig(learner_steps=8)
+    settings, learner_steps=7, task=config.TaskConfig(learner_steps=8), gpu=True
   )
   run_directory.check_resumable(path, more)
   another = dataclasses.replace(settings, task=config.TaskConfig(learn=True))
   with pytest.raises(ValueError, match=r'  task\.learn: False -> True\n') as e:
     run_directory.check_resumable(path, another)
-  assert 'Only learner_steps, task.learner_steps and evaluation.* may' in str(e.value)
+  told = 'Only learner_steps, task.learner_steps, evaluation.* and gpu may change'
+  assert told in str(e.value)
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,7 @@ def test_what_the_nodes_must_agree_on_is_written(
       },
       "no field 'base/position' in the observation",
     ),
+    ({'gpu': True}, '-m uv pip install --no-deps tensorflow==2.12.1'),
     (
       {'imitation': config_lib.ImitationConfig(relative=True)},
       "imitation.relative is set, but there is no such reward for 'reach_duplo'; "
