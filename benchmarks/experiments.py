@@ -122,10 +122,15 @@ _PACE = {_LIFT: ('60000', '80000', '120000'), _STACK: ('120000', '240000', '3000
 """By task: learner steps of imitation, of the task policy beside it, of one alone."""
 
 
-def _both(task: str, *arguments: str, imitation: str = '') -> tuple[str, ...]:
-  """Returns the arguments for both learners; `imitation`: steps of that one."""
-  usual, solving, _ = _PACE[task]
-  steps = ('--learner-steps', imitation or usual, '--task.learner-steps', solving)
+def _both(
+  task: str, *arguments: str, imitation: str = '', solving: str = ''
+) -> tuple[str, ...]:
+  """Returns the arguments for both learners, of other steps than usual if given."""
+  usual = _PACE[task]
+  steps = (
+    *('--learner-steps', imitation or usual[0]),
+    *('--task.learner-steps', solving or usual[1]),
+  )
   return ('--task.learn', *steps, *arguments)
 
 
@@ -141,8 +146,12 @@ for _task, (_, _, _alone) in _PACE.items():
     ),
     f'{_task}_task_two_critics': _beside(
       _task,
-      *_both(_task, '--task.d4pg.critics', '2'),
-      learns_from='imitation and task actors, two critics',
+      *_both(
+        _task,
+        *('--task.d4pg.critics', '2', '--task.d4pg.cloning-weight', '1'),
+        solving=_alone,
+      ),
+      learns_from='imitation and task actors, two critics, a fifth of the cloning',
     ),
     f'{_task}_task_displaced': Experiment(
       _task,
