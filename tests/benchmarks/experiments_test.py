@@ -94,15 +94,19 @@ def test_every_skill_is_left_out_once() -> None:
   assert sorted(left_out) == sorted(tasks.get('two_bricks').skills)
 
 
-def test_variants_differ_from_the_plain_run_in_what_goes_wrong() -> None:
-  for task, far in (('lift_brick', '0.06'), ('stack_2_bricks', '0.03')):
+def test_variants_differ_from_the_plain_run_in_what_goes_wrong_and_in_steps() -> None:
+  longer = ['learner_steps: 120000 -> 240000']
+  for task, far, more in (
+    ('lift_brick', '0.06', []),
+    ('stack_2_bricks', '0.03', longer),
+  ):
     plain = _config(task)
     displaced = [
       f'imitation.disturbance.displacement: 0.0 -> {far}',
       'imitation.disturbance.turn: 0.0 -> 0.3',
     ]
     for name, expected in {
-      'relative': ['imitation.relative: False -> True', *displaced],
+      'relative': [*more, 'imitation.relative: False -> True', *displaced],
       'displaced': displaced,
       'noisy': ['imitation.disturbance.action_noise: 0.0 -> 0.3'],
     }.items():
