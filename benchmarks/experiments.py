@@ -102,7 +102,7 @@ def _displaced(task: str) -> tuple[str, ...]:
 # What goes wrong in training: bricks that are displaced and turned, with goals as they
 # are in the demonstration and relative to the bricks; noise on the actions.
 VARIANTS = ('relative', 'displaced', 'noisy')
-"""Ways to train MetaMimic for what goes wrong."""
+"""Ways to train MetaMimic for what goes wrong, on lifting for as many steps each."""
 for _task, _usual, _relative in (
   (_LIFT, '40000', '40000'),
   (_STACK, '120000', '240000'),  # There, relative goals take longer to learn.

@@ -16,8 +16,8 @@ from metamimic import config
 from metamimic import files
 
 CHANGEABLE = ('learner_steps', 'task.learner_steps', 'evaluation.', 'gpu')
-"""Settings that may differ on resume, by name or prefix. They say how long to go on
-and what to measure, and change nothing of what has been learnt so far."""
+"""Settings that may differ on resume, by name or prefix. They say how long to go on,
+on what, and what to measure, and change nothing of what has been learnt so far."""
 
 STARTUP_TIMEOUT = 300.0
 """Seconds after which a node gives up on a server that publishes no address."""
