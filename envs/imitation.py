@@ -17,7 +17,7 @@ TASK = 'task'
 GOAL = 'goal'
 REWARD_SPEC = dict.fromkeys((IMITATION, TASK), stepping.REWARD_SPEC)
 DISCOUNT_SPEC = dict.fromkeys((IMITATION, TASK), stepping.DISCOUNT_SPEC)
-_TAIL = 5  # Control steps that are left of a demonstration at the latest start.
+_TAIL = 5  # More control steps than this are left at the latest start.
 
 
 class Reference(Protocol):
@@ -152,7 +152,12 @@ class ImitationEnvironment(dm_env.Environment):
     return observations.restart(self._with_goal(observation))
 
   def step(self, action: np.ndarray) -> dm_env.TimeStep:
-    """Advances one control step; see `ManipulationEnvironment.advance`."""
+    """Advances one control step; see `ManipulationEnvironment.advance`.
+
+    Raises:
+      RuntimeError: the simulation has diverged.
+      ValueError: the reward or one of its terms is not in [0, 1].
+    """
     if self._reset_next_step:
       return self.reset()
     if self._disturber:
@@ -160,6 +165,12 @@ class ImitationEnvironment(dm_env.Environment):
     observation = self.environment.advance(action)
     self._step += 1
     self.result = self._reward(observation, self.goal)
+    try:
+      rewards.check_range(self.result)
+    except ValueError as e:
+      raise ValueError(
+        f'the reward of demonstration {self._index}, step {self._step}: {e}'
+      ) from None
     lost = min(self.result.terms.values()) < self._early_end
     success = self.environment.succeeded
     reward = {

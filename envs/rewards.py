@@ -13,13 +13,15 @@ demonstration's observation at the same time) and returns a `RewardResult`; it i
 on the command line as `package.module:attribute`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+import copy
 import dataclasses
 import functools
 import importlib
 import math
 import numbers
-from typing import Any, NamedTuple, Protocol
+import re
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -27,6 +29,10 @@ from envs import distances
 from envs import observations
 
 Observation = observations.Observation
+
+_MOST = 1 + 1e-6  # A weighted mean of ones is not always 1 to the last digit.
+_LAGS = (0, 1, 5)  # Control steps between the observation and the goal of a check.
+_CHECKS = 20  # Of each lag.
 
 
 class RewardResult(NamedTuple):
@@ -98,7 +104,20 @@ class Reward:
     Raises:
       ValueError: a term names a field that the layout lacks.
     """
-    return Reward(self.terms, layout)
+    return self.replaced(self.terms, layout)
+
+  def replaced(
+    self, terms: Sequence[Term], layout: observations.Layout | None
+  ) -> 'Reward':
+    """Returns a copy, of the same class, with other terms and another layout.
+
+    Raises:
+      ValueError: as of a new one.
+    """
+    made = copy.copy(self)
+    made.__dict__.pop('_temperatures', None)
+    Reward.__init__(made, terms, layout)
+    return made
 
   def distances(self, observation: Observation, goal: Observation) -> list[np.ndarray]:
     """Returns each term's distance, of shape (...), for (batched) observations."""
@@ -153,7 +172,8 @@ def calibrate(
     The reward with a temperature for every term.
 
   Raises:
-    ValueError: nothing ever moves by which to judge a term.
+    ValueError: nothing ever moves by which to judge a term, or a distance does not
+      work on batches.
   """
   terms = list(reward.terms)
   samples: list[list[np.ndarray]] = [[] for _ in terms]
@@ -163,6 +183,12 @@ def calibrate(
       now = {group: values[:-apart] for group, values in observation.items()}
       later = {group: values[apart:] for group, values in observation.items()}
       for i, distance in enumerate(reward.distances(now, later)):
+        if np.shape(distance) != (length - apart,):
+          raise ValueError(
+            f'term {terms[i].name!r}: its distance returned shape '
+            f'{np.shape(distance)} for {length - apart} observations; expected one '
+            'number for each'
+          )
         samples[i].append(distance)
   for i, term in enumerate(terms):
     if term.temperature is None:
@@ -172,7 +198,20 @@ def calibrate(
         raise ValueError(f'term {term.name!r}: nothing moves in the demonstrations')
       tau = float(np.mean(moving)) / -math.log(value)
       terms[i] = dataclasses.replace(term, temperature=float(f'{tau:.3g}'))
-  return Reward(terms, reward.layout)
+  return reward.replaced(terms, reward.layout)
+
+
+def declaration(reward: RewardFunction) -> dict[str, str]:
+  """Returns what each term is declared as; empty for a reward that is no `Reward`."""
+  if not isinstance(reward, Reward):
+    return {}
+  # Where an object has no better name, it is called by its address.
+  return {
+    term.name: re.sub(
+      ' at 0x[0-9a-f]+', '', f'{term.distance!r}, weight {float(term.weight)!r}'
+    )
+    for term in reward.terms
+  }
 
 
 def temperatures(reward: RewardFunction) -> dict[str, float]:
@@ -213,42 +252,91 @@ def load(
       dataclasses.replace(t, temperature=known.get(t.name, t.temperature))
       for t in reward.terms
     ]
-    return Reward(terms, layout)
+    return reward.replaced(terms, layout)
   if isinstance(reward, type) or not callable(reward):
     raise ValueError(f'reward {name!r}: expected a callable object, found {reward!r}')
-  return reward
+  return _Computed(reward, tuple(layout.spec()))
 
 
-def check(
-  name: str, reward: RewardFunction, observation: Observation, goal: Observation
-) -> list[str]:
-  """Calls `reward` once and checks what it returns.
+class _Computed:
+  """A user's callable, which gets what a declared reward could be from, and no more.
+
+  An environment's observation always has the objects' poses; one that rewards by
+  pictures has them from nowhere else.
+  """
+
+  def __init__(self, reward: RewardFunction, groups: Sequence[str]):
+    self._reward = reward
+    self._groups = groups
+
+  def __call__(self, observation: Observation, goal: Observation) -> RewardResult:
+    return self._reward(
+      {group: observation[group] for group in self._groups},
+      {group: goal[group] for group in self._groups},
+    )
+
+
+def check(name: str, reward: RewardFunction, frames: Observation) -> list[str]:
+  """Calls `reward` on frames of a demonstration, and checks what it returns.
+
+  Observations where the goal is, one and five steps behind, and at its other end.
 
   Args:
     name: to say which reward was wrong.
     reward: a reward.
-    observation: an observation of the environment.
-    goal: an observation of a demonstration.
+    frames: observations of a demonstration, by group, (T+1, n).
 
   Returns:
     The names of its terms.
 
   Raises:
-    ValueError: it raises, or returns anything but a `RewardResult` with a total and
-      terms in [0, 1].
+    ValueError: it raises, returns anything but a `RewardResult` with a total and terms
+      in [0, 1], or not the same terms each time.
   """
-  try:
-    result = reward(observation, goal)
-  except Exception as e:
-    raise ValueError(f'reward {name!r} raised {type(e).__name__}: {e}') from e
-  if not isinstance(result, RewardResult) or not isinstance(result.terms, Mapping):
-    raise ValueError(f'reward {name!r} returned {result!r}; expected a RewardResult')
-  if not result.terms:
-    raise ValueError(f'reward {name!r} returned no terms; expected at least one')
-  values: dict[str, Any] = {'total': result.total, **result.terms}
-  for key, value in values.items():
-    if not (isinstance(value, numbers.Real) and 0 <= float(value) <= 1):
+  names: list[str] | None = None
+  for here, there in _pairs(len(next(iter(frames.values())))):
+    observation, goal = (
+      {group: values[i] for group, values in frames.items()} for i in (here, there)
+    )
+    try:
+      result = reward(observation, goal)
+    except Exception as e:
       raise ValueError(
-        f'reward {name!r}: {key} is {value!r}; expected a number in [0, 1]'
+        f'reward {name!r} raised {type(e).__name__}: {e}, given groups of '
+        f'observations among {list(frames)}'
+      ) from e
+    if not isinstance(result, RewardResult) or not isinstance(result.terms, Mapping):
+      raise ValueError(f'reward {name!r} returned {result!r}; expected a RewardResult')
+    if not result.terms:
+      raise ValueError(f'reward {name!r} returned no terms; expected at least one')
+    where = f'reward {name!r}, at step {here} with the goal of step {there}'
+    try:
+      check_range(result)
+    except ValueError as e:
+      raise ValueError(f'{where}: {e}') from None
+    if names is not None and list(result.terms) != names:
+      raise ValueError(
+        f'{where}: its terms are {list(result.terms)}; expected {names}, as before'
       )
-  return list(result.terms)
+    names = list(result.terms)
+  return names or []
+
+
+def _pairs(length: int) -> Iterator[tuple[int, int]]:
+  """Yields (step of the observation, step of the goal)."""
+  for lag in _LAGS:
+    last = max(length - 1 - lag, 0)
+    for here in np.unique(np.linspace(0, last, _CHECKS, dtype=int)):
+      yield int(here), min(int(here) + lag, length - 1)
+  yield 0, length - 1
+
+
+def check_range(result: RewardResult) -> None:
+  """Refuses what no kernel returns, before it gets to a learner.
+
+  Raises:
+    ValueError: the total or a term is not a number in [0, 1]; nan is none.
+  """
+  for name, value in (('the total', result.total), *result.terms.items()):
+    if not (isinstance(value, numbers.Real) and 0 <= float(value) <= _MOST):
+      raise ValueError(f'{name} is {value!r}; expected a number in [0, 1]')

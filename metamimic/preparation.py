@@ -42,6 +42,8 @@ _FIELDS: Mapping[str, tuple[Callable[[object], bool], str]] = {
   'temperatures': (files.are_numbers, 'numbers by term'),
   'training_reward': (lambda v: isinstance(v, str), 'package.module:attribute'),
   'training_temperatures': (files.are_numbers, 'numbers by term'),
+  'declaration': (_are_texts_by_name, 'a text by term'),
+  'training_declaration': (_are_texts_by_name, 'a text by term'),
   'frames': (_are_texts_by_name, 'a file by group'),
   'started': (files.is_number, 'seconds'),
 }
@@ -119,6 +121,8 @@ def prepare(config: config_lib.Config, run_dir: str | None = None) -> None:
         'temperatures': rewards.temperatures(measured),
         'training_reward': name,
         'training_temperatures': rewards.temperatures(training),
+        'declaration': rewards.declaration(measured),
+        'training_declaration': rewards.declaration(training),
         'frames': drawn,
       },
     )
@@ -184,16 +188,27 @@ def _check_wheel() -> None:
 
 def _reward_names(config: config_lib.Config, task: str) -> tuple[str, str]:
   """Returns the reward that actors are given, and the one of evaluations."""
-  given, default = config.imitation.reward, reward_library.DEFAULTS[task]
-  relative = config.imitation.relative
+  given, relative = config.imitation.reward, config.imitation.relative
   if config.pictures and config_lib.IMITATION in config.learners:
     names = reward_library.PIXELS_RELATIVE if relative else reward_library.PIXELS
     # What is learned from pictures is measured as everything else is.
-    measured = reward_library.RELATIVE.get(task, default) if relative else default
+    measured = _default(task)
+    if relative:
+      measured = reward_library.RELATIVE.get(task, measured)
     return given or _special('pixels.cameras', task, names), measured
   if relative and not given:
     given = _special('imitation.relative', task, reward_library.RELATIVE)
-  return given or default, given or default
+  name = given or _default(task)
+  return name, name
+
+
+def _default(task: str) -> str:
+  if task not in reward_library.DEFAULTS:
+    raise ValueError(
+      f'no reward is known for {task!r}; expected imitation.reward, or a task of '
+      f'{sorted(reward_library.DEFAULTS)}'
+    )
+  return reward_library.DEFAULTS[task]
 
 
 def _special(setting: str, task: str, names: Mapping[str, str]) -> str:
@@ -268,10 +283,8 @@ def _calibrated(
       dataclasses.replace(t, temperature=taus[t.name] * factors[t.name])
       for t in measured.terms
     ]
-    reward = rewards.Reward(terms, measured.layout)
-  first = {group: values[0] for group, values in train[0].items()}
-  last = {group: values[-1] for group, values in train[0].items()}
-  return reward, rewards.check(name, reward, first, last)
+    reward = measured.replaced(terms, measured.layout)
+  return reward, rewards.check(name, reward, train[0])
 
 
 def _agree(run_dir: str, found: dict[str, Any]) -> None:
@@ -328,11 +341,10 @@ def reward(run_dir: str) -> rewards.RewardFunction:
 
   Raises:
     FileNotFoundError: `run_dir` is no run.
-    ValueError: the reward cannot be imported any more, or the run has none.
+    ValueError: the reward cannot be imported any more or has changed, or the run has
+      none.
   """
-  about = _described(run_dir, 'reward', 'terms', 'temperatures')
-  layout = _whole_layout(about['task'])
-  return rewards.load(about['reward'], layout, about['temperatures'])
+  return _reward(run_dir, '', _whole_layout(description(run_dir)['task']))
 
 
 def training_reward(
@@ -346,15 +358,28 @@ def training_reward(
 
   Raises:
     FileNotFoundError: `run_dir` is no run.
-    ValueError: the reward cannot be imported any more, or the run has none.
+    ValueError: the reward cannot be imported any more or has changed, or the run has
+      none.
   """
-  about = _described(run_dir, 'training_reward', 'training_temperatures')
-  return rewards.load(about['training_reward'], layout, about['training_temperatures'])
+  return _reward(run_dir, 'training_', layout)
 
 
-def _described(run_dir: str, *fields: str) -> dict[str, Any]:
-  about = description(run_dir)
-  for name in fields:
-    if name not in about:
-      raise ValueError(f'{run_dir}/{_DESCRIPTION}: no {name}; expected that of a run')
-  return about
+def _reward(
+  run_dir: str, whose: str, layout: observations.Layout
+) -> rewards.RewardFunction:
+  """Imports a reward, which must be what it was when the run began."""
+  about, fields = description(run_dir), ('reward', 'temperatures', 'declaration')
+  for field in fields:
+    if whose + field not in about:
+      raise ValueError(
+        f'{run_dir}/{_DESCRIPTION}: no {whose}{field}; expected that of a run'
+      )
+  name, temperatures, before = (about[whose + field] for field in fields)
+  found = rewards.load(name, layout, temperatures)
+  now = rewards.declaration(found)
+  if now != before:
+    raise ValueError(
+      f'{run_dir}/{_DESCRIPTION}: the run has the reward {name}, declared as {before}; '
+      f'now it is {now}'
+    )
+  return found

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 import dataclasses
+import math
+from typing import Any
 
 import dm_env
 import numpy as np
@@ -119,6 +121,28 @@ def test_replaying_the_demonstrators_actions_scores_1(
     score, _ = _replay(following, i, demonstration.actions)
     assert 0.99 <= score <= 1
     assert following.demonstration_step == following.demonstration_length == _STEPS
+
+
+@pytest.mark.parametrize('wrong', [math.nan, -0.01, 1.01])
+def test_a_reward_that_goes_wrong_ends_the_episode_with_an_error(
+  env: stepping.ManipulationEnvironment,
+  demonstrations: list[_Demonstration],
+  wrong: float,
+) -> None:
+  values = iter([1.0, 0.5, wrong])
+
+  def reward(observation: Any, goal: Any) -> rewards.RewardResult:
+    return rewards.RewardResult(0.5, {'mine': next(values)})
+
+  following = imitation.ImitationEnvironment(env, demonstrations, reward)
+  following.reset(1, step=0)
+  for _ in range(2):
+    following.step(demonstrations[1].actions[0])
+  message = (
+    f'^the reward of demonstration 1, step 3: mine is {wrong}; expected a number'
+  )
+  with pytest.raises(ValueError, match=message):
+    following.step(demonstrations[1].actions[0])
 
 
 def test_anothers_actions_score_far_less(

@@ -1,6 +1,7 @@
 """Tests of envs.rewards and of the declarations in envs.reward_library."""
 
 from collections.abc import Callable
+import importlib
 import math
 import pathlib
 from typing import Any, cast
@@ -10,6 +11,7 @@ import pytest
 
 from envs import distances
 from envs import observations
+from envs import pictures as pictures_lib
 from envs import reward_library
 from envs import rewards
 from envs import tasks
@@ -329,7 +331,7 @@ def test_load_takes_up_calibrated_temperatures(module: Callable[[str], str]) -> 
 def test_load_takes_anything_that_can_be_called(module: Callable[[str], str]) -> None:
   reward = rewards.load(f'{module(_MODULE)}:CALLABLE', LAYOUT)
   assert reward(observed.zeros(), observed.zeros()) == (0.5, {'grasp': 0.5})
-  assert rewards.check('it', reward, observed.zeros(), observed.zeros()) == ['grasp']
+  assert rewards.check('it', reward, observed.zeros(8)) == ['grasp']
 
 
 @pytest.mark.parametrize('name', ['', 'LIFT', 'a.b.LIFT', 'a:', ':LIFT'])
@@ -392,7 +394,7 @@ def _raises(observation: Any, goal: Any) -> rewards.RewardResult:
 @pytest.mark.parametrize(
   'reward, message',
   [
-    (_raises, r"^reward 'mine' raised KeyError: 'camera'$"),
+    (_raises, r"^reward 'mine' raised KeyError: 'camera', given groups .*'body', 'obj"),
     (_returns(0.5), r"^reward 'mine' returned 0\.5; expected a RewardResult$"),
     (_returns((0.5, {'a': 0.5})), r'returned \(0\.5, .*; expected a RewardResult$'),
     (_returns(rewards.RewardResult(1, cast(Any, [1]))), 'expected a RewardResult$'),
@@ -408,17 +410,129 @@ def _raises(observation: Any, goal: Any) -> rewards.RewardResult:
 )
 def test_check_refuses(reward: rewards.RewardFunction, message: str) -> None:
   with pytest.raises(ValueError, match=message):
-    rewards.check('mine', reward, observed.zeros(), observed.zeros())
+    rewards.check('mine', reward, observed.zeros(8))
 
 
 def test_check_names_the_terms() -> None:
   reward = _result(np.float32(1), b=np.float64(0), a=1)
-  assert rewards.check('mine', reward, observed.zeros(), observed.zeros()) == ['b', 'a']
+  assert rewards.check('mine', reward, observed.zeros(8)) == ['b', 'a']
   message = r"^reward 'mine' raised ValueError: terms \['brick'\] have no temperature"
   with pytest.raises(ValueError, match=message):
-    rewards.check(
-      'mine', rewards.Reward([_term()], LAYOUT), observed.zeros(), observed.zeros()
+    rewards.check('mine', rewards.Reward([_term()], LAYOUT), observed.zeros(8))
+
+
+def test_check_calls_it_where_the_goal_is_met_and_where_it_is_not() -> None:
+  met: list[bool] = []
+
+  def reward(observation: Any, goal: Any) -> rewards.RewardResult:
+    met.append(bool((observation['body'] == goal['body']).all()))
+    return rewards.RewardResult(0.5, {'a': 0.5})
+
+  rewards.check('mine', reward, observed.random(100))
+  assert met.count(True) == 20
+  assert met.count(False) == 41
+
+
+def test_check_refuses_what_is_wrong_only_where_the_goal_is_met() -> None:
+  def reward(observation: Any, goal: Any) -> rewards.RewardResult:
+    distance = np.linalg.norm(observation['body'] - goal['body'])
+    with np.errstate(all='ignore'):
+      return rewards.RewardResult(0.5, {'a': distance / distance})
+
+  message = (
+    r"^reward 'mine', at step 0 with the goal of step 0: a is .*nan.*; expected a "
+    r'number in \[0, 1\]$'
+  )
+  with pytest.raises(ValueError, match=message):
+    rewards.check('mine', reward, observed.random(100))
+
+
+def test_check_refuses_terms_that_come_and_go() -> None:
+  def reward(observation: Any, goal: Any) -> rewards.RewardResult:
+    near = bool((observation['body'] == goal['body']).all())
+    return rewards.RewardResult(1, {'a': 1} if near else {'a': 1, 'b': 1})
+
+  message = r"its terms are \['a', 'b'\]; expected \['a'\], as before$"
+  with pytest.raises(ValueError, match=message):
+    rewards.check('mine', reward, observed.random(100))
+
+
+class _Gated(rewards.Reward):
+  """Somebody's declared reward that counts only if all its terms are good."""
+
+  gate = 0.9
+
+  def __call__(self, observation: Any, goal: Any) -> rewards.RewardResult:
+    result = super().__call__(observation, goal)
+    return (
+      result if min(result.terms.values()) > self.gate else result._replace(total=0)
     )
+
+
+def test_a_subclass_stays_what_it_is(
+  module: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+  gated = _Gated([_term()])
+  gated.gate = 0.5
+  name = module(_MODULE)
+  monkeypatch.setattr(importlib.import_module(name), 'GATED', gated, raising=False)
+  reward = rewards.load(f'{name}:GATED', LAYOUT)
+  assert isinstance(reward, _Gated)
+  frames = observed.random(10)
+  reward = rewards.calibrate(reward, [frames])
+  assert isinstance(reward, _Gated) and reward.gate == 0.5
+  tau = rewards.temperatures(reward)['brick']
+  goal = observed.having(brick__position=[tau, 0, 0])
+  assert reward(observed.zeros(), goal) == (0, {'brick': pytest.approx(math.exp(-1))})
+  assert reward(goal, goal).total == 1
+
+
+def test_calibration_refuses_a_distance_that_takes_no_batches() -> None:
+  reward = rewards.Reward([rewards.Term('all', _Whole(), 1.0)], LAYOUT)
+  message = (
+    r"^term 'all': its distance returned shape \(\) for 8 observations; expected one "
+    r'number for each$'
+  )
+  with pytest.raises(ValueError, match=message):
+    rewards.calibrate(reward, [observed.random(10)])
+
+
+class _Whole:
+  """A distance that forgets to name an axis."""
+
+  def bind(self, layout: observations.Layout) -> distances.DistanceFunction:
+    return lambda o, g: np.linalg.norm(o['body'] - g['body'])  # type: ignore[return-value]
+
+
+def test_a_computed_reward_gets_the_groups_of_the_layout_alone(
+  module: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+  given: list[set[str]] = []
+
+  def reward(observation: Any, goal: Any) -> rewards.RewardResult:
+    given.extend([set(observation), set(goal)])
+    return rewards.RewardResult(0.5, {'a': 0.5})
+
+  name = module(_MODULE)
+  monkeypatch.setattr(importlib.import_module(name), 'SEEING', reward, raising=False)
+  pictures = pictures_lib.Pictures(('front',), 64, 64)
+  seeing = rewards.load(f'{name}:SEEING', observations.Layout((), pictures))
+  pixels = {'pixels/front': np.zeros((8, 64, 64, 3), np.uint8)}
+  frames = {**observed.zeros(8), **pixels}
+  assert rewards.check('it', seeing, frames) == ['a']
+  assert set(map(frozenset, given)) == {frozenset({'body', 'pixels/front'})}
+
+
+def test_a_declaration_says_all_but_temperatures() -> None:
+  terms = [_term(), rewards.Term('all', _Whole(), 3, temperature=2.0)]
+  said = rewards.declaration(rewards.Reward(terms, LAYOUT))
+  assert list(said) == ['brick', 'all']
+  assert said['brick'].startswith("Euclidean(field='brick/position'), weight ")
+  assert said['all'].endswith('_Whole object>, weight 3.0')
+  assert rewards.declaration(
+    rewards.calibrate(rewards.Reward(terms[:1], LAYOUT), [observed.random(10)])
+  ) == {'brick': said['brick']}
+  assert rewards.declaration(_result(1, a=1)) == {}
 
 
 def test_every_task_has_a_reward_over_its_body_and_objects() -> None:
@@ -433,5 +547,6 @@ def test_every_task_has_a_reward_over_its_body_and_objects() -> None:
     taus = {t.name: 0.1 for t in declared.terms}
     reward = rewards.load(name, layout, taus)
     start = observed.zeros(layout=layout)
-    assert rewards.check(name, reward, start, start) == [t.name for t in declared.terms]
+    frames = observed.zeros(8, layout=layout)
+    assert rewards.check(name, reward, frames) == [t.name for t in declared.terms]
     assert reward(start, start).total == pytest.approx(1)

@@ -93,7 +93,7 @@ def test_the_pages_rewards_work(name: str, demonstration: types.Demonstration) -
   first, last = (
     {group: values[i] for group, values in frames.items()} for i in (0, -1)
   )
-  assert rewards.check(name, reward, first, last) == _TERMS[name]
+  assert rewards.check(name, reward, frames) == _TERMS[name]
   assert reward(last, last).total == pytest.approx(1)
   assert reward(first, last).total < 0.5
 

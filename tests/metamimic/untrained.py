@@ -6,6 +6,8 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
+from envs import reward_library
+from envs import rewards
 from envs import tasks
 from metamimic import checkpoints
 from metamimic import config as config_lib
@@ -64,6 +66,7 @@ def make_run(
       'reward': 'envs.reward_library:LIFT_BRICK',
       'terms': list(TERMS),
       'temperatures': TERMS,
+      'declaration': rewards.declaration(reward_library.LIFT_BRICK),
     },
   )
   with checkpoints.turn(path):
