@@ -358,9 +358,13 @@ class Builder:
     with_actions = storage.has_actions(config.demonstrations, vetted=True)
     demonstrations = self._demonstrations(with_actions)
     pictures = self._layout.pictures
-    environments = evaluation.make_environments(
-      demonstrations, preparation.reward(self._run_dir), pictures=pictures
+    reward = preparation.reward(self._run_dir)
+    environments = unseen = evaluation.make_environments(
+      demonstrations, reward, pictures=pictures
     )
+    if pictures is not None:
+      # Drawing for arms that do not look would take longer than all the rest.
+      unseen = evaluation.make_environments(demonstrations, reward)
     learned: list[evaluator_lib.Learned] = []
     draw: list[Callable[[int], object]] = []
     videos = os.path.join(self._run_dir, 'videos')
@@ -389,13 +393,13 @@ class Builder:
       published = parameters.used(config, name)
       reader = parameters.Reader(client, published, policy.variables, last_step)
       learned.append(evaluator_lib.Learned(config.arm(name), reader, run, misguided))
-    whole = environments[0].environment.layout
+    whole = unseen[0].environment.layout
     controls = controllers.controls(demonstrations, whole)
     return evaluator_lib.Evaluator(
       demonstrations,
       learned,
       {
-        arm: functools.partial(evaluation.run, environments, controller)
+        arm: functools.partial(evaluation.run, unseen, controller)
         for arm, controller in controls.items()
       },
       self._description['terms'],

@@ -212,6 +212,8 @@ class Scene:
     """Returns a new observation, float32 vectors; see `observations.Layout`."""
     arm = self._qpos[:_ARM_DOFS]
     body = _joined((np.cos(arm), np.sin(arm), *self._body_parts))
+    if not self._object_parts:
+      return {observations.BODY: body}
     objects = _joined(self._object_parts)
     for i, pose in enumerate(self._object_qpos.values()):
       if pose[3] < 0:  # q and -q are the same orientation

@@ -185,9 +185,12 @@ class ManipulationEnvironment(dm_env.Environment):
 
     Raises:
       RuntimeError: the simulation has diverged.
+      ValueError: the action has another shape.
     """
     # Not np.clip, which takes ten times as long for nine numbers.
     action = np.minimum(np.maximum(action, -1), 1)
+    if action.shape != ACTION_SPEC.shape:
+      raise ValueError(f'action has shape {action.shape}; expected {ACTION_SPEC.shape}')
     np.multiply(action, self._limits, out=self._control)
     # Velocity and position dependent fields are kept up to date between steps, as
     # composer does: finish the step that the last mj_step1 began.

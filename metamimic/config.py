@@ -2,7 +2,7 @@
 
 `Config` is what a run is: it is saved as `config.json` in the run directory,
 compared on resume, and every field can be overridden on the command line by its
-dotted name (`--d4pg.discount 0.95`). Sources: "paper" is Le Paine et al. 2018
+dotted name (`--d4pg.n-step 5`). Sources: "paper" is Le Paine et al. 2018
 (arXiv 1810.05017), "D4PG" is Barth-Maron et al. 2018, "ours" is a choice made here
 and measured on two CPU cores.
 """

@@ -5,6 +5,7 @@ python -m metamimic.evaluate runs/lift_brick --demonstrations mine.hdf5
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import functools
 import itertools
 import math
 import os
@@ -17,9 +18,11 @@ from rich import table as rich_table
 import tyro
 
 from envs import disturbances
+from envs import imitation
 from envs import observations
 from envs import rendering
 from envs import rewards
+from envs import solving
 from metamimic import config as config_lib
 from metamimic import controllers
 from metamimic import evaluation
@@ -64,8 +67,15 @@ def main(arguments: Arguments) -> pd.DataFrame:
     ValueError: the file is of another task, or has no demonstration in the split.
     OSError: a file is missing, or the output is there already.
   """
-  if arguments.output and os.path.exists(arguments.output):
-    raise FileExistsError(f'{arguments.output}: it is there already')
+  if arguments.output:
+    if os.path.exists(arguments.output):
+      raise FileExistsError(f'{arguments.output}: it is there already')
+    folder = os.path.dirname(os.path.abspath(arguments.output))
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+      raise NotADirectoryError(
+        f'output is {arguments.output}; expected {folder} to be a folder that can be '
+        'written to'
+      )
   if arguments.max_demonstrations < 1:
     raise ValueError(
       f'max_demonstrations is {arguments.max_demonstrations}; expected 1 or more'
@@ -114,12 +124,12 @@ def main(arguments: Arguments) -> pd.DataFrame:
       measure.solver(config.arm(learner), loading.load_task(arguments.run_dir))
   measure.controls()
   table = pd.DataFrame(measure.rows)
+  _print(table)
   if arguments.output:
     table.to_csv(arguments.output + '.tmp', index=False)
     os.replace(arguments.output + '.tmp', arguments.output)
   if arguments.video_folder:
     measure.draw(arguments.video_folder)
-  _print(table)
   return table
 
 
@@ -181,19 +191,31 @@ class Measure:
     self._terms = terms
     self._seed = seed
     self._chosen = chosen
-    self._environments = evaluation.make_environments(
+    self._environments = self._unseen = evaluation.make_environments(
       demonstrations, reward, disturbance, layout.pictures
     )
-    self._solve_in = evaluation.make_task_environments(
-      demonstrations, disturbance, layout.pictures, dense
+    if layout.pictures is not None:
+      # Drawing for arms that do not look would take longer than all the rest.
+      self._unseen = evaluation.make_environments(demonstrations, reward, disturbance)
+    self._make_solve_in = functools.partial(
+      evaluation.make_task_environments,
+      demonstrations,
+      disturbance,
+      layout.pictures,
+      dense,
     )
     self._bank = goals.GoalBank(_seen(demonstrations, layout, chosen), layout)
     self._draw: list[Callable[[str, int], object]] = []
 
+  @functools.cached_property
+  def _solve_in(self) -> list[solving.TaskEnvironment]:
+    return self._make_solve_in()
+
   def imitator(self, arm: str, imitator: loading.Imitator) -> None:
     """Measures a policy that follows demonstrations."""
     act = imitator.policy.actor(self._bank)
-    self._follow(arm, controllers.follow(act), imitator.learner_steps)
+    follow = controllers.follow(act)
+    self._follow(self._environments, arm, follow, imitator.learner_steps)
     self._draw.append(
       lambda folder, i: showing.write_comparison(
         folder, self._environments[0], self._demonstrations, act, i
@@ -222,13 +244,19 @@ class Measure:
 
   def controls(self) -> None:
     """Measures the arms that do not learn."""
-    layout = self._environments[0].environment.layout
+    layout = self._unseen[0].environment.layout
     for arm, controller in controllers.controls(self._demonstrations, layout).items():
-      self._follow(arm, controller, 0)
+      self._follow(self._unseen, arm, controller, 0)
 
-  def _follow(self, arm: str, controller: controllers.Controller, steps: int) -> None:
+  def _follow(
+    self,
+    environments: Sequence[imitation.ImitationEnvironment],
+    arm: str,
+    controller: controllers.Controller,
+    steps: int,
+  ) -> None:
     for split, indices in self._chosen.items():
-      episodes = evaluation.run(self._environments, controller, indices)
+      episodes = evaluation.run(environments, controller, indices)
       self._add(arm, split, episodes, steps)
 
   def _add(

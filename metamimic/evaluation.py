@@ -328,11 +328,18 @@ def append_rows(path: str, rows_: Sequence[Mapping[str, str | int | float]]) -> 
 
   Raises:
     OSError: it cannot be written.
+    ValueError: what is there has other columns.
   """
   if not rows_:
     return
+  columns = list(rows_[0])
+  if os.path.exists(path):
+    with open(path, newline='') as there:
+      found = next(csv.reader(there), columns)
+    if found != columns:
+      raise ValueError(f'{path}: has the columns {found}; expected {columns}')
   text = io.StringIO()
-  writer = csv.DictWriter(text, list(rows_[0]))
+  writer = csv.DictWriter(text, columns)
   with open(path, 'ab', buffering=0) as f:
     size = f.tell()
     if not size:

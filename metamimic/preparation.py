@@ -87,6 +87,11 @@ def prepare(config: config_lib.Config, run_dir: str | None = None) -> None:
       f'without_skills: {config.demonstrations}: no held-out demonstration of '
       f'{config.without_skills}; expected some to measure'
     )
+  _check_states(config.demonstrations, demonstrations)
+  validation.check_horizon(
+    config,
+    max(demonstrations.demonstrations[i].num_steps for i in demonstrations.train),
+  )
   skills = tuple(tasks.get(demonstrations.task).skills)
   if len(skills) > 1 and not all(config.follows(name) for name in config.learners):
     raise ValueError(
@@ -172,6 +177,18 @@ def references(
   if not drawn:
     return demonstrations.demonstrations
   return frames.load(demonstrations.demonstrations, drawn)
+
+
+def _check_states(path: str, demonstrations: types.DemonstrationSet) -> None:
+  """Raises a ValueError if their states are not of this version of the task."""
+  first = demonstrations.demonstrations[0]
+  environment = tasks.load(demonstrations.task, seed=0)
+  try:
+    environment.set_state(first.states[0])
+  except ValueError as e:
+    raise ValueError(f'{path}: {first.name}: states: {e}') from None
+  finally:
+    environment.close()
 
 
 def _check_wheel() -> None:

@@ -1,6 +1,7 @@
 """What is refused before a run starts: useless settings, code that only a run names."""
 
 from collections.abc import Mapping
+import math
 from typing import Any
 
 from envs import disturbances
@@ -19,11 +20,18 @@ def validate(config: config_lib.Config) -> None:
   Raises:
     ValueError: the message names the field, its value and what was expected.
   """
-  values = plain.flatten(config_lib.to_dict(config))
+  settings = config_lib.to_dict(config)
+  # What a command line gives need not be finite.
+  plain.build(config_lib.Config, settings, 'configuration')
+  values = plain.flatten(settings)
+  if config.seed < 0:
+    raise ValueError(f'seed is {config.seed}; expected 0 or more')
   for name in (
     'learner_steps',
     'checkpoint_period',
+    'stall_warning',
     'bc.batch_size',
+    'bc.learning_rate',
     'bc.steps_per_call',
     'task.learner_steps',
     'task.start_after',
@@ -35,22 +43,18 @@ def validate(config: config_lib.Config) -> None:
     'imitation.temperature_factor',
   ):
     _positive(values, name)
-  for name in ('policy_blocks', 'critic_blocks', 'block_layers'):
-    if values[f'network.{name}'] < 0:
-      raise ValueError(
-        f'network.{name} is {values[f"network.{name}"]}; expected 0 or more'
-      )
-  if config.train_demonstrations < 0:
-    raise ValueError(
-      f'train_demonstrations is {config.train_demonstrations}; expected 0 or more'
-    )
+  for name in (
+    *(f'network.{n}' for n in ('policy_blocks', 'critic_blocks', 'block_layers')),
+    'train_demonstrations',
+    'evaluation.videos',
+    'task.patience',
+  ):
+    _not_negative(values, name)
   _validate_task(config)
   for name in ('start_within', 'early_end'):
     _share(values, f'imitation.{name}')
   for name in ('imitation_share', 'demonstration_share', 'start_within'):
     _share(values, f'task.{name}')
-  if config.task.patience < 0:
-    raise ValueError(f'task.patience is {config.task.patience}; expected 0 or more')
   for prefix in ('', 'task.'):
     _validate_learning(values, prefix)
   _share(values, 'disturbed_share')
@@ -95,11 +99,9 @@ def _validate_task(config: config_lib.Config) -> None:
       )
     d4pg, steps = config.task.d4pg, stepping.DENSE_STEPS
     most = sum(d4pg.discount**step for step in range(steps))
-    if d4pg.v_max < most:
-      raise ValueError(
-        f'task.d4pg.v_max is {d4pg.v_max} with task.reward dense; expected {most:.1f} '
-        f'or more, which {steps} steps may return'
-      )
+    _check_returns('task.', d4pg, most, f'{steps} steps of the dense reward may return')
+  if config_lib.TASK in config.learners and not config.task.is_dense:
+    _check_returns('task.', config.task.d4pg, 1.0, 'the sparse reward returns')
   if config.imitates_itself(config_lib.TASK):
     if not config.task.learn:
       raise ValueError(
@@ -110,6 +112,34 @@ def _validate_task(config: config_lib.Config) -> None:
       raise ValueError(
         f'task.components is {config.task.components}; expected 2 or more'
       )
+
+
+def check_horizon(config: config_lib.Config, steps: int) -> None:
+  """Refuses atoms that returns of the imitation reward go beyond.
+
+  They would be cut off, and with them what tells good actions from better ones.
+
+  Args:
+    config: of the run.
+    steps: of its longest demonstration.
+
+  Raises:
+    ValueError: the message names the field, its value and what was expected.
+  """
+  if config_lib.IMITATION in config.learners:
+    most = sum(config.d4pg.discount**step for step in range(steps))
+    why = f'{steps} steps may return with d4pg.discount {config.d4pg.discount}'
+    _check_returns('', config.d4pg, most, why)
+
+
+def _check_returns(
+  prefix: str, d4pg: config_lib.D4PGConfig, most: float, why: str
+) -> None:
+  if d4pg.v_min > 0 or d4pg.v_max < most:
+    raise ValueError(
+      f'{prefix}d4pg.v_min and v_max are {d4pg.v_min} and {d4pg.v_max}; expected 0 or '
+      f'less, and {math.ceil(10 * most) / 10} or more, which {why}'
+    )
 
 
 def check_pixels(config: config_lib.Config, where: str = '') -> None:
@@ -217,6 +247,11 @@ def _positive(values: Mapping[str, Any], name: str) -> None:
     raise ValueError(f'{name} is {values[name]}; expected a number above 0')
 
 
+def _not_negative(values: Mapping[str, Any], name: str) -> None:
+  if not values[name] >= 0:
+    raise ValueError(f'{name} is {values[name]}; expected 0 or more')
+
+
 def _share(values: Mapping[str, Any], name: str) -> None:
   if not 0 <= values[name] <= 1:
     raise ValueError(f'{name} is {values[name]}; expected a number in [0, 1]')
@@ -224,19 +259,28 @@ def _share(values: Mapping[str, Any], name: str) -> None:
 
 def _validate_learning(values: Mapping[str, Any], prefix: str) -> None:
   """Checks learner, replay and actors of one policy."""
-  d4pg, replay = f'{prefix}d4pg.', f'{prefix}replay.'
+  d4pg, replay, actor = (f'{prefix}{part}.' for part in ('d4pg', 'replay', 'actor'))
   for name in (
     *(f'{d4pg}{n}' for n in ('n_step', 'batch_size', 'critics', 'steps_per_call')),
+    *(f'{d4pg}{n}_learning_rate' for n in ('policy', 'critic', 'encoder')),
     f'{d4pg}target_update_period',
     *(f'{replay}{n}' for n in ('max_size', 'min_size', 'samples_per_insert')),
-    *(f'{prefix}actor.{n}' for n in ('num_actors', 'environments')),
+    *(f'{actor}{n}' for n in ('num_actors', 'environments')),
   ):
     _positive(values, name)
+  for name in (
+    *(f'{d4pg}{n}' for n in ('target_noise', 'cloning_weight', 'averaged_steps')),
+    *(f'{d4pg}{n}' for n in ('gradient_clip', 'action_gradient_clip')),
+    *(f'{actor}{n}' for n in ('sigma', 'random_steps', 'update_period')),
+  ):
+    _not_negative(values, name)
+  factors = values[f'{actor}sigma_factors']
+  if not factors or min(factors) < 0:
+    raise ValueError(
+      f'{actor}sigma_factors is {factors}; expected one or more numbers, 0 or more'
+    )
   for name in ('discount', 'target_update_rate'):
     _share(values, d4pg + name)
-  for name in ('target_noise', 'cloning_weight', 'averaged_steps'):
-    if not values[d4pg + name] >= 0:
-      raise ValueError(f'{d4pg}{name} is {values[d4pg + name]}; expected 0 or more')
   v_min, v_max = values[f'{d4pg}v_min'], values[f'{d4pg}v_max']
   if v_max <= v_min:
     raise ValueError(

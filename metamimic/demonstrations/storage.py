@@ -12,6 +12,7 @@ data                 attributes: total, env_args (JSON), metamimic_version
 mask/train, mask/valid   names of demonstrations, as bytes
 """
 
+from collections.abc import Sequence
 import contextlib
 import json
 import os
@@ -22,6 +23,7 @@ import h5py
 import numpy as np
 
 from envs import observations
+from envs import stepping
 from envs import tasks
 from metamimic import files
 from metamimic.demonstrations import hdf5
@@ -49,13 +51,25 @@ def save(path: str, demonstrations: types.DemonstrationSet) -> None:
 
   Raises:
     OSError: the file cannot be written.
-    ValueError: some are `novel`; that is for a run to say, and not for a file.
+    ValueError: `load` would refuse it; or some are `novel`, which is for a run to say,
+      and not for a file.
   """
   if demonstrations.novel:
     raise ValueError(
       f'{path}: {len(demonstrations.novel)} demonstrations are novel; expected each in '
       'train or valid'
     )
+  task = demonstrations.task
+  _check_task(path, task)
+  _check_names(path, [d.name for d in demonstrations.demonstrations])
+  expected = observations.Layout(tasks.get(task).objects).sizes
+  if demonstrations.widths != expected:
+    raise ValueError(
+      f'{path}: observations have the groups {demonstrations.widths}; expected those '
+      f'of {task}, {expected}'
+    )
+  for d in demonstrations.demonstrations:
+    _check_actions(f'{path}: {d.name}', d)
   folder = os.path.dirname(os.path.abspath(path))
   os.makedirs(folder, exist_ok=True)
   temporary = os.path.join(folder, f'.{os.path.basename(path)}.{os.getpid()}.tmp')
@@ -208,21 +222,38 @@ def _data(file: hdf5.Group) -> tuple[hdf5.Group, str]:
       f'{path}: data has attribute env_args = {text!r:.200}; expected JSON with an '
       'env_name'
     ) from None
+  _check_task(path, task)
+  return data, task
+
+
+def _check_task(path: str, task: object) -> None:
   if not isinstance(task, str) or task not in tasks.TASKS:
     raise ValueError(
       f'{path}: the task is {task!r:.200}; expected one of {sorted(tasks.TASKS)}'
     )
-  return data, task
 
 
-def _names(data: hdf5.Group) -> list[str]:
-  path = data.where
-  names = data.names()
+def _check_names(path: str, names: Sequence[str]) -> None:
   for name in names:
     if not re.fullmatch(_NAME, name):
       raise ValueError(
         f'{path}: data holds {name!r:.200}; expected demo_0, demo_1, ...'
       )
+
+
+def _check_actions(where: str, demonstration: types.Demonstration) -> None:
+  expected = stepping.ACTION_SPEC.shape
+  if demonstration.has_actions and demonstration.actions.shape[1:] != expected:
+    raise ValueError(
+      f'{where}: actions have shape {demonstration.actions.shape}; expected (T, '
+      f'{expected[0]})'
+    )
+
+
+def _names(data: hdf5.Group) -> list[str]:
+  path = data.where
+  names = data.names()
+  _check_names(path, names)
   if not names:
     raise ValueError(f'{path}: data holds no demonstrations; expected demo_0, ...')
   return sorted(names, key=lambda name: int(name.partition('_')[2]))
@@ -275,7 +306,7 @@ def _read(
       f'length of states'
     )
   try:
-    return types.Demonstration(
+    found = types.Demonstration(
       name=name,
       task=task,
       skill=_skill(group),
@@ -294,6 +325,8 @@ def _read(
       raise
     # The type names the demonstration already.
     raise ValueError(f'{where}{message.removeprefix(name)}') from e
+  _check_actions(where, found)
+  return found
 
 
 def _observations(

@@ -159,6 +159,27 @@ def test_actions_are_clipped_joint_velocities(
   )
 
 
+@pytest.mark.parametrize('shape', [(1,), (8,), (2, 9), ()])
+def test_an_action_of_another_shape_is_refused(
+  lift: stepping.ManipulationEnvironment, shape: tuple[int, ...]
+) -> None:
+  with pytest.raises(ValueError, match=r'^action has shape .*; expected \(9,\)$'):
+    lift.advance(np.ones(shape, np.float32))
+
+
+def test_a_task_without_objects_has_no_group_of_them() -> None:
+  task = stepping.Task(
+    'reach_site', 'reach_site_features', (), {'reach': lambda scene: lambda: False}, 9
+  )
+  env = stepping.ManipulationEnvironment(task, seed=0)
+  observation = env.reset().observation
+  assert {group: values.shape for group, values in observation.items()} == {
+    group: spec.shape for group, spec in env.observation_spec().items()
+  }
+  assert list(observation) == ['body']
+  env.close()
+
+
 def _hook(self: object, *args: object) -> None:
   """Stands for a hook that does something."""
 

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import inspect
 import json
+import math
 import operator
 import pathlib
 from typing import Any
@@ -117,9 +118,42 @@ def test_values_of_a_dense_reward_reach_as_far_as_its_return() -> None:
   with pytest.raises(ValueError) as e:
     validation.validate(_with(dense))
   assert str(e.value) == (
-    'task.d4pg.v_max is 1.0 with task.reward dense; expected 91.9 or more, which 250 '
-    'steps may return'
+    'task.d4pg.v_min and v_max are 0.0 and 1.0; expected 0 or less, and 91.9 or more, '
+    'which 250 steps of the dense reward may return'
   )
+
+
+@pytest.mark.parametrize('value', [math.nan, math.inf])
+def test_values_that_are_not_finite_are_refused(value: float) -> None:
+  default = config.Config(demonstrations=PATH)
+  settings = dataclasses.replace(default.d4pg, v_max=value)
+  with pytest.raises(ValueError) as e:
+    validation.validate(dataclasses.replace(default, d4pg=settings))
+  assert str(e.value) == (
+    f'configuration.d4pg.v_max is {value}; expected a number below 9.0072e+15'
+  )
+
+
+def test_values_reach_as_far_as_the_sparse_reward() -> None:
+  with pytest.raises(ValueError) as e:
+    validation.validate(_with({'task.learn': True, 'task.d4pg.v_max': 0.5}))
+  assert str(e.value) == (
+    'task.d4pg.v_min and v_max are 0.0 and 0.5; expected 0 or less, and 1.0 or more, '
+    'which the sparse reward returns'
+  )
+
+
+def test_values_of_imitation_reach_as_far_as_its_return() -> None:
+  validation.check_horizon(config.Config(), 1000)
+  far = _with({'d4pg.discount': 0.99, 'd4pg.v_max': 63.4})
+  validation.check_horizon(far, 100)
+  with pytest.raises(ValueError) as e:
+    validation.check_horizon(far, 101)
+  assert str(e.value) == (
+    'd4pg.v_min and v_max are 0.0 and 63.4; expected 0 or less, and 63.8 or more, '
+    'which 101 steps may return with d4pg.discount 0.99'
+  )
+  validation.check_horizon(_with({'d4pg.v_max': 1.0, 'algorithm': 'bc'}), 100)
 
 
 @pytest.mark.parametrize(
@@ -195,6 +229,20 @@ def test_values_of_a_dense_reward_reach_as_far_as_its_return() -> None:
       'task.actor.num_actors',
       0,
       'task.actor.num_actors is 0; expected a number above 0',
+    ),
+    ('seed', -1, 'seed is -1; expected 0 or more'),
+    ('evaluation.videos', -1, 'evaluation.videos is -1; expected 0 or more'),
+    ('d4pg.gradient_clip', -1.0, 'd4pg.gradient_clip is -1.0; expected 0 or more'),
+    (
+      'd4pg.critic_learning_rate',
+      -1e-3,
+      'd4pg.critic_learning_rate is -0.001; expected a number above 0',
+    ),
+    ('actor.sigma', -0.1, 'actor.sigma is -0.1; expected 0 or more'),
+    (
+      'actor.sigma_factors',
+      (),
+      'actor.sigma_factors is []; expected one or more numbers, 0 or more',
     ),
     ('disturbed_share', 1.5, 'disturbed_share is 1.5; expected a number in [0, 1]'),
     (

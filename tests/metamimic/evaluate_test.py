@@ -4,13 +4,16 @@ import dataclasses
 import pathlib
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from envs import rendering
 from envs import stepping
 from envs import tasks
 import metamimic
 from metamimic import config as config_lib
+from metamimic import controllers
 from metamimic import evaluate
 from metamimic import preparation
 from metamimic import video
@@ -164,3 +167,36 @@ def test_an_output_that_is_there_is_kept(
   with pytest.raises(FileExistsError, match=r'out\.csv'):
     evaluate.main(_arguments(run_dir, output=str(output)))
   assert output.read_text() == 'mine'
+
+
+def test_an_output_that_cannot_be_written_is_refused_at_once(
+  run_dir: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  monkeypatch.setattr(evaluate, 'Measure', None)
+  folder = tmp_path / 'nowhere'
+  message = f'^output is {folder}/out.csv; expected {folder} to be a folder that can be'
+  with pytest.raises(OSError, match=message):
+    evaluate.main(_arguments(run_dir, output=str(folder / 'out.csv')))
+
+
+def test_arms_that_do_not_look_are_not_drawn_for(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  run_dir = untrained.make_run(tmp_path, config_lib.PixelsConfig(('front',), size=32))
+  drawn: list[str] = []
+  arm = ['']
+
+  def render(self: rendering.Renderer) -> np.ndarray:
+    drawn.append(arm[0])
+    return np.zeros((32, 32, 3), np.uint8)
+
+  def controls(*unused: object) -> object:
+    arm[0] = 'controls'
+    return found(*unused)
+
+  found = controllers.controls
+  monkeypatch.setattr(rendering.Renderer, 'render', render)
+  monkeypatch.setattr(controllers, 'controls', controls)
+  table = evaluate.main(_arguments(run_dir))
+  assert {'replay', 'tracker', 'zero', 'metamimic'} < set(table['arm'])
+  assert '' in drawn and 'controls' not in drawn

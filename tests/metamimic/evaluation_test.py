@@ -333,3 +333,15 @@ def test_rows_are_appended_all_or_none(tmp_path: pathlib.Path) -> None:
   assert path.read_bytes() == before
   evaluation.append_rows(str(path), [{'arm': 'replay', 'total': 1.0}])
   assert path.read_text().split() == ['arm,total', 'zero,0.5', 'replay,1.0']
+
+
+def test_rows_of_other_columns_are_not_appended(tmp_path: pathlib.Path) -> None:
+  path = tmp_path / 'evaluation.csv'
+  evaluation.append_rows(str(path), [{'arm': 'zero', 'total': 0.5}])
+  before = path.read_text()
+  with pytest.raises(ValueError) as e:
+    evaluation.append_rows(str(path), [{'arm': 'zero', 'solved': 3, 'total': 0.5}])
+  assert str(e.value) == (
+    f"{path}: has the columns ['arm', 'total']; expected ['arm', 'solved', 'total']"
+  )
+  assert path.read_text() == before

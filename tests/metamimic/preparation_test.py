@@ -64,6 +64,10 @@ def test_what_the_nodes_must_agree_on_is_written(
       },
       "no field 'base/position' in the observation",
     ),
+    (
+      {'d4pg': dataclasses.replace(CONFIG.d4pg, discount=1.0)},
+      'd4pg.v_min and v_max are 0.0 and 10.0; expected 0 or less, and ',
+    ),
     ({'gpu': True}, '-m uv pip install --no-deps tensorflow==2.12.1'),
     (
       {'imitation': config_lib.ImitationConfig(relative=True)},
@@ -266,4 +270,44 @@ def test_another_reward_than_the_run_began_with_is_refused(
   with pytest.raises(
     ValueError, match=r"run\.json: the run began with terms \['arm'\]"
   ):
+    preparation.prepare(config, str(tmp_path))
+
+
+def test_states_of_another_version_are_refused(
+  path: str, tmp_path: pathlib.Path
+) -> None:
+  whole = storage.load(path, with_actions=True)
+  narrow = tuple(
+    types.Demonstration(
+      d.name, d.task, d.skill, d.observations, d.states[:, :5].copy(), d.actions
+    )
+    for d in whole.demonstrations
+  )
+  other = str(tmp_path / 'narrow.hdf5')
+  storage.save(other, dataclasses.replace(whole, demonstrations=narrow))
+  config = dataclasses.replace(CONFIG, demonstrations=other)
+  message = (
+    f'^{other}: demo_0: states: {whole.task}: state has shape \\(5,\\); expected '
+  )
+  with pytest.raises(ValueError, match=message):
+    preparation.prepare(config)
+
+
+def test_a_run_whose_reward_has_changed_is_refused(
+  path: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  config = dataclasses.replace(CONFIG, demonstrations=path)
+  preparation.prepare(config, str(tmp_path))
+  preparation.reward(str(tmp_path))
+  task = preparation.description(str(tmp_path))['task']
+  name = reward_library.DEFAULTS[task]
+  attribute = name.partition(':')[2]
+  declared = getattr(reward_library, attribute)
+  first, *others = declared.terms
+  heavier = [dataclasses.replace(first, weight=10 * first.weight), *others]
+  changed = rewards.Reward(heavier)
+  monkeypatch.setattr(reward_library, attribute, changed)
+  with pytest.raises(ValueError, match=f'the run has the reward {name}, declared as '):
+    preparation.reward(str(tmp_path))
+  with pytest.raises(ValueError, match='the run began with declaration '):
     preparation.prepare(config, str(tmp_path))

@@ -377,7 +377,7 @@ def _nan_in_both(file: h5py.File) -> None:
     ),
     (
       _replaced('data/demo_1/actions', lambda values: values[:, :8]),
-      ': demo_1: actions has width 8; expected width 9, as demo_0 has',
+      ': demo_1: actions have shape (5, 8); expected (T, 9)',
     ),
   ],
 )
@@ -445,3 +445,57 @@ def test_load_refuses_damaged_numbers(path: str) -> None:
   assert str(e.value).startswith(
     f'{path}: demo_1: states is damaged; expected it readable ('
   )
+
+
+def _renamed(**changes: Any) -> types.DemonstrationSet:
+  """Returns a set of one demonstration that is in some way unlike others."""
+  d = _demonstration(0)
+  given = {
+    'name': d.name,
+    'task': d.task,
+    'skill': d.skill,
+    'observations': d.observations,
+    'states': d.states,
+    'actions': d.actions,
+    **changes,
+  }
+  return types.DemonstrationSet(
+    given['task'], (types.Demonstration(**given),), train=(0,), valid=()
+  )
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'name': 'mine_0'}, "data holds 'mine_0'; expected demo_0, demo_1, ..."),
+    ({'task': 'fly'}, "the task is 'fly'; expected one of ['lift_brick', "),
+    (
+      {'observations': {'body': np.zeros((4, 33), np.float32)}},
+      "observations have the groups {'body': 33}; expected those of lift_brick, "
+      "{'body': 33, 'objects': 13}",
+    ),
+    (
+      {'actions': np.zeros((3, 7), np.float32)},
+      'demo_0: actions have shape (3, 7); expected (T, 9)',
+    ),
+  ],
+)
+def test_what_load_would_refuse_is_not_saved(
+  tmp_path: pathlib.Path, changes: dict[str, Any], message: str
+) -> None:
+  path = tmp_path / 'mine.hdf5'
+  with pytest.raises(ValueError) as e:
+    storage.save(str(path), _renamed(**changes))
+  assert str(e.value).startswith(f'{path}: {message}')
+  assert not any(tmp_path.iterdir())
+
+
+def test_actions_of_another_robot_are_refused(path: str) -> None:
+  with h5py.File(path, 'a') as file:
+    group = file['data/demo_1']
+    del group['actions']
+    group['actions'] = np.zeros((5, 7), np.float32)
+  with pytest.raises(ValueError) as e:
+    storage.load(path, with_actions=True)
+  assert str(e.value) == (f'{path}: demo_1: actions have shape (5, 7); expected (T, 9)')
+  storage.load(path)
