@@ -8,7 +8,6 @@ from matplotlib import ticker
 import numpy as np
 import pandas as pd
 
-from metamimic import intervals
 from metamimic import plotting
 from metamimic import statistics
 
@@ -42,10 +41,9 @@ def robustness(rows: pd.DataFrame) -> figure_lib.Figure:
     strength = shown['strength'].where(shown['disturbance'] == kind, undisturbed)
     for arm in drawn:
       of_arm = shown['arm'] == arm
-      groups = shown[of_arm].groupby(strength[of_arm])['success']
-      mean = groups.mean()
-      counts = groups.agg(['sum', 'count']).to_numpy(int)
-      bounds = [intervals.proportion(k, n) for k, n in counts]
+      groups = shown[of_arm].groupby(strength[of_arm])
+      mean = groups['success'].mean()
+      bounds = [statistics.success_interval(episodes) for _, episodes in groups]
       low, high = np.reshape(bounds, (-1, 2)).T
       axes.errorbar(
         mean.index.to_numpy(),

@@ -21,7 +21,7 @@ import importlib
 import math
 import numbers
 import re
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -337,6 +337,7 @@ def check_range(result: RewardResult) -> None:
   Raises:
     ValueError: the total or a term is not a number in [0, 1]; nan is none.
   """
-  for name, value in (('the total', result.total), *result.terms.items()):
+  values: list[tuple[str, Any]] = [('the total', result.total), *result.terms.items()]
+  for name, value in values:
     if not (isinstance(value, numbers.Real) and 0 <= float(value) <= _MOST):
       raise ValueError(f'{name} is {value!r}; expected a number in [0, 1]')

@@ -7,6 +7,7 @@ import numpy as np
 from scipy import stats
 
 _CONFIDENCE = 0.95
+_TAIL = (1 + _CONFIDENCE) / 2
 _RESAMPLES = 5000
 
 
@@ -22,6 +23,44 @@ def proportion(successes: int, n: int) -> tuple[float, float]:
     return 0.0, 1.0
   interval = stats.binomtest(successes, n).proportion_ci(_CONFIDENCE, method='wilson')
   return float(interval.low), float(interval.high)
+
+
+def rate(successes: np.ndarray) -> tuple[float, float]:
+  """Returns a 95 % interval of a rate over runs and demonstrations.
+
+  Wilson's, for as many episodes as would be as uncertain if they were independent:
+  those of one seed are not, nor are those of one demonstration. How uncertain the mean
+  is, `of_seeds` tells. Where all episodes agree there is nothing to tell it by, and
+  distinct demonstrations alone count. (Kish's effective sample size.)
+
+  Args:
+    successes: (seeds, demonstrations), 0 or 1; nan where one was not measured.
+
+  Raises:
+    ValueError: `successes` has not two dimensions.
+  """
+  successes = _table(successes)
+  known = np.isfinite(successes)
+  n, count = int(known.sum()), float(successes[known].sum())
+  if len(successes) < 2 or not n:
+    return proportion(round(count), n)
+  share = count / n
+  low, high = of_seeds(successes)
+  half = (high - low) / 2
+  if half > 0:
+    independent = share * (1 - share) * (stats.norm.ppf(_TAIL) / half) ** 2
+  else:
+    independent = float(known.any(axis=0).sum())
+  return _wilson(share, min(max(independent, 1.0), n))
+
+
+def _wilson(share: float, n: float) -> tuple[float, float]:
+  """Returns Wilson's interval of a share of `n`, which need not be a whole number."""
+  z = float(stats.norm.ppf(_TAIL))
+  middle = share + z**2 / (2 * n)
+  half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+  scale = 1 + z**2 / n
+  return max((middle - half) / scale, 0.0), min((middle + half) / scale, 1.0)
 
 
 def mean(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
@@ -93,8 +132,8 @@ def difference(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
   """Returns a 95 % interval of the difference of two experiments' means.
 
   As for `of_seeds`; the demonstrations are those of both, so what makes one of
-  them hard for either does not widen it. Of an experiment with a single seed, what
-  another would come to is left out.
+  them hard for either does not widen it. If one has a single seed, its seeds are taken
+  to differ as the other's do; if both have, what other seeds would come to is left out.
 
   Args:
     first: (seeds, demonstrations); nan where one was not measured.
@@ -115,6 +154,7 @@ def difference(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
     ),
     [len(first), len(second)],
     first.shape[1],
+    alike=True,
   )
 
 
@@ -159,7 +199,10 @@ Statistic = Callable[[Sequence[np.ndarray], np.ndarray], np.ndarray]
 
 
 def crossed(
-  statistic: Statistic, seeds: Sequence[int], demonstrations: int
+  statistic: Statistic,
+  seeds: Sequence[int],
+  demonstrations: int,
+  alike: bool = False,
 ) -> tuple[float, float]:
   """Bootstraps over seeds and over the demonstrations that all of them share.
 
@@ -174,6 +217,8 @@ def crossed(
     statistic: what is estimated.
     seeds: how many each experiment has; one seed of one is not resampled.
     demonstrations: how many there are.
+    alike: of two experiments, that one with a single seed differs between seeds as the
+      other does: the mean of k varies by 1 / k of what a single one does.
 
   Returns:
     Low and high; nan with nothing to resample.
@@ -194,14 +239,14 @@ def crossed(
     if k > 1:
       others = [*every[:place], resampled(k), *every[place + 1 :]]
       shift = statistic(others, everything) - estimate
-      shifts.append(shift * math.sqrt(k / (k - 1)))
+      borrowed = 1 + k if alike and min(seeds) == 1 else 1
+      shifts.append(shift * math.sqrt(borrowed * k / (k - 1)))
       variances.append(float(np.nanvar(shifts[-1])))
       freedoms.append(k - 1)
   if sum(variances):
     shares = sum(v**2 / f for v, f in zip(variances, freedoms, strict=True))
     freedom = sum(variances) ** 2 / shares
-    tail = (1 + _CONFIDENCE) / 2
-    moved += sum(shifts) * (stats.t.ppf(tail, freedom) / stats.norm.ppf(tail))
+    moved += sum(shifts) * (stats.t.ppf(_TAIL, freedom) / stats.norm.ppf(_TAIL))
   outside = 50 * (1 - _CONFIDENCE)
   low, high = np.nanpercentile(moved, [outside, 100 - outside])
   return float(low), float(high)

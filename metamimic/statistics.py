@@ -82,6 +82,25 @@ def by_seed(episodes: pd.DataFrame, column: str = 'total') -> pd.DataFrame:
   return episodes.groupby(['seed', 'demonstration'])[column].mean().unstack()
 
 
+def success_interval(episodes: pd.DataFrame) -> tuple[float, float]:
+  """Returns `intervals.rate` of how often an arm's episodes end in success.
+
+  Args:
+    episodes: as for `by_seed`.
+  """
+  return intervals.rate(by_seed(episodes, 'success').to_numpy(float))
+
+
+def solved_interval(episodes: pd.DataFrame) -> tuple[float, float]:
+  """Returns `intervals.rate` of how often an arm solves the task at any time.
+
+  Args:
+    episodes: as for `by_seed`.
+  """
+  solved = episodes.assign(solved=episodes['solved'].notna())
+  return intervals.rate(by_seed(solved, 'solved').to_numpy(float))
+
+
 def reward_interval(episodes: pd.DataFrame) -> tuple[float, float]:
   """Returns `intervals.of_seeds` of an arm's rewards, within [0, 1].
 
@@ -155,7 +174,7 @@ def solving(evaluation: pd.DataFrame) -> pd.DataFrame:
   shown = rows[rows['arm'] == CEILING].groupby(keys)['solved'].mean()
   for (arm, split), episodes in rows.groupby(['arm', 'split']):
     n, successes = len(episodes), int(episodes['solved'].notna().sum())
-    low, high = intervals.proportion(successes, n)
+    low, high = solved_interval(episodes)
     steps = episodes.groupby(['seed', *keys])['solved'].mean().unstack(keys)
     ratio, ratio_low, ratio_high = _ratio(steps, shown)
     found.append(
@@ -217,7 +236,7 @@ def _ordered(summary: pd.DataFrame) -> pd.DataFrame:
 def _row(arm: str, split: str, episodes: pd.DataFrame) -> dict[str, object]:
   n, successes = len(episodes), int(episodes['success'].sum())
   reward_low, reward_high = reward_interval(episodes) if n else (math.nan, math.nan)
-  success_low, success_high = intervals.proportion(successes, n)
+  success_low, success_high = success_interval(episodes) if n else (0.0, 1.0)
   return {
     'arm': arm,
     'split': split,

@@ -437,7 +437,7 @@ def test_check_refuses_what_is_wrong_only_where_the_goal_is_met() -> None:
   def reward(observation: Any, goal: Any) -> rewards.RewardResult:
     distance = np.linalg.norm(observation['body'] - goal['body'])
     with np.errstate(all='ignore'):
-      return rewards.RewardResult(0.5, {'a': distance / distance})
+      return rewards.RewardResult(0.5, {'a': float(distance / distance)})
 
   message = (
     r"^reward 'mine', at step 0 with the goal of step 0: a is .*nan.*; expected a "
@@ -483,7 +483,8 @@ def test_a_subclass_stays_what_it_is(
   assert isinstance(reward, _Gated) and reward.gate == 0.5
   tau = rewards.temperatures(reward)['brick']
   goal = observed.having(brick__position=[tau, 0, 0])
-  assert reward(observed.zeros(), goal) == (0, {'brick': pytest.approx(math.exp(-1))})
+  total, terms = reward(observed.zeros(), goal)
+  assert (total, terms['brick']) == (0, pytest.approx(math.exp(-1)))
   assert reward(goal, goal).total == 1
 
 

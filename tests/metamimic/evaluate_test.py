@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import shutil
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -190,9 +191,9 @@ def test_arms_that_do_not_look_are_not_drawn_for(
     drawn.append(arm[0])
     return np.zeros((32, 32, 3), np.uint8)
 
-  def controls(*unused: object) -> object:
+  def controls(*given: Any) -> Any:
     arm[0] = 'controls'
-    return found(*unused)
+    return found(*given)
 
   found = controllers.controls
   monkeypatch.setattr(rendering.Renderer, 'render', render)

@@ -123,12 +123,72 @@ def test_difference_interval_degenerate_cases() -> None:
   assert difference(values[:1] + 0.5, values[:1]) == pytest.approx((0.5, 0.5))
   low, high = difference(values, values)
   assert low == pytest.approx(-high, rel=0.2) and high > 0
-  # A single seed on one side leaves that of the other.
+  # A single seed on one side varies as those of the other do: twice as much as the mean
+  # of two, and both vary.
   constant = np.zeros((1, 5))
+  low, high = intervals.of_seeds(np.array([[0.4] * 5, [0.6] * 5]))
+  half = math.sqrt(3) * (high - low) / 2
   assert difference(np.array([[0.4] * 5, [0.6] * 5]), constant) == pytest.approx(
-    intervals.of_seeds(np.array([[0.4] * 5, [0.6] * 5]))
+    (0.5 - half, 0.5 + half)
   )
   assert all(math.isnan(v) for v in difference(np.ones((1, 1)), np.ones((1, 1))))
+
+
+def test_difference_to_a_single_seed_covers_the_difference(
+  monkeypatch: pytest.MonkeyPatch,
+) -> None:
+  monkeypatch.setattr(intervals, '_RESAMPLES', 400)
+  random = np.random.default_rng(5)
+  covered = 0
+  for _ in range(150):
+    single, several = _sample(random, 1, 0.02), _sample(random, 4, 0.02)
+    low, high = intervals.difference(single + 0.1, several)
+    covered += low < 0.1 < high
+  assert 0.91 * 150 <= covered
+
+
+def _outcomes(random: np.random.Generator, seeds: int, spread: float) -> np.ndarray:
+  """Returns (seeds, 40) of 0 and 1 at a mean rate of .8, of hard and easy starts."""
+  of_seed = random.normal(0, spread, (seeds, 1))
+  of_start = random.choice([-0.15, 0.15], (1, 40))
+  return (random.random((seeds, 40)) < 0.8 + of_seed + of_start).astype(float)
+
+
+@pytest.mark.parametrize(('seeds', 'spread'), [(3, 0.0), (3, 0.08), (5, 0.08)])
+def test_rate_interval_covers_the_rate_of_all_seeds(
+  seeds: int, spread: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  monkeypatch.setattr(intervals, '_RESAMPLES', 400)
+  random = np.random.default_rng(6)
+  covered = pooled = 0
+  for _ in range(150):
+    outcomes = _outcomes(random, seeds, spread)
+    # Of all seeds; which starts there are is part of what is uncertain.
+    low, high = intervals.rate(outcomes)
+    covered += low < 0.8 < high
+    low, high = intervals.proportion(int(outcomes.sum()), outcomes.size)
+    pooled += low < 0.8 < high
+  assert covered >= 0.91 * 150
+  # To call all episodes independent would promise too much where seeds differ.
+  assert pooled < covered if not spread else pooled < 0.85 * 150
+
+
+def test_rate_interval_degenerate_cases() -> None:
+  # One seed: Wilson's own.
+  single = np.array([[1.0, 0.0, 1.0, 1.0, math.nan]])
+  assert intervals.rate(single) == intervals.proportion(3, 4)
+  assert intervals.rate(np.full((1, 2), math.nan)) == (0, 1)
+  # All agree: the starts alone count, and no seed adds to them.
+  assert intervals.rate(np.ones((5, 50))) == pytest.approx(intervals.proportion(50, 50))
+  assert intervals.rate(np.zeros((3, 20))) == pytest.approx(intervals.proportion(0, 20))
+  # Never narrower than of independent episodes, never beyond what a rate can be.
+  random = np.random.default_rng(7)
+  outcomes = (random.random((4, 30)) < 0.97).astype(float)
+  low, high = intervals.rate(outcomes)
+  least = intervals.proportion(int(outcomes.sum()), outcomes.size)
+  assert 0 <= low <= least[0] + 1e-9 and least[1] - 1e-9 <= high <= 1
+  with pytest.raises(ValueError, match=r'expected \(seeds, demonstrations\)'):
+    intervals.rate(np.ones(3))
 
 
 def test_intervals_of_seeds_refuse() -> None:
