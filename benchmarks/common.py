@@ -189,7 +189,7 @@ def machine() -> dict[str, str]:
   """Returns what the measurements were made on."""
   info = {
     'date': time.strftime('%Y-%m-%d %H:%M'),
-    'cpu': _processor(),
+    'cpu': processor(),
     'cores': str(len(os.sched_getaffinity(0))),
     'load': f'{os.getloadavg()[0]:.1f}',
     'python': platform.python_version(),
@@ -197,7 +197,8 @@ def machine() -> dict[str, str]:
   return info | {name: metadata.version(name) for name in _PACKAGES}
 
 
-def _processor() -> str:
+def processor() -> str:
+  """Returns the name of this machine's processor."""
   with contextlib.suppress(OSError), open('/proc/cpuinfo') as f:
     for line in f:
       if line.startswith('model name'):

@@ -67,8 +67,9 @@ class Fault:
   seconds: float
   """From the fault to the learner's next logged step."""
   learner_steps_lost: int
+  """Learner steps that were to be done again."""
   environment_steps_lost: int
-  replay_items_lost: int
+  """Transitions that replay had been given and no longer knew of."""
 
 
 def _run(folder: pathlib.Path, arguments: Arguments) -> running.Run:
@@ -81,23 +82,26 @@ def _outcome(
   run: running.Run,
   number: int,
   fault: str,
-  do: Callable[[], object],
+  do: Callable[[], checkpoints.CheckpointSet | None],
   back: Callable[[], float],
 ) -> Fault:
   """Does a fault and watches.
+
+  What was lost is what there was less what is in the set that was gone on from. The
+  first row afterwards would tell less: until then some of it has been done again.
 
   Args:
     run: a run whose learner is learning.
     number: of the round.
     fault: its name.
-    do: does it.
+    do: does it, and returns the set that those who restore themselves then go on from;
+      None: nobody does.
     back: returns since when all is there that the learner needs, else 0: no earlier row
       of it counts.
   """
   before = run.rows(0.0)[-1]
-  saved = checkpoints.last(run.dir)
   begun = time.time()
-  do()
+  restored = do()
   since = [0.0]
 
   def is_back() -> bool:
@@ -107,24 +111,39 @@ def _outcome(
   recovered = run.wait(is_back) and run.wait(lambda: run.rows(since[0]))
   after = run.rows(since[0])[0] if recovered else before
   ended = float(after['wall_time']) if recovered else time.time()
-  lost = {
-    name: max(int(before[name]) - int(after[name]), 0)
-    for name in ('learner_steps', 'environment_steps', 'replay_size')
-  }
-  if saved and fault.startswith('learner'):
-    # It has done some again before its first row.
-    lost['learner_steps'] = (
-      int(before['learner_steps']) - saved.learner_steps[running.LEARNER]
-    )
+  learner_steps, environment_steps = lost(before, restored, fault)
   return Fault(
     round=number,
     fault=fault,
     recovered=recovered,
     seconds=round(ended - begun, 2),
-    learner_steps_lost=lost['learner_steps'],
-    environment_steps_lost=lost['environment_steps'],
-    replay_items_lost=lost['replay_size'],
+    learner_steps_lost=learner_steps,
+    environment_steps_lost=environment_steps,
   )
+
+
+def lost(
+  before: Mapping[str, str], restored: checkpoints.CheckpointSet | None, fault: str
+) -> tuple[int, int]:
+  """Returns the learner steps and the environment steps that a fault has cost.
+
+  Args:
+    before: the learner's last row before the fault, of the observed learner.
+    restored: the set that was gone on from; None: nobody restored anything.
+    fault: a node, which alone restores itself, or something that befell all of them.
+  """
+  if restored is None:
+    return 0, 0
+  learner_steps = int(float(before['learner_steps']))
+  environment_steps = int(float(before['environment_steps']))
+  learner_steps -= restored.learner_steps[running.LEARNER]
+  environment_steps -= sum(restored.environment_steps.values())
+  if fault.startswith('replay'):
+    learner_steps = 0
+  if fault.startswith('learner'):
+    environment_steps = 0
+  # A set may be newer than the last row.
+  return max(learner_steps, 0), max(environment_steps, 0)
 
 
 def kill_nodes(
@@ -145,9 +164,15 @@ def kill_nodes(
     run.wait(functools.partial(run.rows, begun))
     time.sleep(rng.uniform(longest / 5, longest))
     pid = run.pids()[node]
-    kill = functools.partial(os.kill, pid, signal.SIGKILL)
+    kill = functools.partial(_kill, run, node, pid)
     back = functools.partial(_back_at_work, run, node, pid)
     yield _outcome(run, number, node, kill, back)
+
+
+def _kill(run: running.Run, node: str, pid: int) -> checkpoints.CheckpointSet | None:
+  os.kill(pid, signal.SIGKILL)
+  restores = node.startswith(('learner', 'replay'))
+  return checkpoints.last(run.dir) if restores else None
 
 
 def _back_at_work(run: running.Run, node: str, killed: int) -> float:
@@ -183,14 +208,16 @@ def end_launcher(run: running.Run, number: int, signum: signal.Signals) -> Fault
     signum: how.
   """
 
-  def do() -> None:
+  def do() -> checkpoints.CheckpointSet | None:
     run.signal(signum)
     end = time.monotonic() + 10
     while not run.nothing_left():
       if time.monotonic() > end:
         raise RuntimeError('nodes outlive their launcher')
       time.sleep(running.POLL)
+    saved = checkpoints.last(run.dir)
     run.start()
+    return saved
 
   back = functools.partial(_launched, run, time.time())
   return _outcome(run, number, f'launcher {signum.name}', do, back)
@@ -199,7 +226,7 @@ def end_launcher(run: running.Run, number: int, signum: signal.Signals) -> Fault
 def truncate_newest(run: running.Run, number: int) -> Fault:
   """Stops the run, cuts a file of its newest set short, and starts it again."""
 
-  def do() -> None:
+  def do() -> checkpoints.CheckpointSet | None:
     run.signal(signal.SIGTERM)
     newest = checkpoints.newest(run.dir)
     if newest is None:
@@ -208,7 +235,9 @@ def truncate_newest(run: running.Run, number: int) -> Fault:
       (newest.path / name for name in newest.files), key=lambda f: f.stat().st_size
     )
     os.truncate(file, file.stat().st_size // 2)
+    before = checkpoints.newest(run.dir, say=lambda text: None)
     run.start()
+    return before
 
   back = functools.partial(_launched, run, time.time())
   outcome = _outcome(run, number, 'newest set truncated', do, back)
@@ -267,7 +296,7 @@ def table(faults: Sequence[Fault]) -> str:
   """Returns what came of each kind of fault, as lines."""
   lines = [
     f'{"fault":22} {"recovered":>9} {"median s":>9} {"most s":>7} '
-    f'{"most learner steps":>18} {"environment steps":>17} {"replay items":>12} lost'
+    f'{"most learner steps":>18} {"environment steps":>17} lost'
   ]
   kinds: Mapping[str, list[Fault]] = {f.fault: [] for f in faults}
   for fault in faults:
@@ -278,8 +307,7 @@ def table(faults: Sequence[Fault]) -> str:
     lines.append(
       f'{kind:22} {f"{good}/{len(found)}":>9} {statistics.median(seconds):>9.1f} '
       f'{max(seconds):>7.1f} {max(f.learner_steps_lost for f in found):>18,} '
-      f'{max(f.environment_steps_lost for f in found):>17,} '
-      f'{max(f.replay_items_lost for f in found):>12,}'
+      f'{max(f.environment_steps_lost for f in found):>17,}'
     )
   return '\n'.join(lines)
 

@@ -6,8 +6,9 @@
 
 A name (see benchmarks/experiments.py) stands for runs with several seeds, one after the
 other, under runs/results/; those that are finished are not run again. results/NAME.csv
-gets every final episode, results/NAME.json the configuration, wall times and the
-machine. --check exits with 1 where README and files differ, and says where.
+gets every final episode, results/NAME.json the configuration, and of each run its
+steps, wall time and processor. --check exits with 1 where README and files differ, and
+says where.
 """
 
 import argparse
@@ -16,13 +17,13 @@ import json
 import os
 import pathlib
 import platform
-import re
 import subprocess
 import sys
 from typing import Any
 
 import pandas as pd
 
+from benchmarks import common
 from benchmarks import experiments
 from benchmarks import readme
 from metamimic import config as config_lib
@@ -85,6 +86,7 @@ def collect(name: str) -> None:
     runs[seed] = {
       **json.loads((directory / 'summary.json').read_text()),
       'wall_seconds': round(seconds_running(directory / 'events.jsonl'), 1),
+      'processor': common.processor(),
     }
     found = json.loads((directory / 'config.json').read_text())
     del found['seed'], found['demonstrations']
@@ -100,11 +102,7 @@ def collect(name: str) -> None:
     'command': f'python -m benchmarks.results {name}',
     'runs': dict(sorted(runs.items())),
     'config': config,
-    'machine': {
-      'processor': _processor(),
-      'cores': os.cpu_count(),
-      'python': platform.python_version(),
-    },
+    'machine': {'cores': os.cpu_count(), 'python': platform.python_version()},
   }
   readme.RESULTS.mkdir(exist_ok=True)
   rows = pd.concat([evaluations[seed] for seed in sorted(evaluations)])
@@ -155,12 +153,6 @@ def seconds_running(events: pathlib.Path) -> float:
       begun = event['wall_time']
     last = event['wall_time']
   return seconds + last - begun
-
-
-def _processor() -> str:
-  with open('/proc/cpuinfo') as f:
-    found = re.search(r'model name\s*: (.*)', f.read())
-  return found[1] if found else platform.machine()
 
 
 def check() -> int:

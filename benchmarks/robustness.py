@@ -32,6 +32,7 @@ from metamimic import evaluate
 from metamimic import loading
 from metamimic import plotting
 from metamimic import preparation
+from metamimic import statistics
 from metamimic.demonstrations import storage
 from metamimic.demonstrations import types
 
@@ -199,18 +200,26 @@ def main(arguments: Arguments) -> pd.DataFrame:
 
 
 def _write(arguments: Arguments, rows: pd.DataFrame) -> pd.DataFrame:
-  """Writes the rows in the place of earlier ones of these disturbances and arms."""
+  """Writes the rows in the place of earlier ones of these disturbances, arms and seeds.
+
+  Runs of other seeds may be on other machines. What an arm does that does not learn is
+  the same for every seed.
+  """
   target = pathlib.Path(arguments.output_dir) / f'robustness_{arguments.name}.csv'
   if target.exists():
     before = pd.read_csv(target)
-    by = ['disturbance', 'arm']
-    measured = pd.MultiIndex.from_frame(rows[by]).unique()
-    kept = before[~pd.MultiIndex.from_frame(before[by]).isin(measured)]
+    measured = _which(rows).unique()
+    kept = before[~_which(before).isin(measured)]
     rows = pd.concat([kept, rows], ignore_index=True)
   rows.to_csv(f'{target}.tmp', index=False)
   os.replace(f'{target}.tmp', target)
   plotting.save(figures.robustness(rows), target.with_suffix('.svg'))
   return rows
+
+
+def _which(rows: pd.DataFrame) -> pd.MultiIndex:
+  seeds = rows['seed'].where(~rows['arm'].isin(statistics.UNLEARNED), -1)
+  return pd.MultiIndex.from_frame(rows[['disturbance', 'arm']].assign(seed=seeds))
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:

@@ -33,8 +33,19 @@ def test_every_policy_is_measured_and_other_rows_are_kept(
     (run / 'summary.json').write_text('{}')
   (tmp_path / 'lift_brick-seed0').mkdir()  # is not finished
   before = pd.DataFrame(
-    [('push', 0.1, 'zero', 'valid', 1), ('action_noise', 0.1, 'zero', 'valid', 1)],
-    columns=['disturbance', 'strength', 'arm', 'split', 'solved'],
+    [
+      ('push', 0.1, 'zero', 'valid', 0, 'demo_9', 1),
+      ('action_noise', 0.1, 'zero', 'valid', 0, 'demo_9', 1),
+    ],
+    columns=[
+      'disturbance',
+      'strength',
+      'arm',
+      'split',
+      'seed',
+      'demonstration',
+      'solved',
+    ],
   )
   before.to_csv(tmp_path / 'robustness_lift_brick.csv', index=False)
   monkeypatch.setattr(robustness, 'SWEEPS', {'action_noise': (0.3,)})
@@ -156,12 +167,24 @@ def test_those_that_see_are_measured_beside_those_that_need_not(
 
 def test_rows_of_what_is_not_measured_are_kept(tmp_path: pathlib.Path) -> None:
   arguments = robustness.Arguments('lift_brick', output_dir=str(tmp_path))
-  columns = ['disturbance', 'strength', 'arm', 'solved']
-  first = [('none', 0, 'bc', 1), ('push', 0.1, 'bc', 2), ('push', 0.1, 'zero', 3)]
-  again = [('push', 0.2, 'bc', 4), ('mass', 2, 'bc', 5)]
+  columns = ['disturbance', 'strength', 'arm', 'seed', 'solved']
+  first = [
+    ('none', 0, 'bc', 0, 1),
+    ('push', 0.1, 'bc', 0, 2),
+    ('push', 0.1, 'bc', 1, 3),
+  ]
+  first += [('push', 0.1, 'zero', 0, 4), ('mass', 2, 'zero', 0, 5)]
+  # Of another seed; what zero does is the same for all.
+  again = [
+    ('push', 0.2, 'bc', 1, 6),
+    ('mass', 2, 'bc', 1, 7),
+    ('push', 0.1, 'zero', 1, 8),
+  ]
   for rows in (first, again):
-    written = robustness._write(arguments, pd.DataFrame(rows, columns=columns))
-  assert [tuple(row) for row in written.to_numpy()] == [first[0], first[2], *again]
+    table = pd.DataFrame(rows, columns=columns).assign(demonstration='demo_0')
+    written = robustness._write(arguments, table)
+  kept = [first[0], first[1], first[4]]
+  assert [tuple(row) for row in written[columns].to_numpy()] == [*kept, *again]
   pd.testing.assert_frame_equal(
     pd.read_csv(tmp_path / 'robustness_lift_brick.csv'), written
   )
@@ -176,11 +199,15 @@ def test_without_runs_it_says_what_makes_them(tmp_path: pathlib.Path) -> None:
 def test_curves_begin_without_a_disturbance() -> None:
   rows = pd.DataFrame(
     [
-      *[('none', 0.0, 'metamimic', s) for s in (9, 9)],
-      *[('mass', 2.0, 'metamimic', s) for s in (9, None)],
-      *[('push', 0.1, 'metamimic', s) for s in (None, None)],
+      (kind, strength, 'metamimic', 0, demonstration, solved)
+      for kind, strength, both in (
+        ('none', 0.0, (9, 9)),
+        ('mass', 2.0, (9, None)),
+        ('push', 0.1, (None, None)),
+      )
+      for demonstration, solved in enumerate(both)
     ],
-    columns=['disturbance', 'strength', 'arm', 'solved'],
+    columns=['disturbance', 'strength', 'arm', 'seed', 'demonstration', 'solved'],
   )
   mass, push = figures.robustness(rows).axes
   curves = [np.asarray(panel.lines[0].get_xydata()).tolist() for panel in (mass, push)]
