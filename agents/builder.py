@@ -299,9 +299,10 @@ class Builder:
     settings = config.actor_of(name)
     demonstrations = self._demonstrations()
     policy = self._policy(name, demonstrations)
+    logger = logs.RoleLogger(self._run_dir, f'actor-{index}', step='environment_steps')
     # Neither a resumed run nor an actor that is started again must act out the same
     # episodes.
-    begun = int(time.time() * 1000)
+    begun = int(time.time() * 1000) if logger.last_count('environment_steps') else 0
     seeds = [self._seed(_ACTOR, index, i, begun) for i in range(settings.environments)]
     reader = parameters.Reader(
       client, name, policy.variables, config.last_step(name), settings.update_period
@@ -322,7 +323,6 @@ class Builder:
       return replay.wait_for(client, replay.SHARED, after, self._stop.is_set)
 
     writer = self._writer(client, name, len(environments), over)
-    logger = logs.RoleLogger(self._run_dir, f'actor-{index}', step='environment_steps')
     return actors.Actor(
       environments,
       [adders.StepAdder(writer) for _ in environments],

@@ -17,7 +17,9 @@ from agents import replay
 from agents import waiting
 from metamimic import config as config_lib
 
-_PATIENCE = 1.0  # Seconds for the server to answer; who acts has better things to do.
+_PATIENCE = 1.0  # Seconds for the server to answer those who can wait.
+# Seconds for it to answer who learns or acts; then it goes on in the background.
+_BRIEF = 0.002
 
 
 class Progress(NamedTuple):
@@ -68,12 +70,15 @@ def publish(
     variables: in an order that readers know.
     learner_steps: how far the learner is.
   """
-  values = [np.array(learner_steps, np.int64), *(v.numpy() for v in variables)]
-  client.insert(values, {table_name(learner): 1.0})
+  client.insert(_values(variables, learner_steps), {table_name(learner): 1.0})
+
+
+def _values(variables: Sequence[tf.Variable], learner_steps: int) -> list[np.ndarray]:
+  return [np.array(learner_steps, np.int64), *(v.numpy() for v in variables)]
 
 
 class Publisher:
-  """Publishes a learner's parameters, and does not wait for a server that is away.
+  """Publishes a learner's parameters, and does not wait for a slow server.
 
   A server that is restored has older parameters until the learner publishes again.
   """
@@ -99,26 +104,30 @@ class Publisher:
     self._num_steps = num_steps
     self._insert = waiting.Call(self._insert_now)
 
-  def publish(self) -> int | None:
-    """Replaces what is published; returns its learner step, None: no server answers.
+  def publish(self, patience: float = _BRIEF) -> int | None:
+    """Replaces what is published; returns its learner step, None: not yet.
 
-    It is then done as soon as there is one.
+    It is then done in the background, and the next call waits for it first.
+
+    Args:
+      patience: seconds to wait.
     """
+    # As they are now: they may have changed before the server has them.
+    values = _values(self._variables, self._num_steps())
     try:
-      return self._insert(_PATIENCE)
+      return self._insert(patience, values)
     except (TimeoutError, *replay.GONE):
       return None
 
   def publish_surely(self, should_stop: Callable[[], bool]) -> None:
     """Publishes the present parameters, or is stopped before there is a server."""
     reminder = waiting.Reminder()
-    while self.publish() != self._num_steps() and not should_stop():
+    while self.publish(_PATIENCE) != self._num_steps() and not should_stop():
       reminder.remind(lambda: f'the replay server, to publish for {self._learner}')
 
-  def _insert_now(self) -> int:
-    steps = self._num_steps()
-    publish(self._client, self._learner, self._variables, steps)
-    return steps
+  def _insert_now(self, values: Sequence[np.ndarray]) -> int:
+    self._client.insert(values, {table_name(self._learner): 1.0})
+    return int(values[0])
 
 
 class Reader:
@@ -140,7 +149,8 @@ class Reader:
       variables: as those that are published.
       last_step: after which the learner is done. Not for the learner to tell: a resumed
         run may have another one than was published.
-      period: seconds that must pass between two fetches of `update`.
+      period: seconds that must pass between two fetches of `update`; 0: it is called
+        seldom, and can wait.
     """
     self._client = client
     self._table = table_name(learner)
@@ -158,7 +168,7 @@ class Reader:
     while not should_stop():
       info = replay.info(self._client)
       if info is not None and info[self._table].current_size:
-        self.update()
+        self._update(_PATIENCE)
         return True
       reminder.remind(lambda: f'the first parameters in {self._table}')
       time.sleep(0.2)
@@ -182,14 +192,16 @@ class Reader:
 
     They stay as they are while the server does not answer.
     """
-    now = time.monotonic()
-    if now - self._fetched < self._period:
+    if time.monotonic() - self._fetched < self._period:
       return self.progress
+    return self._update(_BRIEF if self._period else _PATIENCE)
+
+  def _update(self, patience: float) -> Progress:
     try:
-      steps, *values = self._fetch(_PATIENCE)
+      steps, *values = self._fetch(patience)
     except (TimeoutError, *replay.GONE):
       return self.progress
-    self._fetched = now
+    self._fetched = time.monotonic()
     for variable, value in zip(self._variables, values, strict=True):
       variable.assign(value[0])
     self.progress = Progress(int(steps[0]), int(steps[0]) >= self._last_step)

@@ -316,7 +316,9 @@ class Config:
   task from its reward alone, d4pgfd with demonstrations and their actions in replay.
   Those two have the settings under task."""
   seed: int = 0
-  """Seed of networks, starts, exploration and sampling."""
+  """Seed of networks, of the noise on target actions, of cloning's order, and of the
+  episodes and exploration with which actors begin. Processes run freely, so two runs of
+  one seed differ."""
   disturbed_share: float = 0.7
   """Share of the training episodes that meet each kind of disturbance, its strength
   drawn uniformly. (Ours.)"""

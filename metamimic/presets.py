@@ -50,6 +50,9 @@ _PIXELS_PAPER = _from_pictures(
 
 LAPTOP = config.Config(learner_steps=40_000)
 
+# Seconds. All actors together fetch less than 100 MB/s then, which one server can give.
+_LARGE_PERIOD = 5.0
+
 PRESETS: Mapping[str, tuple[str, config.Config]] = {
   'tiny': (
     'Seconds, for tests: it shows that everything runs, not that it learns.',
@@ -87,7 +90,9 @@ PRESETS: Mapping[str, tuple[str, config.Config]] = {
       _PIXELS_PAPER,
       pixels=dataclasses.replace(_PIXELS_PAPER.pixels, size=84),
       network=LARGE_TORSOS,
-      actor=dataclasses.replace(_PIXELS_PAPER.actor, num_actors=8),
+      actor=dataclasses.replace(
+        _PIXELS_PAPER.actor, num_actors=8, update_period=_LARGE_PERIOD
+      ),
       evaluation=config.EvaluationConfig(period=600.0),
     ),
   ),
@@ -99,7 +104,7 @@ PRESETS: Mapping[str, tuple[str, config.Config]] = {
       ),
       d4pg=config.D4PGConfig(batch_size=256),
       replay=config.ReplayConfig(max_size=1_000_000, min_size=10_000),
-      actor=config.ActorConfig(num_actors=16),
+      actor=config.ActorConfig(num_actors=16, update_period=_LARGE_PERIOD),
     ),
   ),
 }

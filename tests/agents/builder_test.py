@@ -163,6 +163,31 @@ def test_actors_learners_and_tables_do_without_actions(
   assert not any(unreadable)
 
 
+def test_actors_of_one_seed_begin_alike_and_none_acts_the_same_again(
+  files: dict[str, str], tmp_path: pathlib.Path
+) -> None:
+  server = None
+  starts = []
+  try:
+    for name in ('first', 'second'):
+      made = _make(files['none'], tmp_path / name)
+      server = server or reverb.Server(made.replay_tables())
+      client = server.localhost_client()
+      actors = [made.actor(client, 0)]
+      actors[0]._logger.write({'environment_steps': 9, 'episodes': 2})
+      actors.append(made.actor(client, 0))
+      starts += [
+        np.concatenate([e.reset().observation['goal'] for e in actor.environments * 9])
+        for actor in actors
+      ]
+  finally:
+    if server:
+      server.stop()
+  first, resumed, second, _ = starts
+  np.testing.assert_array_equal(first, second)
+  assert (first != resumed).any()
+
+
 def test_each_kind_of_actor_meets_its_own_disturbances(
   files: dict[str, str], tmp_path: pathlib.Path
 ) -> None:

@@ -103,7 +103,8 @@ def test_within_a_period_nothing_is_fetched(client: reverb.Client) -> None:
   reader = parameters.Reader(
     client, LEARNER, copies := _variables(0.0), LAST, period=3600
   )
-  reader.update()
+  while reader.update() != Progress(50, False):
+    pass
   parameters.publish(client, LEARNER, _variables(6.0), 60)
   assert reader.update() == Progress(50, False)
   assert _values(copies) == [5, 50, 5]
@@ -149,10 +150,12 @@ class _Away:
   def __init__(self) -> None:
     self.back = threading.Event()
     self.inserted: list[int] = []
+    self.values: list[float] = []
 
   def insert(self, values: Any, priorities: Any) -> None:
     del priorities
     self.back.wait()
+    self.values = [float(v) for v in values[1:]]
     self.inserted.append(int(values[0]))
 
   def sample(self, table: str, emit_timesteps: bool) -> Iterator[Any]:
@@ -186,6 +189,17 @@ def test_publisher_does_not_wait_for_a_server_that_is_away(away: Any) -> None:
   # What was on its way when the server came back, and what there is now.
   assert away.inserted == [5, 6]
   assert asked
+
+
+def test_what_is_published_is_as_it_was_when_asked_for(away: Any) -> None:
+  variable = tf.Variable(1.0)
+  publisher = parameters.Publisher(away, LEARNER, [variable], lambda: 5)
+  assert publisher.publish() is None
+  variable.assign(2.0)
+  away.back.set()
+  while not away.inserted:
+    pass
+  assert away.values == [1.0]
 
 
 def test_publisher_may_be_stopped_before_there_is_a_server(away: Any) -> None:
