@@ -8,6 +8,9 @@ RUN ?= runs/$(TASK)
 PRESET ?= laptop
 ARGS ?=
 DEMONSTRATIONS ?= data/$(TASK).hdf5
+# How many are recorded, where there is no such file; more of the task with eight skills.
+RECORDED = --train 500 --valid 50
+RECORDED_two_bricks = --train 800 --valid 160
 # An interpreter for the set-up to use instead of looking for Python 3.10.
 export PYTHON
 
@@ -32,7 +35,7 @@ check: setup  ## print the versions and what does not fit this machine
 
 train: check  ## record demonstrations, train on them, report; again: resume
 	test -e $(DEMONSTRATIONS) || $(PY) -m metamimic.record --task $(TASK) \
-	  --output $(DEMONSTRATIONS) --train 500 --valid 50 --seed 0
+	  --output $(DEMONSTRATIONS) $(or $(RECORDED_$(TASK)),$(RECORDED)) --seed 0
 	$(PY) -m launch_configs.local --preset $(PRESET) --run-dir $(RUN) \
 	  --demonstrations $(DEMONSTRATIONS) $(ARGS)
 

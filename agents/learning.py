@@ -106,13 +106,16 @@ class LearnerProcess(acme.Worker):
     if starving is None:
       meter.log(self._logger, self._learner.num_steps, at_once=True)
     # Before replay is saved: from a server that is restored, too, all learn of the end.
-    for publisher in self._publishers:
-      publisher.publish_surely(self._stop.is_set)
+    self._publish_surely()
     self._checkpointer.finish()
 
   def _publish(self) -> None:
     for publisher in self._publishers:
       publisher.publish()
+
+  def _publish_surely(self) -> None:
+    for publisher in self._publishers:
+      publisher.publish_surely(self._stop.is_set)
 
 
 class _Meter:

@@ -1,1 +1,1 @@
-"""What the README claims, measured: one command each."""
+"""What the README and docs/ claim, measured: one command each."""

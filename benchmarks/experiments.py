@@ -1,4 +1,4 @@
-"""The experiments that the README shows, as data."""
+"""The experiments that the README and docs/ show, as data."""
 
 import dataclasses
 import pathlib
@@ -80,7 +80,7 @@ EXPERIMENTS = {
   _STACK: Experiment(_STACK, ('--learner-steps', '120000')),
   f'{_STACK}_bc': _beside(_STACK, '--algorithm', 'bc', '--learner-steps', '40000'),
 }
-"""By name; the README shows them in this order."""
+"""By name; tables show them in this order."""
 # What the README shows first has one seed more.
 EXPERIMENTS = {
   name: dataclasses.replace(experiment, seeds=(0, 1, 2, 3, 4))

@@ -42,7 +42,7 @@ def summary(folder: pathlib.Path) -> pd.DataFrame:
 
 
 def table(folder: pathlib.Path) -> list[tables.Table]:
-  """Returns the README's table, or none without files.
+  """Returns the table, or none without files.
 
   Args:
     folder: of the files.

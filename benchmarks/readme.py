@@ -1,8 +1,13 @@
-"""What the README shows between its markers: written, and checked against the files."""
+"""What the pages show between their markers: written, and checked against the files.
+
+A section stands in one page: the README has the first results, docs/results.md and
+docs/running.md the others.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import itertools
+import os
 import pathlib
 import re
 
@@ -15,10 +20,11 @@ from benchmarks import yardstick
 from metamimic import plotting
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-README = ROOT / 'README.md'
 RESULTS = ROOT / 'results'
 """Folder of the files."""
 
+# Pages, from the root.
+_README, _RESULTS, _RUNNING = 'README.md', 'docs/results.md', 'docs/running.md'
 _FIGURE = 'demonstrations.svg'
 _ABLATIONS = """\
 What our own choices are worth: the plain run, then the same with one thing changed.
@@ -85,8 +91,11 @@ class Section:
 
   name: str
   """Of the markers."""
+  page: str
+  """File that it stands in, from the root."""
   blocks: Callable[[pathlib.Path], Sequence['str | tables.Table']]
-  """Folder of the files -> paragraphs and tables; none: nothing is shown."""
+  """Folder of the files -> paragraphs and tables; none: nothing is shown. Links to
+  pictures are from the root."""
 
   @property
   def markers(self) -> tuple[str, str]:
@@ -172,19 +181,21 @@ def _survival(folder: pathlib.Path) -> list['str | tables.Table']:
 
 
 SECTIONS = (
-  Section('results', tables.results),
-  Section('solving', tables.solving),
-  Section('skills', _skills),
-  Section('pixels', _pixels),
-  Section('yardstick', _yardstick),
-  Section('networks', _networks),
-  Section('ablations', _ablations),
-  Section('demonstrations', _demonstrations),
-  Section('robustness', _robustness),
-  Section('speed', system_tables.speed),
-  Section('profile', _profile),
-  Section('survival', _survival),
+  Section('results', _README, tables.results),
+  Section('solving', _RESULTS, tables.solving),
+  Section('skills', _RESULTS, _skills),
+  Section('pixels', _RESULTS, _pixels),
+  Section('yardstick', _RESULTS, _yardstick),
+  Section('networks', _RESULTS, _networks),
+  Section('ablations', _RESULTS, _ablations),
+  Section('demonstrations', _RESULTS, _demonstrations),
+  Section('robustness', _RESULTS, _robustness),
+  Section('speed', _RESULTS, system_tables.speed),
+  Section('profile', _RESULTS, _profile),
+  Section('survival', _RUNNING, _survival),
 )
+PAGES = tuple(dict.fromkeys(section.page for section in SECTIONS))
+"""Pages with sections, from the root."""
 
 
 def _split(text: str, section: Section) -> tuple[str, str, str]:
@@ -193,7 +204,7 @@ def _split(text: str, section: Section) -> tuple[str, str, str]:
   before, found, rest = text.partition(begin)
   between, found_too, after = rest.partition(end)
   if not (found and found_too):
-    raise ValueError(f'README.md: expected the markers {begin} and {end}')
+    raise ValueError(f'{section.page}: expected the markers {begin} and {end}')
   return before, between, after
 
 
@@ -204,31 +215,39 @@ def render(section: Section, folder: pathlib.Path) -> str:
     section: in `SECTIONS`.
     folder: of the files.
   """
-  blocks = section.blocks(folder)
-  texts = ['\n'.join(_lines(block)) for block in blocks]
+  texts = ['\n'.join(_lines(block)) for block in _blocks(section, folder)]
   return '\n\n'.join(texts)
+
+
+def _blocks(section: Section, folder: pathlib.Path) -> list['str | tables.Table']:
+  """Returns a section's blocks, with links as they are from its page."""
+  results = os.path.relpath('results', os.path.dirname(section.page) or '.')
+  return [
+    block.replace('](results/', f']({results}/') if isinstance(block, str) else block
+    for block in section.blocks(folder)
+  ]
 
 
 def _lines(block: 'str | tables.Table') -> list[str]:
   return block.splitlines() if isinstance(block, str) else block.lines()
 
 
-def write(readme: pathlib.Path = README, folder: pathlib.Path = RESULTS) -> None:
-  """Writes the README's sections, and figures, from the files.
+def write(root: pathlib.Path = ROOT, folder: pathlib.Path = RESULTS) -> None:
+  """Writes the sections of all pages, and figures, from the files.
 
   Args:
-    readme: the README.
+    root: where the pages are.
     folder: of the files.
 
   Raises:
     ValueError: a marker is missing.
   """
-  text = readme.read_text()
+  texts = {page: (root / page).read_text() for page in PAGES}
   for section in SECTIONS:
-    before, _, after = _split(text, section)
+    before, _, after = _split(texts[section.page], section)
     begin, end = section.markers
     content = render(section, folder)
-    text = f'{before}{begin}\n{content}\n{end}{after}'.replace(
+    texts[section.page] = f'{before}{begin}\n{content}\n{end}{after}'.replace(
       f'{begin}\n\n{end}', f'{begin}\n{end}'
     )
   summary = tables.demonstrations_summary(folder)
@@ -237,29 +256,32 @@ def write(readme: pathlib.Path = README, folder: pathlib.Path = RESULTS) -> None
   studied = network_study.summary(folder)
   if len(studied):
     (folder / network_study.FIGURE).write_text(plotting.svg(figures.networks(studied)))
-  readme.write_text(text)
+  for page, text in texts.items():
+    (root / page).write_text(text)
 
 
 def check(
-  readme: pathlib.Path = README, folder: pathlib.Path = RESULTS
+  root: pathlib.Path = ROOT, folder: pathlib.Path = RESULTS
 ) -> tuple[list[str], list[str]]:
-  """Compares the README's sections with the files.
+  """Compares the sections of all pages with the files.
 
   Args:
-    readme: the README.
+    root: where the pages are.
     folder: of the files.
 
   Returns:
-    A line for each number that the README shows, with the file and rows that it comes
-    from; and a line for each difference.
+    A line for each number that a page shows, with the file and rows that it comes from;
+    and a line for each difference, with the page.
 
   Raises:
     ValueError: a marker is missing.
   """
-  text = readme.read_text()
+  texts = {page: (root / page).read_text() for page in PAGES}
   numbers, differences = [], []
   for section in SECTIONS:
-    shown = [line for line in _split(text, section)[1].splitlines() if line]
+    shown = [
+      line for line in _split(texts[section.page], section)[1].splitlines() if line
+    ]
     expected = list(_expected(section, folder))
     for line, (words, columns, cells) in itertools.zip_longest(
       shown, expected, fillvalue=('', (), ())
@@ -267,16 +289,16 @@ def check(
       row = line if isinstance(line, str) else ''
       found, wrong = _compare(row, words, columns, cells)
       numbers += [f'{section.name}: {number}' for number in found]
-      differences += [f'{section.name}: {difference}' for difference in wrong]
+      differences += [f'{section.page}, {section.name}: {text}' for text in wrong]
   return numbers, differences
 
 
 _Line = tuple[str, tuple[str, ...], tuple[tables.Cell, ...]]
-"""A line of the README; of a table's row its columns and cells, too."""
+"""A line of a page; of a table's row its columns and cells, too."""
 
 
 def _expected(section: Section, folder: pathlib.Path) -> Iterator[_Line]:
-  for block in section.blocks(folder):
+  for block in _blocks(section, folder):
     lines = _lines(block)
     if isinstance(block, str):
       yield from ((line, (), ()) for line in lines)
@@ -293,7 +315,7 @@ def _compare(
   texts = [text.strip() for text in shown.strip().strip('|').split('|')]
   if not cells or len(texts) != len(cells):
     differs = shown != expected
-    return [], [f'the README says {shown!r}, the files {expected!r}'] if differs else []
+    return [], [f'it says {shown!r}, the files {expected!r}'] if differs else []
   label = ', '.join(cell.text for cell in cells if cell.text and not cell.source)
   numbers, differences = [], []
   for text, column, cell in zip(texts, columns, cells, strict=True):
@@ -301,7 +323,7 @@ def _compare(
       numbers.append(f'{label} | {column}: {text} <- {cell.source}')
     if text != cell.text:
       differences.append(
-        f'{label} | {column}: the README says {text!r}, the files {cell.text!r} '
+        f'{label} | {column}: it says {text!r}, the files {cell.text!r} '
         f'({cell.source or "no measurement"})'
       )
   return numbers, differences

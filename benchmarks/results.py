@@ -1,13 +1,13 @@
-"""Makes the results that the README shows, from nothing.
+"""Makes the results that the README and docs/ show, from nothing.
 
   python -m benchmarks.results lift_brick     runs it, all seeds, then writes the files
-  python -m benchmarks.results --readme       writes the README's tables from the files
+  python -m benchmarks.results --readme       writes their tables from the files
   python -m benchmarks.results --check        names the source of every number in them
 
 A name (see benchmarks/experiments.py) stands for runs with several seeds, one after the
 other, under runs/results/; those that are finished are not run again. results/NAME.csv
 gets every final episode, results/NAME.json the configuration, and of each run its
-steps, wall time and processor. --check exits with 1 where README and files differ, and
+steps, wall time and processor. --check exits with 1 where a page and files differ, and
 says where.
 """
 
@@ -156,7 +156,7 @@ def seconds_running(events: pathlib.Path) -> float:
 
 
 def check() -> int:
-  """Prints the README's numbers with their sources; returns 1 if any is wrong."""
+  """Prints the pages' numbers with their sources; returns 1 if any is wrong."""
   numbers, differences = readme.check()
   print('\n'.join(numbers))
   for difference in differences:
@@ -171,7 +171,7 @@ def main() -> int:
   parser.add_argument('name', nargs='?', choices=sorted(experiments.EXPERIMENTS))
   parser.add_argument('--seeds', type=int, nargs='+', help='run only these')
   parser.add_argument('--collect', action='store_true', help='run nothing')
-  parser.add_argument('--readme', action='store_true', help="write the README's tables")
+  parser.add_argument('--readme', action='store_true', help="write the pages' tables")
   parser.add_argument(
     '--check', action='store_true', help='compare them with the files'
   )

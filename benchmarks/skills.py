@@ -74,7 +74,7 @@ def _row(
 
 
 def table(folder: pathlib.Path) -> list[tables.Table]:
-  """Returns the README's table, or none without files.
+  """Returns the table, or none without files.
 
   Args:
     folder: of the files.

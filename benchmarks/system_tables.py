@@ -1,4 +1,4 @@
-"""The README's tables on the system: how fast it is, and what it survives."""
+"""Tables on the system: how fast it is, and what it survives."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""The README's tables, made from the files under results/ and from nothing else.
+"""The tables of all pages, made from the files under results/ and from nothing else.
 
 Every cell knows the rows of the file that it comes from.
 """

@@ -30,8 +30,8 @@ _HELD_OUT = statistics.SPLITS[0]
 _POLL = 1.0  # s
 _GRACE = 60.0  # s for a launcher to stop its nodes
 
-# Stock Acme: acme.agents.tf.d4pg's D4PGConfig and make_default_networks, and no more
-# than the paper's own starts.
+# Stock Acme: acme.agents.tf.d4pg's D4PGConfig and make_default_networks, and no
+# starts but the first state of a demonstration.
 STOCK = {
   'd4pg.policy-learning-rate': '1e-4',
   'd4pg.critic-learning-rate': '1e-4',

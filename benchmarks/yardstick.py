@@ -141,7 +141,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def table(folder: pathlib.Path) -> list[tables.Table]:
-  """Returns the README's table, or none without the file.
+  """Returns the table, or none without the file.
 
   Args:
     folder: of the files.

@@ -66,8 +66,8 @@ class Term:
 class Reward:
   """A weighted mean of terms.
 
-  Kernels of body and object, aligned in time: after Le Paine et al. 2018. Terms and
-  weights: ours.
+  Kernels of body and object, aligned in time: recalled of Le Paine et al. 2018, and not
+  checked. Terms and weights: ours.
   """
 
   def __init__(self, terms: Sequence[Term], layout: observations.Layout | None = None):

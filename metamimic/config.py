@@ -2,9 +2,10 @@
 
 `Config` is what a run is: it is saved as `config.json` in the run directory,
 compared on resume, and every field can be overridden on the command line by its
-dotted name (`--d4pg.n-step 5`). Sources: "paper" is Le Paine et al. 2018
-(arXiv 1810.05017), "D4PG" is Barth-Maron et al. 2018, "ours" is a choice made here
-and measured on two CPU cores.
+dotted name (`--d4pg.n-step 5`). Sources: "paper" is stated on the abstract
+page of Le Paine et al. 2018 (arXiv 1810.05017), "recalled" is from memory of that paper
+and unchecked, "D4PG" is Barth-Maron et al. 2018, "ours" is a choice made here and
+measured on two CPU cores.
 """
 
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ class ImitationConfig:
 
   reward: str = ''
   """Reward as package.module:attribute; empty: the task's own in
-  envs.reward_library. (Kernels on body and objects, time-aligned: paper; terms,
+  envs.reward_library. (Kernels on body and objects, time-aligned: recalled; terms,
   weights and temperatures: ours.)"""
   relative: bool = False
   """Whether the policy is also shown how hand and objects shall be to each other, and
@@ -38,7 +39,7 @@ class ImitationConfig:
   """What goes wrong in training episodes, at most; mass and friction stay 1. (Ours.)"""
   look_ahead: tuple[int, ...] = (1, 2, 5)
   """Demonstration frames the policy sees, in control steps ahead of now. (One next
-  frame: paper; the short look-ahead: ours.)"""
+  frame: recalled; the short look-ahead: ours.)"""
   start_within: float = 0.8
   """Probability that a training episode starts in a random state of the
   demonstration instead of its first. (Ours: on lifting without it .04 less reward after
@@ -63,7 +64,7 @@ class PixelsConfig:
   """Height and width of a picture, in pixels. (Ours: for 2 cores.)"""
   goal: Literal['pictures_and_body', 'pictures'] = 'pictures_and_body'
   """What policies are shown of a demonstration; with `pictures` they have to see where
-  its arm is. (Pictures alone: paper.)"""
+  its arm is. (From vision: paper; pictures alone: recalled.)"""
   look_ahead: tuple[int, ...] = (2, 5)
   """Demonstration pictures that the policy sees, in control steps ahead. (Ours.)"""
   decoding_weight: float = 1.0
@@ -87,7 +88,10 @@ class PixelsConfig:
 
 @dataclasses.dataclass(frozen=True)
 class NetworkConfig:
-  """Residual MLPs: the counterpart, for features, of the paper's large nets."""
+  """Residual MLPs: the counterpart, for features, of the paper's large nets.
+
+  (That larger ones are needed, with normalisation: paper.)
+  """
 
   policy_width: int = 256
   """Units in each hidden layer of the policy. (Ours.)"""
@@ -105,13 +109,13 @@ class NetworkConfig:
   torso: Literal['patches', 'residual'] = 'patches'
   """What makes numbers of pictures. `patches`: a few convolutions, common to policy and
   critic and taught by the critic's loss. (Ours, for processors.) `residual`: stages of
-  residual blocks, a torso for each of the two. (Paper.)"""
+  residual blocks, a torso for each of the two. (Recalled.)"""
   filters: tuple[int, ...] = (32, 48, 64)
   """Of pictures: filters of each convolution; the first is of patches of 4 x 4 pixels,
   the others are 3 x 3 with stride 2. (Ours.) Of a residual torso: of each stage."""
   torso_blocks: int = 2
   """Residual blocks in a stage of a residual torso, of two convolutions each. (Ours;
-  with four stages 20 convolutions, as in the paper.)"""
+  with four stages 20 convolutions, as is recalled of the paper.)"""
   embedding: int = 128
   """Numbers that the convolutions make of pictures. (Ours.)"""
 
@@ -230,9 +234,9 @@ class TaskConfig:
   experience of both kinds of actor and no action of a demonstrator."""
   learner: Literal['d4pg', 'self_imitation'] = 'd4pg'
   """metamimic: how the task policy learns. `self_imitation`: it does what turned out
-  better than expected, in replay, and knows several ways to act. (D4PG: paper; the
-  other: ours, after Oh et al. 2018; of `task.d4pg` it takes all but target_noise,
-  action_gradient_clip, critics and cloning_weight.)"""
+  better than expected, in replay, and knows several ways to act. (Off-policy: paper;
+  D4PG: recalled; the other: ours, after Oh et al. 2018; of `task.d4pg` it takes all but
+  target_noise, action_gradient_clip, critics and cloning_weight.)"""
   components: int = 8
   """self_imitation: actions between which the policy chooses, each with a deviation and
   a probability. (Ours: of several ways to do a thing the mean is none.)"""

@@ -10,7 +10,7 @@ LARGE_TORSOS = config.NetworkConfig(
 )
 """20 convolutions for each of policy and critic; 22 M parameters in both together at
 84 x 84 pixels.
-(Number and kind: paper; sizes of stages: ours.)"""
+(Numbers and kinds: recalled of Le Paine et al. 2018; sizes of stages: ours.)"""
 SMALL_TORSOS = config.NetworkConfig(
   torso='residual', filters=(16, 32, 32), embedding=256, normalise=False
 )

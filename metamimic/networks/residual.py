@@ -1,7 +1,8 @@
 """Residual MLPs with layer normalisation.
 
-The counterpart, for features, of the paper's large normalised networks: width and
-depth grow by two numbers, and normalisation can be turned off to see what it is for.
+The counterpart, for features, of the large normalised networks of Le Paine et al. 2018
+(that larger ones are needed, with normalisation, is in its abstract): width and depth
+grow by two numbers, and normalisation can be turned off to see what it is for.
 """
 
 import sonnet as snt

@@ -1,9 +1,9 @@
-"""Residual torsos: convolutions of the kind that the paper needs, and more of them.
+"""Residual torsos: more and larger convolutions, with normalisation.
 
 After Espeholt et al. 2018 (IMPALA): stages of a convolution, a maximum over neighbours
-that halves the picture, and residual blocks. The paper has 20 convolutions, with
-instance normalisation between them and layer normalisation between fully connected
-layers; how these are put together is ours.
+that halves the picture, and residual blocks. Recalled of Le Paine et al. 2018, and not
+checked: 20 convolutions, with instance normalisation between them and layer
+normalisation between fully connected layers. How these are put together is ours.
 """
 
 from collections.abc import Callable, Sequence

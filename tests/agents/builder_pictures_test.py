@@ -139,7 +139,7 @@ def test_a_run_from_pictures_acts_learns_and_evaluates(
       name: made.learner(client, index) for index, name in enumerate(config.learners)
     }
     for process in processes.values():
-      process._publish()
+      process._publish_surely()
       process._warm_up()
     for index, name in enumerate(config.actors):
       actor = _act(made, client, index)
@@ -173,7 +173,7 @@ def test_a_run_from_pictures_acts_learns_and_evaluates(
       assert learner.num_steps == 2
       for old, new in zip(before, online, strict=True):
         assert np.isfinite(new).all() and (old != new.numpy()).any()
-      process._publish()
+      process._publish_surely()
 
     evaluator = made.evaluator(client)
     for name, learned in zip(config.learners, evaluator._learned, strict=True):
@@ -285,7 +285,7 @@ def test_cloning_from_pictures_learns_and_is_measured(
     assert ('decoding_error' in metrics) == ('goal' in pixels)
     for old, new in zip(before, variables, strict=True):
       assert np.isfinite(new).all() and (old != new.numpy()).any()
-    process._publish()
+    process._publish_surely()
     (learned,) = made.evaluator(client)._learned
     learned.reader.update()
     read = [v.numpy() for v in learned.reader._variables]

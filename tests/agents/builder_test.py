@@ -142,7 +142,7 @@ def test_actors_learners_and_tables_do_without_actions(
   try:
     client = server.localhost_client()
     for index in range(2):
-      made.learner(client, index)._publish()
+      made.learner(client, index)._publish_surely()
     imitated = _act(made, client, 0, steps=28)
     solved = _act(made, client, 1, steps=17)
     tables = {name: table.max_size for name, table in client.server_info().items()}
@@ -219,7 +219,7 @@ def test_task_actor_waits_for_imitation_to_have_begun(
   try:
     client = server.localhost_client()
     for index in range(2):
-      made.learner(client, index)._publish()
+      made.learner(client, index)._publish_surely()
     _act(made, client, 0, steps=CONFIG.task.start_after - 1)
     actor = made.actor(client, 1)
     thread = threading.Thread(target=actor.run)
@@ -292,7 +292,7 @@ def test_who_evaluates_gets_the_average_and_who_acts_the_newest(
     newest, averaged = learns.state['policy'], learns.state['averaged_policy']
     for _ in range(3):
       learns.step()
-    process._publish()
+    process._publish_surely()
     for reader, used, unused in (
       (made.actor(client, 1)._reader, newest, averaged),
       (made.evaluator(client)._learned[1].reader, averaged, newest),
@@ -330,7 +330,7 @@ def test_d4pg_is_shown_nothing(
   try:
     client = server.localhost_client()
     assert set(client.server_info()) == {'task', *_PUBLISHED}
-    made.learner(client, 0)._publish()
+    made.learner(client, 0)._publish_surely()
     assert _act(made, client, 0, steps=9) == (9, {'task': 9})
     assert _starts_shown(made, client, files['whole']) == 0
   finally:
@@ -349,7 +349,7 @@ def test_d4pgfd_begins_with_the_demonstrations_in_replay(
     assert set(client.server_info()) == {'demonstrations', 'task', *_PUBLISHED}
     process = made.learner(client, 0)
     process._warm_up()
-    process._publish()
+    process._publish_surely()
     written = demonstrators.num_transitions(storage.load(files['whole']))
     found = _act(made, client, 0, steps=9)
     assert found == (9, {'demonstrations': written, 'task': 9})
@@ -399,7 +399,7 @@ def test_who_learns_has_the_runs_demonstrations_alone(
     client = server.localhost_client()
     process = made.learner(client, 0)
     process._warm_up()
-    process._publish()
+    process._publish_surely()
     written = client.server_info()['demonstrations']
     (environment,) = made.actor(client, 0).environments
     evaluator = made.evaluator(client)

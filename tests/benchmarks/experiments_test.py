@@ -1,6 +1,8 @@
 """Tests of benchmarks.experiments."""
 
 import dataclasses
+import pathlib
+import subprocess
 
 import pytest
 
@@ -132,3 +134,16 @@ def test_every_ablation_is_one_of_the_above() -> None:
   names = [name for name, e in EXPERIMENTS.items() if e.change]
   assert len(names) == 14
   assert all(len(EXPERIMENTS[name].seeds) >= 3 for name in names)
+
+
+@pytest.mark.parametrize('task', sorted(tasks.TASKS))
+def test_make_train_records_what_the_experiments_want(task: str) -> None:
+  made = subprocess.run(
+    ['make', '-n', 'train', f'TASK={task}'],
+    cwd=pathlib.Path(__file__).absolute().parents[2],
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  train, valid = experiments.Experiment(task).recorded
+  assert f'--train {train} --valid {valid} --seed 0\n' in made.stdout

@@ -217,38 +217,42 @@ def test_robustness_pools_seeds_and_says_how_many(tmp_path: pathlib.Path) -> Non
   assert '.svg' not in readme.render(section, tmp_path)
   path.with_suffix('.svg').write_text('<svg/>')
   assert readme.render(section, tmp_path).endswith(
-    'on lift_brick](results/robustness_lift_brick.svg)'
+    'on lift_brick](../results/robustness_lift_brick.svg)'
   )
 
 
-@pytest.fixture(name='page')
-def page_fixture(tmp_path: pathlib.Path, write: Callable[..., None]) -> pathlib.Path:
-  """Returns a README with all sections written."""
+@pytest.fixture(name='root')
+def root_fixture(tmp_path: pathlib.Path, write: Callable[..., None]) -> pathlib.Path:
+  """Returns where all pages are, with all sections written."""
   write('lift_brick_demonstrations_10', _rows('metamimic', [0.5, 0.5, 0.6]))
-  path = tmp_path / 'README.md'
-  markers = ['\n'.join(section.markers) for section in readme.SECTIONS]
-  path.write_text('Before.\n\n' + '\n\nBetween 1.\n\n'.join(markers) + '\n\nAfter.\n')
-  readme.write(path, tmp_path)
-  return path
+  (tmp_path / 'docs').mkdir()
+  for page in readme.PAGES:
+    markers = ['\n'.join(s.markers) for s in readme.SECTIONS if s.page == page]
+    text = 'Before.\n\n' + '\n\nBetween 1.\n\n'.join(markers) + '\n\nAfter.\n'
+    (tmp_path / page).write_text(text)
+  readme.write(tmp_path, tmp_path)
+  return tmp_path
 
 
-def test_writing_keeps_all_else_and_again_changes_nothing(
-  page: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
-  text = page.read_text()
-  assert text.startswith('Before.') and text.endswith('After.\n')
-  assert text.count('Between 1.') == len(readme.SECTIONS) - 1
-  assert '<!-- ablations -->\n<!-- end of ablations -->' in text
-  assert '(results/demonstrations.svg)' in text
-  figure = (tmp_path / 'demonstrations.svg').read_text()
+def test_writing_keeps_all_else_and_again_changes_nothing(root: pathlib.Path) -> None:
+  texts = {page: (root / page).read_text() for page in readme.PAGES}
+  assert list(texts) == ['README.md', 'docs/results.md', 'docs/running.md']
+  for page, text in texts.items():
+    assert text.startswith('Before.') and text.endswith('After.\n')
+    sections = [s for s in readme.SECTIONS if s.page == page]
+    assert text.count('Between 1.') == len(sections) - 1
+  assert '| lift_brick | MetaMimic |' in texts['README.md']
+  assert '<!-- ablations -->\n<!-- end of ablations -->' in texts['docs/results.md']
+  assert '(../results/demonstrations.svg)' in texts['docs/results.md']
+  figure = (root / 'demonstrations.svg').read_text()
   assert 'training demonstrations' in figure
-  readme.write(page, tmp_path)
-  assert page.read_text() == text
-  assert (tmp_path / 'demonstrations.svg').read_text() == figure
+  readme.write(root, root)
+  assert {page: (root / page).read_text() for page in texts} == texts
+  assert (root / 'demonstrations.svg').read_text() == figure
 
 
-def test_every_number_has_a_source(page: pathlib.Path, tmp_path: pathlib.Path) -> None:
-  numbers, differences = readme.check(page, tmp_path)
+def test_every_number_has_a_source(root: pathlib.Path) -> None:
+  numbers, differences = readme.check(root, root)
   assert differences == []
   assert (
     'results: lift_brick, MetaMimic | completed: 0.90 <- results/lift_brick.csv, '
@@ -264,44 +268,55 @@ def test_every_number_has_a_source(page: pathlib.Path, tmp_path: pathlib.Path) -
 
 
 def test_a_changed_number_is_found(
-  page: pathlib.Path,
-  tmp_path: pathlib.Path,
+  root: pathlib.Path,
   monkeypatch: pytest.MonkeyPatch,
   capsys: pytest.CaptureFixture[str],
 ) -> None:
   check = readme.check
-  monkeypatch.setattr(readme, 'check', lambda: check(page, tmp_path))
+  monkeypatch.setattr(readme, 'check', lambda: check(root, root))
   assert results.check() == 0
   assert 'WRONG' not in capsys.readouterr().out
-  text = page.read_text()
-  page.write_text(text.replace('| 0.80 |', '| 0.81 |', 1))
+  page = root / 'README.md'
+  page.write_text(page.read_text().replace('| 0.80 |', '| 0.81 |', 1))
   assert results.check() == 1
   wrong = [x for x in capsys.readouterr().out.splitlines() if x.startswith('WRONG')]
   assert wrong == [
-    "WRONG: results: lift_brick, MetaMimic | of replay: the README says '0.81', the "
+    "WRONG: README.md, results: lift_brick, MetaMimic | of replay: it says '0.81', the "
     "files '0.80' (results/lift_brick.csv, arm=metamimic split=valid "
     "learner_steps=40000: mean of total, over replay's)"
   ]
 
 
+@pytest.mark.parametrize(
+  ('page', 'old', 'new'),
+  [
+    ('README.md', '{row}', ''),
+    ('README.md', '{row}', '{row}{row}'),
+    ('docs/results.md', 'the first of the file', 'the last of the file'),
+    ('docs/results.md', '(../results/', '(results/'),
+    ('docs/results.md', '<!-- speed -->', '<!-- speed -->\nTwice as fast.'),
+    ('docs/running.md', '<!-- survival -->', '<!-- survival -->\nNever lost.'),
+  ],
+)
 def test_missing_added_and_reworded_lines_are_found(
-  page: pathlib.Path, tmp_path: pathlib.Path
+  page: str, old: str, new: str, root: pathlib.Path
 ) -> None:
-  text = page.read_text()
-  row = next(line for line in text.splitlines() if 'MetaMimic' in line)
-  for changed in (
-    text.replace(row + '\n', '', 1),
-    text.replace(row, f'{row}\n{row}', 1),
-    text.replace('the first of the file', 'the last of the file'),
-    text.replace('<!-- speed -->', '<!-- speed -->\nA hundred times as fast.'),
-  ):
-    assert changed != text
-    page.write_text(changed)
-    assert readme.check(page, tmp_path)[1]
+  text = (root / page).read_text()
+  row = next((line for line in text.splitlines(True) if 'MetaMimic' in line), '')
+  changed = text.replace(old.format(row=row), new.format(row=row), 1)
+  assert changed != text
+  (root / page).write_text(changed)
+  differences = readme.check(root, root)[1]
+  assert differences
+  assert all(d.startswith(f'{page}, ') for d in differences)
 
 
-def test_missing_markers_are_named(tmp_path: pathlib.Path) -> None:
-  page = tmp_path / 'README.md'
-  page.write_text('<!-- results -->')
-  with pytest.raises(ValueError, match='markers <!-- results --> and <!-- end of res'):
-    readme.check(page, tmp_path)
+@pytest.mark.parametrize(
+  ('page', 'name'), [('README.md', 'results'), ('docs/running.md', 'survival')]
+)
+def test_missing_markers_are_named(page: str, name: str, root: pathlib.Path) -> None:
+  (root / page).write_text(f'<!-- {name} -->')
+  message = f'{page}: expected the markers <!-- {name} --> and <!-- end of {name} -->'
+  for do in (readme.write, readme.check):
+    with pytest.raises(ValueError, match=message):
+      do(root, root)

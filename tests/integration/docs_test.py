@@ -1,11 +1,16 @@
-"""Runs what docs/add_a_reward.md tells people to write."""
+"""Runs what the README and docs/ tell people to write."""
 
 from collections.abc import Iterator
 import dataclasses
+import importlib
 import json
+import os
 import pathlib
 import re
+import shutil
+import subprocess
 import sys
+import types as python_types
 
 import numpy as np
 import pytest
@@ -16,12 +21,19 @@ from envs import observations
 from envs import picture_distances
 from envs import reward_library
 from envs import rewards
+from envs import stepping
+from envs import success
 from envs import tasks
 from metamimic import config
+from metamimic import preparation
+from metamimic import presets
 from metamimic.demonstrations import recording
+from metamimic.demonstrations import storage
 from metamimic.demonstrations import types
+from tests.metamimic import untrained
 
-_PAGE = pathlib.Path(__file__).absolute().parents[2] / 'docs' / 'add_a_reward.md'
+_ROOT = pathlib.Path(__file__).absolute().parents[2]
+_PAGE = _ROOT / 'docs' / 'add_a_reward.md'
 _MODULE = 'my_package.my_rewards'
 _TERMS = {
   'GENTLE': ['arm', 'speed', 'brick', 'turn'],
@@ -30,14 +42,33 @@ _TERMS = {
 }
 
 
+def _code(page: str) -> list[str]:
+  """Returns the Python of a page, block by block."""
+  text = (_ROOT / page).read_text()
+  return re.findall(r'^```python\n(.*?)^```$', text, re.M | re.S)
+
+
+def _python(folder: pathlib.Path, *arguments: str) -> str:
+  """Runs Python in a folder, with this repository on its path; returns its output."""
+  path = os.pathsep.join([str(_ROOT), os.environ.get('PYTHONPATH', '')])
+  done = subprocess.run(
+    [sys.executable, *arguments],
+    cwd=folder,
+    env={**os.environ, 'PYTHONPATH': path},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  return done.stdout
+
+
 @pytest.fixture(scope='module', autouse=True)
 def _my_package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
   """Writes the page's Python to the file that the page says it is."""
   folder = tmp_path_factory.mktemp('somebody')
   (folder / 'my_package').mkdir()
-  code = re.findall(r'^```python\n(.*?)^```$', _PAGE.read_text(), re.M | re.S)
   file = folder / 'my_package' / 'my_rewards.py'
-  file.write_text('\n\n'.join(code))
+  file.write_text('\n\n'.join(_code('docs/add_a_reward.md')))
   with pytest.MonkeyPatch.context() as monkeypatch:
     monkeypatch.syspath_prepend(folder)
     yield
@@ -128,3 +159,108 @@ def test_the_experts_own_actions_score_1(demonstration: types.Demonstration) -> 
   assert timestep.reward['task'] == 1
   assert timestep.discount == {'imitation': 1, 'task': 0}
   following.close()
+
+
+@pytest.fixture(name='trained', scope='module')
+def trained_fixture(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+  """A folder with what the README's commands leave; its policies never learned."""
+  folder = tmp_path_factory.mktemp('clone')
+  run = untrained.make_run(folder / 'runs' / 'lift_brick')
+  shutil.copytree(run, folder / 'runs' / 'both')
+  (folder / 'data').mkdir()
+  shutil.copy(run / 'demonstrations.hdf5', folder / 'data' / 'lift_brick.hdf5')
+  return folder
+
+
+@pytest.mark.parametrize(
+  ('number', 'printed'), [(0, 'not lifted'), (1, 'not lifted'), (2, 'drawing')]
+)
+def test_the_readmes_code_runs(
+  number: int, printed: str, trained: pathlib.Path
+) -> None:
+  assert _python(trained, '-c', _code('README.md')[number]).startswith(printed)
+
+
+def test_all_of_the_readmes_code_is_run() -> None:
+  assert len(_code('README.md')) == 3
+
+
+@pytest.fixture(name='mine', scope='module')
+def mine_fixture(
+  tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[python_types.ModuleType]:
+  """The file of docs/your_own_demonstrations.md, imported."""
+  folder = tmp_path_factory.mktemp('mine')
+  whole, _ = _code('docs/your_own_demonstrations.md')
+  (folder / 'my_demonstrations.py').write_text(whole)
+  with pytest.MonkeyPatch.context() as monkeypatch:
+    monkeypatch.syspath_prepend(folder)
+    yield importlib.import_module('my_demonstrations')
+  del sys.modules['my_demonstrations']
+
+
+def test_own_demonstrations_are_written(mine: python_types.ModuleType) -> None:
+  folder = pathlib.Path(str(mine.__file__)).parent
+  _python(folder, '-m', 'my_demonstrations')
+  printed = _python(folder, '-m', 'metamimic.inspect', 'data/mine.hdf5')
+  assert 'lift_brick, actions recorded' in printed
+  found = storage.load(str(folder / 'data' / 'mine.hdf5'), with_actions=True)
+  assert (found.train, found.valid) == ((0, 1), (2,))
+  assert {d.num_steps for d in found.demonstrations} == {mine.STEPS}
+
+
+def test_a_run_takes_own_demonstrations_without_actions(
+  mine: python_types.ModuleType,
+  demonstration: types.Demonstration,
+  tmp_path: pathlib.Path,
+) -> None:
+  path = str(tmp_path / 'states.hdf5')
+  mine.write(path, [(demonstration.states,), (demonstration.states,)])
+  _, tiny = presets.PRESETS['tiny']
+  run = dataclasses.replace(tiny, demonstrations=path)
+  preparation.prepare(run)
+  with pytest.raises(ValueError, match='the algorithm bc needs them'):
+    preparation.prepare(dataclasses.replace(run, algorithm='bc'))
+  first, _ = storage.load(path).demonstrations
+  assert not first.has_actions
+  for group, values in demonstration.observations.items():
+    np.testing.assert_allclose(first.observations[group], values, atol=1e-5)
+
+
+def test_a_state_is_made_of_positions_and_velocities(
+  mine: python_types.ModuleType, demonstration: types.Demonstration
+) -> None:
+  _, block = _code('docs/your_own_demonstrations.md')
+  names = vars(mine).copy()
+  exec(block, names)
+  seen = mine.env.set_state(demonstration.states[50])
+  data = mine.env.physics.data
+  made = names['state'](data.qpos.copy(), data.qvel.copy())
+  again = mine.env.set_state(made)
+  for group, values in seen.items():
+    np.testing.assert_allclose(again[group], values, atol=1e-5)
+
+
+def test_the_pages_task_works() -> None:
+  function, entry, declaration = _code('docs/add_a_task.md')
+  there = vars(success).copy()
+  exec(function, there)
+  made = python_types.SimpleNamespace(**there)
+  task = eval(entry, {'stepping': stepping, 'success': made})
+  env = stepping.ManipulationEnvironment(task, seed=0)
+  env.reset()
+  still = np.zeros(9, np.float32)
+  assert not any(env.step(still).reward for _ in range(2 * task.hold_steps))
+  upright = np.array([1.0, 0.0, 0.0, 0.0])
+  env.scene.place_object('box', np.array([0.3, -0.3, 0.6]), upright)
+  for _ in range(task.hold_steps):
+    timestep = env.step(still)
+  assert timestep.last() and timestep.reward == 1
+
+  library = {**vars(reward_library), 'DEFAULTS': {}}
+  exec(declaration, library)
+  ((name, reward),) = library['DEFAULTS'].items()
+  assert (name, reward) == (task.name, 'envs.reward_library:LIFT_LARGE_BOX')
+  bound = library['LIFT_LARGE_BOX'].bind(env.layout)
+  assert [term.name for term in bound.terms] == ['arm', 'fingers', 'pinch', 'box']
+  env.close()
