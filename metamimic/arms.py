@@ -24,7 +24,9 @@ class Arm:
 # Okabe and Ito's colours first, which colour-blind readers can tell apart.
 ARMS: Mapping[str, Arm] = {
   'metamimic': Arm('MetaMimic', '#0072B2'),
-  'metamimic_relative': Arm('MetaMimic, relative goals', '#6A3D9A'),
+  'metamimic_relative': Arm(
+    'MetaMimic, relative goals, displaced in training', '#6A3D9A'
+  ),
   'metamimic_displaced': Arm('MetaMimic, displaced in training', '#B2A1D9'),
   'metamimic_pixels': Arm('MetaMimic, from pictures', '#D62728'),
   'metamimic_blind': Arm('MetaMimic, kept blind', '#2F4F4F'),
