@@ -72,7 +72,8 @@ and learners are at, waiting for a core and for each other included
 (`python -m benchmarks.profiling`)."""
 _FAULTS = """\
 From a fault to the learner's next logged step (a row comes every two seconds), and what
-was lost. A node is killed with SIGKILL and comes back by itself; after its end the
+was lost: what there was, less what is in the set that is gone on from. These are runs of
+the preset `tiny`, with a set every five seconds; of others a minute may be lost. A node is killed with SIGKILL and comes back by itself; after its end the
 launcher is started again by hand (`python -m benchmarks.faults`)."""
 _CURVES = """\
 Whether runs learn as others do while nodes are killed all along, all of them in turn:
@@ -80,7 +81,8 @@ lifting, held-out reward; 95 % prediction intervals
 (`python -m benchmarks.fault_curves`)."""
 _MEMORY = """\
 What each process takes that it shares with nobody, and how that grows in the second
-half of a run that goes on for hours (`python -m benchmarks.soak`). Threads are those of
+half of a run of the preset `tiny` that goes on for hours (`python -m benchmarks.soak`);
+networks and replay of other presets take more. Threads are those of
 libraries, which come and go. The nursery is idle: what it shares with nodes becomes its
 own as they write to their copies."""
 

@@ -1,8 +1,9 @@
-"""Recording of scripted demonstrations: bounded, counted, and the same on any machine.
+"""Recording of scripted demonstrations: bounded, counted, and the same every time.
 
 Each demonstration is made from its own random numbers, which follow from (seed, split,
 number within the split, attempt) alone. So a file does not depend on how many
-processes recorded it.
+processes recorded it. On another kind of processor the physics may differ in its last
+digits.
 """
 
 import collections
