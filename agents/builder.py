@@ -117,7 +117,7 @@ class Builder:
     Raises:
       DamagedError: there are checkpoint sets, and none is good.
     """
-    found = checkpoints.recover(self._run_dir)
+    found = checkpoints.recover(self._run_dir, learners=self._config.learners)
     folder = checkpoints.server_folder(self._run_dir)
     # A server that died left what nobody will complete.
     shutil.rmtree(folder, ignore_errors=True)
