@@ -117,7 +117,7 @@ class Builder:
     Raises:
       DamagedError: there are checkpoint sets, and none is good.
     """
-    found = checkpoints.recover(self._run_dir)
+    found = checkpoints.recover(self._run_dir, learners=self._config.learners)
     folder = checkpoints.server_folder(self._run_dir)
     # A server that died left what nobody will complete.
     shutil.rmtree(folder, ignore_errors=True)
@@ -366,6 +366,7 @@ class Builder:
       # Drawing for arms that do not look would take longer than all the rest.
       unseen = evaluation.make_environments(demonstrations, reward)
     learned: list[evaluator_lib.Learned] = []
+    readers: dict[str, parameters.Reader] = {}
     draw: list[Callable[[int], object]] = []
     videos = os.path.join(self._run_dir, 'videos')
     for name in config.learners:
@@ -392,6 +393,7 @@ class Builder:
       last_step = config.last_step(name)
       published = parameters.used(config, name)
       reader = parameters.Reader(client, published, policy.variables, last_step)
+      readers[name] = reader
       learned.append(evaluator_lib.Learned(config.arm(name), reader, run, misguided))
     whole = unseen[0].environment.layout
     controls = controllers.controls(demonstrations, whole)
@@ -406,7 +408,7 @@ class Builder:
       logs.RoleLogger(self._run_dir, 'evaluator'),
       config,
       self._run_dir,
-      lambda: self._finish(client, demonstrations, draw),
+      lambda: self._finish(client, demonstrations, draw, readers),
       self._stop,
     )
 
@@ -415,28 +417,23 @@ class Builder:
     client: reverb.Client,
     demonstrations: types.DemonstrationSet,
     draw: Sequence[Callable[[int], object]],
+    readers: Mapping[str, parameters.Reader],
   ) -> None:
     for i in demonstrations.valid[: self._config.evaluation.videos]:
       for policy in draw:
         policy(i)
-    # Last, because a run that has a summary is not resumed; the report reads it.
     info = replay.wait_for_info(client, self._stop.is_set)
-    summary = os.path.join(self._run_dir, 'summary.json')
-    files.write_json(
-      summary,
-      {
-        'learner_steps': {
-          name: self._config.last_step(name) for name in self._config.learners
-        },
-        'environment_steps': replay.written(info, self._config),
-        'wall_seconds': time.time() - self._description['started'],
+    summary = {
+      # They may be more than was asked for: a run can be resumed with fewer.
+      'learner_steps': {
+        name: reader.progress.learner_steps for name, reader in readers.items()
       },
-    )
-    try:
-      # Its plots take a second to import, and no other node draws any.
-      from metamimic import report
+      'environment_steps': replay.written(info, self._config),
+      'wall_seconds': time.time() - self._description['started'],
+    }
+    # Its plots take a second to import, and no other node draws any.
+    from metamimic import report
 
-      report.write(self._run_dir)
-    except BaseException:
-      os.remove(summary)
-      raise
+    report.write(self._run_dir, summary)
+    # Last, because a run that has a summary is not resumed.
+    files.write_json(os.path.join(self._run_dir, 'summary.json'), summary)

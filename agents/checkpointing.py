@@ -28,6 +28,9 @@ from metamimic import notices
 _MOST_SAVING = 0.02  # Share of the time; a large replay takes many seconds to save.
 _POLL = 0.25  # Seconds between two looks for a set that another learner announced.
 _PATIENCE = 120.0  # Seconds for the others, who may be starting, to add their state.
+# Seconds within which a set that a learner on another host announced is completed, if
+# that host lives: the wait above, and the replay.
+_LONGEST_SET = 600.0
 # Of a run that is stopped: it has ten seconds, of which a step may take one.
 _PATIENCE_STOPPED = 1.5
 _MOST_STOPPED = 4.5
@@ -79,8 +82,9 @@ class Checkpointer:
     self._next_look = 0.0
     self._draft: checkpoints.Draft | None = None
     self._patient_until = 0.0
+    self._joined = -float('inf')
     self._turn = contextlib.ExitStack()
-    found = checkpoints.recover(run_dir)
+    found = checkpoints.recover(run_dir, learners=last_steps)
     if found:
       path = loading.state_path(found.path / name)
       self._checkpoint.read(path).assert_consumed()
@@ -146,6 +150,7 @@ class Checkpointer:
       return False
     # The next one is due a period after this one, whoever announces it.
     self._clock.due(at_once=True)
+    self._joined = time.monotonic()
     previous = checkpoints.last(self._run_dir)
     self._pause = previous.seconds / _MOST_SAVING if previous else 0.0
     try:
@@ -156,17 +161,31 @@ class Checkpointer:
 
   def _announce(self) -> bool:
     """Tries to begin a set; False: it is another learner's turn."""
+    parts = [*self._last_steps, checkpoints.REPLAY]
     with contextlib.ExitStack() as stack:
-      if not stack.enter_context(checkpoints.turn(self._run_dir)):
-        return False
       try:
-        self._draft = checkpoints.begin(self._run_dir)
+        if not stack.enter_context(checkpoints.turn(self._run_dir)):
+          return False
+        if self._may_be_written():
+          return False
+        self._draft = checkpoints.begin(self._run_dir, parts)
       except OSError as e:
         self._warn(f'no checkpoint set can be begun: {e}')
         return True
       self._turn = stack.pop_all()
     self._patient_until = time.monotonic() + _PATIENCE
     return True
+
+  def _may_be_written(self) -> bool:
+    """Returns whether a set that this learner is in may yet be completed elsewhere.
+
+    Hosts need not see each other's locks; on its own one a lock that is free tells.
+    """
+    return (
+      checkpoints.announced(self._run_dir) is not None
+      and not checkpoints.was_begun_here(self._run_dir)
+      and time.monotonic() - self._joined < _LONGEST_SET
+    )
 
   def _advance(self, late: bool) -> None:
     """Completes the set that this learner announced, once the others are in it.
@@ -190,7 +209,7 @@ class Checkpointer:
     except replay.GONE as e:
       # The launcher has told of its death.
       self._give_up(draft, f'the replay server is gone ({e})', tell=False)
-    except _DISK as e:
+    except (checkpoints.DamagedError, *_DISK) as e:
       self._give_up(draft, str(e))
     self._draft = None
     self._turn.close()
@@ -271,13 +290,13 @@ class Checkpointer:
         if previous and self._stop.is_set():
           return self._link_replay(draft, previous, f'cannot be saved ({e})')
         raise
-    seconds = time.monotonic() - begun
 
     def move(folder: pathlib.Path) -> None:
       for file in saved.iterdir():
         file.rename(folder / file.name)
 
     draft.add(checkpoints.REPLAY, move)
+    seconds = time.monotonic() - begun
     saved.rmdir()
     # The server makes it anew when it saves again.
     with contextlib.suppress(OSError):

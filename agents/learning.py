@@ -42,7 +42,7 @@ class LearnerProcess(acme.Worker):
 
     Args:
       name: of the learner, as in `config.learners`.
-      learner: has `step`, `num_steps` and `state`.
+      learner: has `step`, which takes the most updates to do, `num_steps` and `state`.
       published: what others need of it, by the name under which they find it.
       extra_state: what a checkpoint holds beside the learner's state.
       client: of the replay server.
@@ -91,7 +91,7 @@ class LearnerProcess(acme.Worker):
       self._warm_up()
       while self._learner.num_steps < last and not self._stop.is_set():
         try:
-          meter.add(self._learner.step())
+          meter.add(self._learner.step(last - self._learner.num_steps))
           starving = None
         except sampling.Starved as e:
           starving = starving or waiting.Reminder()

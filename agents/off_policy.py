@@ -139,9 +139,13 @@ class OffPolicyLearner(acme.Learner):
     """Updates done so far, earlier runs of a resumed one included."""
     return int(self._num_steps.numpy())
 
-  def step(self) -> dict[str, float]:
-    """Does `steps_per_call` updates; returns the means of what they report."""
-    number = tf.constant(self._config.steps_per_call)
+  def step(self, most: int | None = None) -> dict[str, float]:
+    """Does `steps_per_call` updates; returns the means of what they report.
+
+    Args:
+      most: updates to do, if that is fewer; what more was sampled is left.
+    """
+    number = updates.number(self._config.steps_per_call, most)
     metrics = self._updates(next(self._dataset), number)
     return {name: float(value.numpy()) for name, value in metrics.items()}
 

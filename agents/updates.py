@@ -42,6 +42,16 @@ def many(
   return {name: total / tf.cast(number, tf.float32) for name, total in totals.items()}
 
 
+def number(steps_per_call: int, most: int | None) -> tf.Tensor:
+  """Returns how many updates to do in one call.
+
+  Args:
+    steps_per_call: of the settings.
+    most: that are left to do; None: there is no end.
+  """
+  return tf.constant(steps_per_call if most is None else min(steps_per_call, most))
+
+
 def mix(
   online: Sequence[tf.Variable], slow: Sequence[tf.Variable], rate: float | tf.Tensor
 ) -> None:

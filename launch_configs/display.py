@@ -35,15 +35,19 @@ class LineTail:
       new: leaves out what it holds now.
     """
     self._path = path
-    self._offset = path.stat().st_size if new and path.exists() else 0
+    self._offset = 0
+    if new:
+      with contextlib.suppress(OSError):
+        self._offset = path.stat().st_size
 
   def read(self) -> list[str]:
-    """Returns the new complete lines; none when there is no such file yet."""
+    """Returns the new complete lines; none while there is no file that can be read."""
     try:
       with open(self._path, 'rb') as f:
         f.seek(self._offset)
         data = f.read()
-    except FileNotFoundError:
+    except OSError:
+      # A file system that other hosts share has its moments: they come later.
       return []
     # A line without its end is still being written.
     data = data[: data.rfind(b'\n') + 1]
@@ -59,7 +63,7 @@ class CsvTail:
     self._header: list[str] | None = None
 
   def read(self) -> list[dict[str, str]]:
-    """Returns the new complete rows; none when there is no such file yet."""
+    """Returns the new complete rows; none while there is no file that can be read."""
     rows = []
     # What a disk did to a line costs the line, and not the run.
     longest = csv.field_size_limit()
@@ -171,9 +175,12 @@ class Progress:
     for learner in self.learners.values():
       learner.update()
     # On a cluster actors may join at any time.
-    for path in self._logs.glob('actor-*.csv'):
-      for row in self._actors.setdefault(path.name, CsvTail(path)).read():
-        self._actor_rows[path.name] = row
+    with contextlib.suppress(OSError):
+      for path in self._logs.glob('actor-*.csv'):
+        self._actors.setdefault(path.name, CsvTail(path))
+    for name, tail in self._actors.items():
+      for row in tail.read():
+        self._actor_rows[name] = row
     for row in self._evaluator.read():
       self.scores[row.get('arm', ''), row.get('split', '')] = Score(
         _number(row, 'reward'),

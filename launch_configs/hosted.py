@@ -45,8 +45,11 @@ class Builder:
     self._run_dir = pathlib.Path(run_dir)
     self._held = contextlib.ExitStack()
     self._stop = program.stop_event()
+    # Set while the work of this process's node needs no waiting for.
+    self._done = threading.Event()
+    self._done.set()
     self._builder = builder.Builder(settings, run_dir, self._stop)
-    watch = functools.partial(_leave_when_over, self._run_dir, settings)
+    watch = functools.partial(_leave_when_over, self._run_dir, settings, self._done)
     threading.Thread(target=watch, daemon=True).start()
 
   def __getattr__(self, name: str) -> Callable[..., Any]:
@@ -56,27 +59,35 @@ class Builder:
       self._held.enter_context(run_directory.locked(self._run_dir))
     if name.startswith('replay'):
       return make
-    return lambda *args: Worker(make(*args), self._stop)
+    if name == 'evaluator':
+      # It writes what says that the run is over.
+      self._done.clear()
+    return lambda *args: Worker(make(*args), self._stop, self._done)
 
 
 class Worker:
   """Leaves the process when its work has failed, or it is asked to."""
 
-  def __init__(self, worker: 'program.Worker', stop: threading.Event) -> None:
+  def __init__(
+    self, worker: 'program.Worker', stop: threading.Event, done: threading.Event
+  ) -> None:
     """Takes it.
 
     Args:
       worker: what works.
       stop: set when it shall leave.
+      done: is set when it has done its work.
     """
     self._worker = worker
     self._stop = stop
+    self._done = done
 
   def run(self) -> None:
     """Works, and leaves the process."""
     status = 1
     try:
       self._worker.run()
+      self._done.set()
       # Where the first node leaves, the job may be over for Vertex AI.
       self._stop.wait()
       status = entry.STOPPED
@@ -118,8 +129,16 @@ def _begin_anew() -> None:
     os.execve(sys.executable, sys.orig_argv, environment)
 
 
-def _leave_when_over(run_dir: pathlib.Path, settings: config.Config) -> None:
-  """Ends this process when the run is over, which the server does not know."""
+def _leave_when_over(
+  run_dir: pathlib.Path, settings: config.Config, done: threading.Event
+) -> None:
+  """Ends this process when the run is over, which the server does not know.
+
+  Args:
+    run_dir: of the run.
+    settings: of the run.
+    done: set once this process may be ended.
+  """
   finished = 0.0
   while not finished or time.monotonic() - finished < _LONGEST_FAREWELL:
     time.sleep(_PERIOD)
@@ -129,6 +148,7 @@ def _leave_when_over(run_dir: pathlib.Path, settings: config.Config) -> None:
         finished = finished or time.monotonic()
         if (run_dir / 'report.html').exists() and _is_saved(run_dir, settings):
           break
+  done.wait(_LONGEST_FAREWELL)
   # Those who wrote these leave by themselves, or have nothing more to do.
   time.sleep(_FAREWELL)
   os._exit(0)

@@ -3,10 +3,12 @@
   python -m launch_configs.local --demonstrations data/lift_brick.hdf5
   python -m launch_configs.local --run-dir runs/lift_brick
 
-The second goes on where the run in that directory stopped; only learner_steps,
-task.learner_steps, evaluation.* and gpu may then differ. Exit status: 0 the run is done
-(if it was before, too), 1 a node failed for good, 2 refused before anything was
-started, 129, 130 or 143 stopped by SIGHUP, SIGINT or SIGTERM.
+The second goes on where the run in that directory stopped. What changes nothing of what
+was learnt may then differ: learner_steps, task.learner_steps, evaluation.* and gpu;
+demonstrations, if the file is the same one elsewhere; pixels.frames, checkpoint_period,
+stall_warning; num_actors and update_period of both kinds of actors. Exit status: 0 the
+run is done (if it was before, too), 1 a node failed for good, 2 refused before anything
+was started, 129, 130 or 143 stopped by SIGHUP, SIGINT or SIGTERM.
 """
 
 import argparse
@@ -122,7 +124,9 @@ def is_done(run_dir: pathlib.Path, settings: config.Config) -> bool:
     ValueError: it cannot be gone on with.
   """
   run_directory.check_resumable(run_dir, settings)
-  checkpoints.recover(run_dir, say=print)
+  # The run is this launcher's alone.
+  checkpoints.forget_drafts(run_dir)
+  checkpoints.recover(run_dir, say=print, learners=settings.learners)
   done = run_directory.is_finished(run_dir, settings)
   if done:
     print(f'{run_dir} is finished; see {run_dir / "report.html"}')

@@ -16,6 +16,7 @@ session, log and exit status, and the nursery may die without harm to it.
 """
 
 from collections.abc import Mapping, Sequence
+import contextlib
 import ctypes
 import gc
 import json
@@ -30,6 +31,8 @@ import threading
 import time
 import traceback
 from typing import Any, BinaryIO, NoReturn
+
+import psutil
 
 from launch_configs import entry
 from launch_configs import restarts
@@ -99,24 +102,26 @@ class Nursery:
     self._run_dir = run_dir
     self._env = dict(env)
     self._deaths: list[float] = []
+    self._started: list[Process] = []
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
     self._begin()
 
   def _begin(self) -> None:
-    self._is_ready = False
-    self._output = tempfile.TemporaryFile()
+    output = tempfile.TemporaryFile()
     # Messages with ends, and an end of file when the other side dies.
-    self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    self._socket.settimeout(_PATIENCE)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.settimeout(_PATIENCE)
     with theirs:
-      self._process = subprocess.Popen(
+      process = subprocess.Popen(
         command(self._run_dir),
         stdin=theirs.fileno(),
-        stdout=self._output,
+        stdout=output,
         stderr=subprocess.STDOUT,
         env=self._env,
         start_new_session=True,
       )
+    self._output, self._socket, self._process = output, ours, process
+    self._is_ready = False
 
   def __enter__(self) -> 'Nursery':
     """Returns itself."""
@@ -145,11 +150,14 @@ class Nursery:
 
     Raises:
       RuntimeError: it died before it was ready, as the next one would, or too often.
+      OSError: the next one could not be started, which counts as a death, too.
     """
     if self._is_ready and self._process.poll() is not None:
       self._count_death()
-      self._end()
+      dead_socket, dead_output = self._socket, self._output
       self._begin()
+      dead_socket.close()
+      dead_output.close()
     if not self._is_ready:
       self._socket.settimeout(None if wait else 0)
       try:
@@ -197,17 +205,45 @@ class Nursery:
     Raises:
       Gone: the nursery has just died; try again when it is `ready`.
     """
-    return Process(self._ask([role, index], output.fileno()))
+    process = Process(self._ask([role, index], output.fileno()))
+    self._started = [p for p in self._started if p.returncode is None] + [process]
+    return process
 
   def _ask(self, request: Sequence[Any], *fds: int) -> Any:
     try:
       socket.send_fds(self._socket, [json.dumps(request).encode()], list(fds))
       return self._receive()
+    except Gone:
+      self._end_unknown()
+      raise
     except OSError as e:
       self._process.kill()
       # So that the next look finds it dead, as below.
       self._process.wait()
+      self._end_unknown()
       raise Gone(f'the nursery does not answer: {e}') from e
+
+  def _end_unknown(self) -> None:
+    """Ends a node of which a nursery that is dead could not tell any more.
+
+    It, or what forks it, is a child of this process now, and would be there twice.
+    """
+    known = {process.pid for process in self._started}
+    while unknown := [
+      child
+      for child in psutil.Process().children()
+      if child.pid not in known and self._is_ours(child)
+    ]:
+      for child in unknown:
+        child.kill()
+        child.wait()
+
+  def _is_ours(self, child: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+      mine = self._env[entry.LAUNCHER_VARIABLE]
+      return child.environ().get(entry.LAUNCHER_VARIABLE) == mine
+    # It has left by itself.
+    return False
 
   def _receive(self) -> Any:
     message = self._socket.recv(_MESSAGE)

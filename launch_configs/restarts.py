@@ -49,6 +49,7 @@ class History:
     self.policy = policy
     self._deaths: list[float] = []
     self._words = ''
+    self._said = 0.0  # When these were its last.
 
   @property
   def count(self) -> int:
@@ -80,12 +81,15 @@ class History:
     if self.count > policy.restarts:
       why = f', {self.count} times in {policy.window:.0f} s'
     elif 0 <= status < entry.SIGNALLED:
-      words = last_words(log, log_start).splitlines()[-1]
+      try:
+        words = _words(log, log_start).splitlines()[-1]
+      except OSError:
+        words = ''  # They may be any.
       if lived < policy.settled:
         why = f' after {lived:.0f} s'
-      elif words == self._words:
+      elif words and words == self._words and now - self._said < policy.window:
         why = ' as it did before'
-      self._words = words
+      self._words, self._said = words, now
     return why
 
 
@@ -105,6 +109,13 @@ def last_words(log: pathlib.Path, start: int = 0) -> str:
     log: the file.
     start: bytes at its beginning to leave out: an earlier launch wrote them.
   """
+  try:
+    return _words(log, start)
+  except OSError as e:
+    return f'(the log cannot be read: {e.strerror})'
+
+
+def _words(log: pathlib.Path, start: int) -> str:
   lines = _tail(log, start)
   begins = [i for i, line in enumerate(lines) if line.startswith('Traceback ')]
   words = lines[begins[-1] :] if begins else lines[-_TAIL_LINES:]

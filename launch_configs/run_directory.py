@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 import contextlib
 import errno
 import fcntl
+import fnmatch
 import hashlib
 import os
 import pathlib
@@ -15,9 +16,15 @@ from typing import Any
 from metamimic import config
 from metamimic import files
 
-CHANGEABLE = ('learner_steps', 'task.learner_steps', 'evaluation.', 'gpu')
-"""Settings that may differ on resume, by name or prefix. They say how long to go on,
-on what, and what to measure, and change nothing of what has been learnt so far."""
+CHANGEABLE = (
+  *('learner_steps', 'task.learner_steps', 'evaluation.*', 'gpu'),
+  *('demonstrations', 'pixels.frames', 'checkpoint_period', 'stall_warning'),
+  *('actor.num_actors', 'task.actor.num_actors'),
+  *('actor.update_period', 'task.actor.update_period'),
+)
+"""Settings that may differ on resume. They say how long to go on, on what and with how
+many, where files are, and what to measure, and change nothing of what has been learnt
+so far."""
 
 STARTUP_TIMEOUT = 300.0
 """Seconds after which a node gives up on a server that publishes no address."""
@@ -25,8 +32,14 @@ STARTUP_TIMEOUT = 300.0
 _ENDED = 'ended'  # File that says why nobody goes on with the run.
 # A file: other hosts of a shared file system do not see the lock of a directory.
 _LOCK = 'lock'
+_DIGEST = 'demonstrations.sha256'
 _MADE = ('logs', _LOCK)  # By `locked`, and no sign of a run.
-
+# What a launcher leaves that dies, or refuses, before there is a config.json.
+_LEFT = (
+  *('run.json', f'run.json{files.TEMPORARY}', f'config.json{files.TEMPORARY}'),
+  *(_DIGEST, f'{_DIGEST}{files.TEMPORARY}'),
+  *('loopback-*.so', '.loopback-*.so.*'),
+)
 
 _HOST = r'[a-zA-Z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\]'
 _PORT = r'[1-9][0-9]{0,4}'
@@ -44,6 +57,8 @@ def locked(
   path: pathlib.Path, wait: Callable[[], bool] = lambda: False
 ) -> Iterator[None]:
   """Makes `path` if need be and holds its lock; leaves no empty directory behind.
+
+  Nor does it leave, or find, what was written before there was a run.
 
   Args:
     path: of the run.
@@ -70,14 +85,37 @@ def locked(
         os.close(lock)
         raise RuntimeError(f'{path} is in use by another launcher') from e
   try:
+    _clear(path)
     yield
   finally:
     with contextlib.suppress(OSError):
+      _clear(path)
       (path / 'logs').rmdir()
       if [entry.name for entry in path.iterdir()] == [_LOCK]:
         (path / _LOCK).unlink()
         path.rmdir()
     os.close(lock)
+
+
+def _clear(path: pathlib.Path) -> None:
+  """Removes what a launcher has left where there is no run yet, and nothing else.
+
+  Of a run that never began, a later one was to have the time and the reward.
+  """
+  if path.is_dir() and not (path / 'config.json').exists() and not _others(path):
+    for entry in path.iterdir():
+      if entry.name not in _MADE:
+        entry.unlink()
+
+
+def _others(path: pathlib.Path) -> list[str]:
+  """Returns the names of what is in a directory and no launcher's own."""
+  known = (*_MADE, *_LEFT)
+  return [
+    entry.name
+    for entry in path.iterdir()
+    if not any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in known)
+  ]
 
 
 def stored_config(path: pathlib.Path) -> config.Config | None:
@@ -88,7 +126,7 @@ def stored_config(path: pathlib.Path) -> config.Config | None:
   """
   if (path / 'config.json').exists():
     return config.load(str(path / 'config.json'))
-  if path.is_dir() and any(entry.name not in _MADE for entry in path.iterdir()):
+  if path.is_dir() and _others(path):
     raise ValueError(
       f'{path} is not empty and holds no run (no config.json); expected a new '
       'or an empty directory, or that of a run'
@@ -108,17 +146,19 @@ def check_resumable(path: pathlib.Path, settings: config.Config) -> None:
   refused = [
     line
     for line in config.differences(stored, settings)
-    if not line.startswith(CHANGEABLE)
+    if not any(fnmatch.fnmatchcase(line.partition(':')[0], c) for c in CHANGEABLE)
   ]
   if refused:
     raise ValueError(
       f'{path} holds a run of another configuration (there -> asked for):\n  '
       + '\n  '.join(refused)
-      + '\nOnly learner_steps, task.learner_steps, evaluation.* and gpu may change. '
+      + f'\nOnly {", ".join(CHANGEABLE[:-1])} and {CHANGEABLE[-1]} may change. '
       'Take these back, or give another --run-dir'
     )
-  digest = path / 'demonstrations.sha256'
-  if digest.exists() and files.read_text(digest) != _digest_line(settings):
+  _check_actors(path, stored, settings)
+  digest = path / _DIGEST
+  # Wherever it lies: its name is of no account.
+  if digest.exists() and files.read_text(digest).split()[:1] != [_digest(settings)]:
     raise ValueError(
       f'{settings.demonstrations} is not the file that the run in {path} began '
       'with, and its replay refers to that one by demonstration and step. Bring '
@@ -128,10 +168,9 @@ def check_resumable(path: pathlib.Path, settings: config.Config) -> None:
 
 def save(path: pathlib.Path, settings: config.Config) -> None:
   """Writes what `check_resumable` compares; forgets old addresses, and `end`."""
-  digest = path / 'demonstrations.sha256'
-  temporary = digest.with_suffix('.tmp')
-  temporary.write_text(_digest_line(settings))
-  temporary.replace(digest)
+  # The format of sha256sum, so that `sha256sum -c` checks it too.
+  line = f'{_digest(settings)}  {settings.demonstrations}\n'
+  files.write_text(path / _DIGEST, line)
   config.save(settings, str(path / 'config.json'))
   (path / 'addresses').mkdir(exist_ok=True)
   for address in (path / 'addresses').iterdir():
@@ -139,13 +178,33 @@ def save(path: pathlib.Path, settings: config.Config) -> None:
   (path / _ENDED).unlink(missing_ok=True)
 
 
-def _digest_line(settings: config.Config) -> str:
-  # The format of sha256sum, so that `sha256sum -c` checks it too.
+def _check_actors(
+  path: pathlib.Path, stored: config.Config, settings: config.Config
+) -> None:
+  """Raises a ValueError if an actor would act for another learner than it did.
+
+  Its log goes on, and the columns are others.
+  """
+  for log in sorted((path / 'logs').glob('actor-*.csv')) if stored.actors else ():
+    number = log.stem.partition('-')[2]
+    if not number.isdecimal():
+      continue
+    before, now = (c.acts_for(int(number)) for c in (stored, settings))
+    if before != now:
+      raise ValueError(
+        f'with {settings.actor.num_actors} imitation and '
+        f'{settings.task.actor.num_actors} task actors actor {number} of the run in '
+        f'{path} would act for {now}, and not for {before} as before. Expected numbers '
+        'that leave each its part'
+      )
+
+
+def _digest(settings: config.Config) -> str:
   digest = hashlib.sha256()
   with open(settings.demonstrations, 'rb') as f:
     while block := f.read(1 << 20):
       digest.update(block)
-  return f'{digest.hexdigest()}  {settings.demonstrations}\n'
+  return digest.hexdigest()
 
 
 def is_finished(path: pathlib.Path, settings: config.Config) -> bool:

@@ -32,6 +32,7 @@ from metamimic import notices
 
 DONE, FAILED = 0, 1
 _POLL = 0.1
+_PAUSE = 2.0  # Seconds before a node is tried again that could not be started.
 _LITTLE = 1_000_000  # Bytes on a disk that is as good as full.
 
 
@@ -103,6 +104,7 @@ class Supervisor:
     self._disk_full = False
     self._next_stall = 0.0
     self._last_exit = time.monotonic()
+    self._next_start = 0.0
 
   def run(self) -> int:
     """Returns the exit status of the run: 0 done, 1 failed, 128 + signal stopped.
@@ -141,7 +143,11 @@ class Supervisor:
     self._signals.append(signum)
 
   def _start(self, node: Node) -> bool:
-    """Starts a node, and returns whether that was possible; if not, it is still due."""
+    """Starts a node, and returns whether that was possible; if not, it is still due.
+
+    Raises:
+      OSError: its log could not be opened.
+    """
     log = self._log(node)
     with open(log, 'ab') as output:
       # Read before the node writes: the two share the position.
@@ -151,8 +157,9 @@ class Supervisor:
       except nursery_lib.Gone as e:
         self._display.say(f'{e}; there will be another', 'yellow')
         return False
-    del self._due[node.name]
-    self._running[node.name] = _Running(node, process, log, begin, time.monotonic())
+      # Here, because closing may fail, too.
+      del self._due[node.name]
+      self._running[node.name] = _Running(node, process, log, begin, time.monotonic())
     self._event('start', node=node.name, pid=process.pid)
     return True
 
@@ -188,9 +195,18 @@ class Supervisor:
       RuntimeError: no node can be started.
     """
     for due, node in list(self._due.values()):
-      if time.monotonic() >= due and self._nursery.ready():
-        if self._start(node) and node.serves:
+      if time.monotonic() < max(due, self._next_start):
+        continue
+      try:
+        if self._nursery.ready() and self._start(node) and node.serves:
           self._publish_again()
+      except OSError as e:
+        # A file system that other hosts share has its moments.
+        self._next_start = time.monotonic() + _PAUSE
+        self._display.say(f'{node.name}: {e}; it is tried again', 'yellow')
+        if node.name in self._due:
+          # After the others.
+          self._due[node.name] = self._due.pop(node.name)
 
   def _publish_again(self) -> None:
     """Starts learners that were done: others may wait for what they had published.
@@ -326,7 +342,7 @@ class Supervisor:
       if server.serves and not server.index:
         try:
           address = run_directory.published_address(self._run_dir, server.role)
-        except ValueError as e:
+        except (ValueError, OSError) as e:
           return str(e)
         log = self._log(server)
         if address is None:

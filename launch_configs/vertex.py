@@ -110,6 +110,10 @@ def validate(options: Options, run_dir: pathlib.Path, settings: config.Config) -
       f'imitation.reward is {settings.imitation.reward}; expected one in '
       f'{", ".join(_PACKAGES)}, which are what images hold'
     )
+  if settings.gpu:
+    raise ValueError(
+      'gpu is True; expected False: the images hold TensorFlow for processors alone'
+    )
   # The images are Python's own, with nothing more from their distribution than git.
   drawn = 'there is nothing to draw with in the images that Launchpad makes'
   if settings.evaluation.videos:

@@ -88,17 +88,15 @@ class Finding:
 def check_platform() -> Finding:
   """The operating system and the processor."""
   system, machine = platform.system(), platform.machine()
-  detail = (
-    f'{system} {machine}, {" ".join(platform.libc_ver()) or "no glibc"}, '
-    f'{len(os.sched_getaffinity(0))} CPU cores'
-  )
+  detail = f'{system} {machine}, {" ".join(platform.libc_ver()) or "no glibc"}'
   if (system, machine) != ('Linux', 'x86_64'):
     return Finding(
       'platform',
       f'{detail}; expected Linux x86_64, which alone has wheels of dm-reverb',
       'use such a machine or a virtual one',
     )
-  return Finding('platform', detail)
+  # Other systems may not tell.
+  return Finding('platform', f'{detail}, {len(os.sched_getaffinity(0))} CPU cores')
 
 
 def check_python(version: tuple[int, ...] = tuple(sys.version_info[:3])) -> Finding:

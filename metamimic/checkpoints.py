@@ -6,7 +6,7 @@ name is whole. What a disk or somebody did to it later, checksums tell. Each lea
 a folder in it, named after it, and so has `replay`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 import contextlib
 import dataclasses
 import fcntl
@@ -16,6 +16,7 @@ import os
 import pathlib
 import re
 import shutil
+import socket
 import time
 
 from absl import logging
@@ -31,6 +32,9 @@ _MANIFEST = 'manifest.json'
 _STEPS = 'steps'  # File in a learner's folder.
 _FILE = r'\w[\w-]*/[\w-][\w.-]*'  # Its name in the manifest.
 _PARTIAL, _DAMAGED = '.partial', '.damaged'
+# A file: other hosts of a shared file system do not see the lock of a directory.
+_LOCK = 'lock'
+_HOST = 'host'  # File that says which host began the last set.
 _KEPT = 2
 _BLOCK = 1 << 20
 
@@ -80,10 +84,11 @@ class CheckpointSet:
 class Draft:
   """A set that is being written."""
 
-  def __init__(self, path: pathlib.Path) -> None:
-    """Takes its folder; see `begin` and `announced`."""
+  def __init__(self, path: pathlib.Path, parts: Collection[str] = ()) -> None:
+    """Takes its folder, and what has to be in it; see `begin` and `announced`."""
     self.path = path
     """Its folder, until it is complete."""
+    self._parts = tuple(parts)
     self._linked: dict[str, File] = {}
 
   def has(self, name: str) -> bool:
@@ -101,6 +106,8 @@ class Draft:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     write(temporary)
+    for path in [*temporary.rglob('*'), temporary]:
+      files.sync(path)
     temporary.rename(self.path / name)
 
   def add_learner(
@@ -151,6 +158,11 @@ class Draft:
       environment_steps: see `CheckpointSet`.
       seconds: likewise; called when all but the manifest is there.
       replay_seconds: likewise.
+
+    Raises:
+      DamagedError: a part is not in it: another learner, which did not see the lock of
+        this one, has begun anew in its place.
+      OSError: it cannot be written.
     """
     # Of a learner that came too late, for whom an earlier state was taken.
     for late in self.path.glob(f'*{_PARTIAL}'):
@@ -161,6 +173,10 @@ class Draft:
       if path.is_file()
     }
     found = {name: self._linked.get(name) or _file(p) for name, p in written.items()}
+    there = {name.partition('/')[0] for name in found}
+    for part in self._parts:
+      if part not in there:
+        raise DamagedError(f'{self.path} has no {part}')
     manifest = {
       'learner_steps': {
         path.parent.name: int(path.read_text())
@@ -173,8 +189,11 @@ class Draft:
       'files': {name: dataclasses.asdict(file) for name, file in found.items()},
     }
     (self.path / _MANIFEST).write_text(json.dumps(manifest, indent=1))
+    for path in (self.path / _MANIFEST, self.path):
+      files.sync(path)
     done = self.path.with_suffix('')
     self.path.rename(done)
+    files.sync(done.parent)
     _prune(done.parent)
     return _read(done)
 
@@ -192,11 +211,13 @@ def server_folder(run_dir: str | os.PathLike[str]) -> str:
 def turn(run_dir: str | os.PathLike[str]) -> Iterator[bool]:
   """Yields whether it is the caller's turn to write a set, as it is of one at a time.
 
-  The turn ends with the context, or with the process.
+  The turn ends with the context, or with the process. Where hosts do not see each
+  other's locks, as with a mounted bucket, there may be several; see `Draft.complete`.
   """
   folder = pathlib.Path(run_dir) / FOLDER
   folder.mkdir(exist_ok=True)
-  descriptor = os.open(folder, os.O_RDONLY)
+  # NFS locks what is open for writing alone.
+  descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
   try:
     try:
       fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -208,15 +229,35 @@ def turn(run_dir: str | os.PathLike[str]) -> Iterator[bool]:
     os.close(descriptor)
 
 
-def begin(run_dir: str | os.PathLike[str]) -> Draft:
-  """Begins a set, for all to see, and forgets earlier drafts; see `turn`."""
+def begin(run_dir: str | os.PathLike[str], parts: Collection[str] = ()) -> Draft:
+  """Begins a set, for all to see, and forgets earlier drafts; see `turn`.
+
+  Args:
+    run_dir: of the run.
+    parts: without which the set is not to be completed.
+  """
+  forget_drafts(run_dir)
   folder = pathlib.Path(run_dir) / FOLDER
-  for draft in _drafts(folder):
-    shutil.rmtree(draft)
   number = 1 + max((_number(p.name) for p in folder.iterdir()), default=0)
   path = folder / f'{number}{_PARTIAL}'
   path.mkdir()
-  return Draft(path)
+  (folder / _HOST).write_text(socket.gethostname())
+  return Draft(path, parts)
+
+
+def forget_drafts(run_dir: str | os.PathLike[str]) -> None:
+  """Removes what nobody completes any more."""
+  for draft in _drafts(pathlib.Path(run_dir) / FOLDER):
+    shutil.rmtree(draft)
+
+
+def was_begun_here(run_dir: str | os.PathLike[str]) -> bool:
+  """Returns whether this host began the last set: its lock would be seen here."""
+  try:
+    host = files.read_text(pathlib.Path(run_dir) / FOLDER / _HOST)
+  except (OSError, ValueError):
+    return False
+  return host == socket.gethostname()
 
 
 def announced(run_dir: str | os.PathLike[str]) -> Draft | None:
@@ -252,7 +293,9 @@ def newest(
 
 
 def recover(
-  run_dir: str | os.PathLike[str], say: Callable[[str], object] = logging.warning
+  run_dir: str | os.PathLike[str],
+  say: Callable[[str], object] = logging.warning,
+  learners: Collection[str] = (),
 ) -> CheckpointSet | None:
   """As `newest`, for those who go on from it: damaged sets are put aside.
 
@@ -261,11 +304,14 @@ def recover(
   Args:
     run_dir: of the run.
     say: is told of each set that is skipped, and why.
+    learners: of the run, if the caller knows them: a set without one of them, or
+      without the replay, is none to go on from.
 
   Raises:
     DamagedError: there are sets, and none is good; the message names them.
   """
-  found, skipped = _newest(run_dir, '', say)
+  parts = [*learners, REPLAY] if learners else []
+  found, skipped = _newest(run_dir, '', say, parts)
   for path in skipped if found else ():
     if not path.name.endswith(_DAMAGED):
       # Another node may have been here at the same time.
@@ -275,7 +321,10 @@ def recover(
 
 
 def _newest(
-  run_dir: str | os.PathLike[str], part: str, say: Callable[[str], object]
+  run_dir: str | os.PathLike[str],
+  part: str,
+  say: Callable[[str], object],
+  parts: Collection[str] = (),
 ) -> tuple[CheckpointSet | None, list[pathlib.Path]]:
   folder = pathlib.Path(run_dir) / FOLDER
   skipped: list[pathlib.Path] = []
@@ -284,6 +333,8 @@ def _newest(
     try:
       found = _read(path)
       _check(found, part)
+      for each in parts:
+        _check_has(found, each)
     except DamagedError as e:
       wrong.append(str(e))
       skipped.append(path)
@@ -334,9 +385,8 @@ def _read(path: pathlib.Path) -> CheckpointSet:
 
 def _check(found: CheckpointSet, part: str) -> None:
   listed = found.part(part) if part else found.files
-  # A learner and its steps are read together.
-  if part and (not listed or part not in {*found.learner_steps, REPLAY}):
-    raise DamagedError(f'{found.path} has no {part}')
+  if part:
+    _check_has(found, part)
   for path in (found.path / part).glob('**/*'):
     inside = path.relative_to(found.path)
     # Of a learner that came too late there may be a rest.
@@ -357,6 +407,12 @@ def _check(found: CheckpointSet, part: str) -> None:
         raise DamagedError(f'{path} has changed since it was written')
     except OSError as e:
       raise DamagedError(f'{path} cannot be read: {e.strerror}') from e
+
+
+def _check_has(found: CheckpointSet, part: str) -> None:
+  # A learner and its steps are read together.
+  if not found.part(part) or part not in {*found.learner_steps, REPLAY}:
+    raise DamagedError(f'{found.path} has no {part}')
 
 
 def _file(path: pathlib.Path) -> File:
@@ -388,7 +444,9 @@ def _inodes(path: pathlib.Path) -> set[int]:
 
 
 def _entries(folder: pathlib.Path) -> list[pathlib.Path]:
-  return sorted(folder.iterdir()) if folder.is_dir() else []
+  if not folder.is_dir():
+    return []
+  return sorted(path for path in folder.iterdir() if path.name not in (_LOCK, _HOST))
 
 
 def _sets(folder: pathlib.Path) -> list[pathlib.Path]:

@@ -244,8 +244,10 @@ class TaskConfig:
   """Learner steps of the task policy, whichever algorithm learns it. (Ours.)"""
   imitation_share: float = 0.75
   """metamimic: share of each batch that imitation actors wrote, the rest being the task
-  actors'; 1: there are no task actors. (All in one memory: paper; a fixed share:
-  ours.)"""
+  actors'; 1: there are no task actors. The task learner then goes as fast as its
+  machine lets it, whatever `task.replay.samples_per_insert`: those who write go on for
+  as long as the imitation learner does, who need not wait for it, nor it for them. (All
+  in one memory: paper; a fixed share: ours.)"""
   demonstration_share: float = 0.25
   """d4pgfd: share of each batch from the demonstrations, with their actions. (Kept in
   replay for ever: Vecerik et al. 2017; a fixed share: ours.)"""

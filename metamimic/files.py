@@ -5,11 +5,15 @@ with a message that names the file. Nothing that is read is ever run.
 """
 
 from collections.abc import Mapping
+import contextlib
 import json
 import math
 import os
 import stat
 from typing import Any
+
+TEMPORARY = '.tmp'
+"""End of the name of a file that is being written."""
 
 _MOST_BYTES = 1 << 20  # Manifests, configurations and the like have a few thousand.
 
@@ -52,10 +56,39 @@ def write_json(path: str | os.PathLike[str], values: Mapping[str, Any]) -> None:
   Raises:
     OSError: it cannot be written.
   """
-  temporary = f'{os.fspath(path)}.tmp'
+  write_text(path, json.dumps(values, indent=2))
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+  """Writes a text in one piece: to a temporary name first, `TEMPORARY` at its end.
+
+  Raises:
+    OSError: it cannot be written.
+  """
+  temporary = f'{os.fspath(path)}{TEMPORARY}'
   with open(temporary, 'w') as f:
-    json.dump(values, f, indent=2)
+    f.write(text)
+  sync(temporary)
   os.replace(temporary, path)
+  sync(os.path.dirname(os.path.abspath(path)))
+
+
+def sync(path: str | os.PathLike[str]) -> None:
+  """Returns once a file's content, or the names in a folder, outlive a loss of power.
+
+  Without it a name may be on the disk before what it stands for.
+
+  Raises:
+    OSError: a file cannot be written after all.
+  """
+  descriptor = os.open(path, os.O_RDONLY)
+  try:
+    is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+    # Not all file systems can do it to folders.
+    with contextlib.suppress(*([OSError] if is_folder else [])):
+      os.fsync(descriptor)
+  finally:
+    os.close(descriptor)
 
 
 def parse_json(text: str, where: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ python -m metamimic.record --task lift_brick --output data/lift_brick.hdf5
 """
 
 from collections.abc import Callable
+from concurrent.futures import process
 import dataclasses
 import os
 import signal
@@ -19,6 +20,13 @@ from metamimic.demonstrations import recording
 from metamimic.demonstrations import storage
 
 _LINE_PERIOD = 10.0  # s between lines where there is no terminal
+
+
+def _cores() -> int:
+  """Returns how many cores this process may use, as far as the system tells."""
+  if hasattr(os, 'sched_getaffinity'):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +45,7 @@ class Arguments:
   """Of those that the task has; unless given, all. They take turns."""
   seed: int = 0
   """Seed of starts and experts; the file does not depend on `processes`."""
-  processes: int = len(os.sched_getaffinity(0))
+  processes: int = dataclasses.field(default_factory=_cores)
   """Processes that record at the same time; unless given, one a core."""
   overwrite: bool = False
   """Replace the file if it is there."""
@@ -127,3 +135,8 @@ if __name__ == '__main__':
     sys.exit('stopped; nothing was written')
   except (ValueError, OSError, recording.TooManyRejections) as e:
     sys.exit(f'error: {e}')
+  except process.BrokenProcessPool:
+    sys.exit(
+      'error: a recording process was killed (out of memory?); nothing was written. '
+      'Expected room for --processes of them'
+    )

@@ -62,8 +62,15 @@ class _Run:
     return [self.config.arm(name) for name in self.config.learners]
 
 
-def write(run_dir: str | os.PathLike[str]) -> str:
+def write(
+  run_dir: str | os.PathLike[str], summary: Mapping[str, Any] | None = None
+) -> str:
   """Writes report.html, to a temporary name first.
+
+  Args:
+    run_dir: the run directory.
+    summary: what summary.json is to hold, which marks a run as finished and so is put
+      there after the report; None: what it holds.
 
   Returns:
     Its path.
@@ -72,7 +79,7 @@ def write(run_dir: str | os.PathLike[str]) -> str:
     FileNotFoundError: the directory holds no config.json, so is no run's.
     ValueError: a file in it is not what a run writes; the message names the file.
   """
-  run = _read(pathlib.Path(run_dir))
+  run = _read(pathlib.Path(run_dir), summary)
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader('metamimic', 'templates'),
     autoescape=True,
@@ -106,7 +113,7 @@ def write(run_dir: str | os.PathLike[str]) -> str:
   return str(path)
 
 
-def _read(directory: pathlib.Path) -> _Run:
+def _read(directory: pathlib.Path, summary: Mapping[str, Any] | None = None) -> _Run:
   if not (directory / 'config.json').is_file():
     raise FileNotFoundError(
       f'{directory}: no config.json in it; expected a run directory'
@@ -124,7 +131,7 @@ def _read(directory: pathlib.Path) -> _Run:
     directory,
     config_lib.load(str(directory / 'config.json')),
     files.read_json(described) if described.exists() else {},
-    _summary(directory / 'summary.json'),
+    _summary(directory / 'summary.json') if summary is None else summary,
     {
       path.stem.partition('-')[2]: tables.read(path, tables.LEARNER)
       for path in learners

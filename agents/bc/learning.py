@@ -86,13 +86,17 @@ class BCLearner(acme.Learner):
     """Updates done so far, earlier runs of a resumed one included."""
     return int(self._num_steps.numpy())
 
-  def step(self) -> dict[str, float]:
+  def step(self, most: int | None = None) -> dict[str, float]:
     """Does `steps_per_call` updates.
+
+    Args:
+      most: updates to do, if that is fewer.
 
     Returns:
       Their mean loss, and the error of an encoder that decodes.
     """
-    metrics = self._updates(next(self._dataset))
+    number = updates.number(self._config.steps_per_call, most)
+    metrics = self._updates(next(self._dataset), number)
     return {name: float(value.numpy()) for name, value in metrics.items()}
 
   def get_variables(self, names: Sequence[str]) -> list[list[np.ndarray]]:
@@ -110,10 +114,9 @@ class BCLearner(acme.Learner):
       'num_steps': self._num_steps,
     }
 
-  def _many_updates(self, batches: Tensors) -> dict[str, tf.Tensor]:
-    config = self._config
-    number = tf.constant(config.steps_per_call)
-    return updates.many(self._update, self._metrics, batches, config.batch_size, number)
+  def _many_updates(self, batches: Tensors, number: tf.Tensor) -> dict[str, tf.Tensor]:
+    size = self._config.batch_size
+    return updates.many(self._update, self._metrics, batches, size, number)
 
   def _update(self, batch: Tensors) -> dict[str, tf.Tensor]:
     seeing, observation = self._seeing, batch['observation']

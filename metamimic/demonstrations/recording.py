@@ -323,6 +323,7 @@ def _outcomes(
     finally:
       env.close()
     return
+  others = multiprocessing.active_children()
   executor = concurrent.futures.ProcessPoolExecutor(
     processes, multiprocessing.get_context('spawn'), _start_worker, (task,)
   )
@@ -341,6 +342,13 @@ def _outcomes(
       finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
     yield (done.get().result() for _ in jobs)
+  except concurrent.futures.process.BrokenProcessPool:
+    # One was killed. The executor ends the others by SIGTERM, which is blocked there,
+    # and would wait for them for ever.
+    for worker in multiprocessing.active_children():
+      if worker not in others:
+        worker.kill()
+    raise
   finally:
     executor.shutdown(cancel_futures=True)
 

@@ -85,6 +85,9 @@ def test_learns_a_linear_rule() -> None:
   before = loss()
   metrics = [learner.step() for _ in range(30)]
   assert learner.num_steps == 300
+  learner.step(3)
+  learner.step(11)
+  assert learner.num_steps == 313
   assert loss() < 0.2 * before
   assert metrics[-1]['loss'] < 0.2 * metrics[0]['loss']
 

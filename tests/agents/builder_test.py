@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 import dataclasses
+import json
 import pathlib
 import shutil
 import threading
@@ -27,6 +28,7 @@ from envs import solving
 from metamimic import config as config_lib
 from metamimic import preparation
 from metamimic import presets
+from metamimic import report
 from metamimic.demonstrations import recording
 from metamimic.demonstrations import storage
 from metamimic.demonstrations import types
@@ -448,6 +450,46 @@ def test_evaluator_leaves_out_open_loop_replay_where_there_are_no_actions(
     arms[name] = set(made.evaluator(server.localhost_client())._controls)
   server.stop()
   assert arms == {'whole': {'tracker', 'zero', 'replay'}, 'none': {'tracker', 'zero'}}
+
+
+def test_summary_says_what_was_learnt_and_comes_after_the_report(
+  files: dict[str, str], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  run_dir = tmp_path / 'run'
+  made = _make(files['none'], run_dir, learn=True)
+  config_lib.save(made._config, str(run_dir / 'config.json'))
+  summary, write = run_dir / 'summary.json', report.write
+
+  def fail(*unused: Any) -> NoReturn:
+    raise ValueError('it cannot be drawn')
+
+  def watched(*args: Any) -> str:
+    assert not summary.exists()
+    return write(*args)
+
+  server = reverb.Server(made.replay_tables())
+  try:
+    client = server.localhost_client()
+    # More than the 6 that are asked for, as of a run that was resumed with fewer.
+    for index, steps in enumerate((9, 8)):
+      process: Any = made.learner(client, index)
+      process._learner._num_steps.assign(steps)
+      process._publish()
+    evaluator = made.evaluator(client)
+    for policy in evaluator._learned:
+      policy.reader.update()
+    monkeypatch.setattr(report, 'write', fail)
+    with pytest.raises(ValueError, match='it cannot be drawn'):
+      evaluator._finish()
+    assert not summary.exists()
+    monkeypatch.setattr(report, 'write', watched)
+    evaluator._finish()
+  finally:
+    server.stop()
+  assert json.loads(summary.read_text())['learner_steps'] == {'imitation': 9, 'task': 8}
+  page = (run_dir / 'report.html').read_text()
+  assert 'not finished' not in page
+  assert '<dd>17</dd>' in page
 
 
 def test_evaluator_has_an_arm_for_each_policy(

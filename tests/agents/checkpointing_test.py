@@ -1,6 +1,7 @@
 """Tests of saving in turns and together, with a stand-in for the replay server."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+import contextlib
 import errno
 import pathlib
 import threading
@@ -142,6 +143,66 @@ def test_a_learner_that_does_not_answer_costs_the_set_alone(
   assert _saved(tmp_path) == {'imitation': 0, 'task': 0}
 
 
+@contextlib.contextmanager
+def _unlocked(run_dir: str) -> Iterator[bool]:
+  """As `checkpoints.turn` on a host that does not see the locks of others."""
+  (pathlib.Path(run_dir) / 'checkpoints').mkdir(exist_ok=True)
+  yield True
+
+
+def test_set_that_another_host_writes_is_left_to_it(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  monkeypatch.setattr(checkpoints, 'turn', _unlocked)
+  server = _Server(tmp_path)
+  first, second = (_Learner(tmp_path, server, n, BOTH, period=1e-9) for n in BOTH)
+  monkeypatch.setattr(checkpoints.socket, 'gethostname', lambda: 'there')
+  first.poll()
+  monkeypatch.setattr(checkpoints.socket, 'gethostname', lambda: 'here')
+  first.work(3)
+
+  def save_for_long() -> None:
+    # The other's next set is due meanwhile, and it is in this one already.
+    for _ in range(3):
+      second.poll()
+
+  second.poll()
+  server.fail = save_for_long
+  first.poll()
+  assert _saved(tmp_path) == {'imitation': 3, 'task': 0}
+  assert _notices(tmp_path) == ''
+  # Nobody completes one whose host was lost, and nobody waits for it for ever.
+  first.saving._pause = second.saving._pause = 0.0
+  monkeypatch.setattr(checkpoints.socket, 'gethostname', lambda: 'lost')
+  first.poll()
+  monkeypatch.setattr(checkpoints.socket, 'gethostname', lambda: 'here')
+  second.poll()
+  monkeypatch.setattr(checkpointing, '_LONGEST_SET', 0.0)
+  second.saving._pause = 0.0
+  second.poll()
+  assert second.saving._draft is not None
+
+
+def test_set_that_was_begun_anew_by_another_is_not_completed_without_it(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  monkeypatch.setattr(checkpoints, 'turn', _unlocked)
+  server = _Server(tmp_path)
+  first, second = (_Learner(tmp_path, server, n, BOTH, period=1e-9) for n in BOTH)
+  first.poll()
+  second.poll()
+  server.fail = lambda: checkpoints.begin(tmp_path)
+  first.poll()
+  assert _saved(tmp_path) == {}
+  assert 'set 1 was given up: ' in _notices(tmp_path)
+  assert '/checkpoints/1.partial has no imitation; ' in _notices(tmp_path)
+  server.fail = lambda: None
+  first.saving._pause = 0.0
+  for learner in (first, second, first):
+    learner.poll()
+  assert _saved(tmp_path) == {'imitation': 0, 'task': 0}
+
+
 def test_a_learner_that_was_done_is_taken_from_the_set_before(
   tmp_path: pathlib.Path,
 ) -> None:
@@ -210,7 +271,7 @@ def test_full_disk_leaves_earlier_sets_and_is_told_with_the_file_and_what_is_fre
   text = _notices(tmp_path)
   assert f'set 2 was given up: {tmp_path}/chunks.tfrecord; No space left' in text
   assert ' MB are free, and earlier sets are as they were' in text
-  names = sorted(p.name for p in (tmp_path / 'checkpoints').iterdir())
+  names = sorted(p.name for p in (tmp_path / 'checkpoints').glob('[0-9]*'))
   assert (names, _saved(tmp_path)) == (['1'], {'imitation': 1})
   server.fail = lambda: None
   learner.saving._pause = 0.0
@@ -228,7 +289,7 @@ def test_full_disk_while_a_learner_is_written(
   monkeypatch.setattr(learner.saving._checkpoint, 'write', full)
   learner.poll()
   assert "No space left on device: 'state'" in _notices(tmp_path)
-  assert list((tmp_path / 'checkpoints').iterdir()) == []
+  assert list((tmp_path / 'checkpoints').glob('[0-9]*')) == []
 
 
 def test_server_that_is_gone_costs_the_set_and_is_not_told_again(
@@ -326,7 +387,7 @@ def test_state_of_another_learner_is_refused(tmp_path: pathlib.Path) -> None:
     checkpointing.Checkpointer(
       str(tmp_path),
       'imitation',
-      LAST,
+      {'imitation': LAST['imitation']},
       {'steps': tf.Variable(0, dtype=tf.int64), 'more': tf.Variable(1.0)},
       lambda: 0,
       lambda info: {},

@@ -435,8 +435,23 @@ def test_k_updates_in_a_call_are_k_calls_of_one(
   learner = _learner(
     together, iter([joined]), dataclasses.replace(config, steps_per_call=k)
   )
-  mean = learner.step()
+  mean = learner.step(k + 1)
   assert learner.num_steps == k
+  for a, b in zip(apart.weights(), together.weights(), strict=True):
+    np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+  for name, value in mean.items():
+    np.testing.assert_allclose(value, np.mean([m[name] for m in metrics]), rtol=1e-5)
+
+
+def test_one_call_may_do_fewer_updates() -> None:
+  batches = _batches(4, 3, n=1)
+  apart, together = _networks(0), _networks(0)
+  metrics = _step(apart, batches[:2], LIKE_ACME)
+  joined = tree.map_structure(lambda *parts: tf.concat(parts, 0), *batches)
+  config = dataclasses.replace(LIKE_ACME, steps_per_call=3)
+  learner = _learner(together, iter([joined]), config)
+  mean = learner.step(2)
+  assert learner.num_steps == 2
   for a, b in zip(apart.weights(), together.weights(), strict=True):
     np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
   for name, value in mean.items():

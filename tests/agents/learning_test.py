@@ -42,9 +42,9 @@ class _Learner:
   def state(self) -> dict[str, Any]:
     return {'weight': self.weight, 'steps': self.steps}
 
-  def step(self) -> dict[str, float]:
+  def step(self, most: int) -> dict[str, float]:
     self.weight.assign_add(1.0)
-    self.steps.assign_add(2)
+    self.steps.assign_add(min(2, most))
     if self.num_steps == self._at:
       self._then()
     return {'loss': float(self.weight.numpy())}
@@ -131,6 +131,15 @@ def test_it_learns_to_the_last_step_and_says_so(
   assert row['environment_steps'] == row['replay_size'] == '1'
 
 
+def test_it_does_not_go_beyond_its_last_step(
+  client: reverb.Client, tmp_path: pathlib.Path
+) -> None:
+  learner = _Learner()
+  _process(learner, client, tmp_path, learner_steps=5).run()
+  assert (learner.num_steps, float(learner.weight.numpy())) == (5, 3.0)
+  assert _saved(tmp_path) == {'imitation': 5}
+
+
 def test_each_learner_has_its_own_last_step_and_counts_its_own_experience(
   client: reverb.Client, tmp_path: pathlib.Path
 ) -> None:
@@ -183,11 +192,11 @@ def test_a_learner_that_starves_says_so_saves_and_goes_on(
   times = iter([True, True, False] * 9)
 
   class Starving(_Learner):
-    def step(self) -> dict[str, float]:
+    def step(self, most: int) -> dict[str, float]:
       if next(times):
         time.sleep(0.3)
         raise sampling.Starved(replay.IMITATION)
-      return super().step()
+      return super().step(most)
 
   caplog.set_level(logging.INFO)
   monkeypatch.setattr(waiting, 'PERIOD', 0.1)

@@ -11,6 +11,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from typing import Any
 
@@ -157,6 +158,27 @@ def test_node_that_cannot_be_made_leaves_with_its_traceback(run: Run) -> None:
   assert 'run.json' in run.log('learner-0').read_text()
 
 
+def test_process_is_not_ended_before_its_node_has_done_its_work(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  monkeypatch.setattr(hosted, '_PERIOD', 0.01)
+  monkeypatch.setattr(hosted, '_FAREWELL', 0.0)
+  monkeypatch.setattr(hosted, '_is_saved', lambda run_dir, settings: True)
+  left, done = threading.Event(), threading.Event()
+  monkeypatch.setattr(hosted.os, '_exit', lambda status: left.set())
+  (tmp_path / 'report.html').touch()
+  (tmp_path / 'summary.json').write_text('{"learner_steps": {"imitation": 5}}')
+  settings = config.Config(learner_steps=5)
+  watch = threading.Thread(
+    target=hosted._leave_when_over, args=(tmp_path, settings, done)
+  )
+  watch.start()
+  assert not left.wait(0.5)
+  done.set()
+  assert left.wait(PATIENCE)
+  watch.join()
+
+
 def test_worker_that_fails_leaves_whatever_else_still_runs() -> None:
   program = (
     'import threading, time\n'
@@ -165,7 +187,7 @@ def test_worker_that_fails_leaves_whatever_else_still_runs() -> None:
     'class Worker:\n'
     '  def run(self):\n'
     '    raise ValueError("the brick is gone")\n'
-    'hosted.Worker(Worker(), threading.Event()).run()'
+    'hosted.Worker(Worker(), threading.Event(), threading.Event()).run()'
   )
   done = subprocess.run(
     [sys.executable, '-c', program],

@@ -3,6 +3,7 @@ import io
 import os
 import pathlib
 import time
+from typing import Any, NoReturn
 
 import pytest
 import rich.console
@@ -30,6 +31,29 @@ def test_csv_is_read_piece_by_piece(tmp_path: pathlib.Path) -> None:
   with open(path, 'a') as f:
     f.write('4\nwall_time,b\n5,6\n')
   assert tail.read() == [{'wall_time': '3', 'a': '4'}, {'wall_time': '5', 'b': '6'}]
+
+
+def test_file_that_cannot_be_read_for_a_while_is_read_later(
+  logs: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  def stale(*unused: Any, **also: Any) -> NoReturn:
+    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+  progress = display.Progress(logs.parent, config.Config(learner_steps=1000))
+  _write(logs)
+  notices = logs.parent / 'notices'
+  notices.write_text('old\n')
+  with monkeypatch.context() as patch:
+    for module, name in ((pathlib.Path, 'stat'), (pathlib.Path, 'glob')):
+      patch.setattr(module, name, stale)
+    patch.setattr(display, 'open', stale, raising=False)
+    progress.update()
+    tail = display.LineTail(notices, new=True)
+    assert tail.read() == []
+  assert progress.learners['imitation'].steps == progress.environment_steps == 0
+  progress.update()
+  assert progress.learners['imitation'].steps == 500
+  assert progress.environment_steps == 1234
 
 
 def test_progress_and_time_left(logs: pathlib.Path) -> None:

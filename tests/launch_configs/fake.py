@@ -6,6 +6,8 @@ says: JSON, node name -> behaviour. With FAKE_REVERB set the program is the real
 with a Reverb server; else there is none, and a node starts in a tenth of a second.
 FAKE_POLICY is JSON, too: fields of restarts.Policy, for every role. FAKE_HOST is the
 address of this host in whatever network. FAKE_IMPORT says what importing does instead.
+With FAKE_FORK, a file that is not there yet, the nursery dies once: when it has forked
+a node, and written its process id there.
 """
 
 from collections.abc import Callable
@@ -281,6 +283,21 @@ def command(run_dir: pathlib.Path) -> list[str]:
   return [sys.executable, __file__, 'nursery', str(run_dir), ' ' * 60]
 
 
+_fork = nursery._fork
+
+
+def fork(
+  run_dir: pathlib.Path, role: str, index: int, output: int, channel: socket.socket
+) -> int:
+  """As `nursery._fork`, but may die before anybody knows of the node."""
+  pid = _fork(run_dir, role, index, output, channel)
+  told = pathlib.Path(os.environ['FAKE_FORK'])
+  if not told.exists():
+    told.write_text(str(pid))
+    os.kill(os.getpid(), signal.SIGKILL)
+  return pid
+
+
 def main() -> None:
   """Puts the stand-ins in their places and runs what the command line asks for."""
   builder: Any = types.ModuleType('agents.builder')
@@ -297,6 +314,8 @@ def main() -> None:
   what = sys.argv.pop(1)
   run_directory.STARTUP_TIMEOUT = float(os.environ.get('FAKE_TIMEOUT', '60'))
   entry.import_all = import_all
+  if 'FAKE_FORK' in os.environ:
+    nursery._fork = fork
   if what in ('entry', 'nursery'):
     {'entry': entry, 'nursery': nursery}[what].main()
   else:

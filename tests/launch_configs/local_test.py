@@ -208,6 +208,24 @@ def test_refused_launch_leaves_no_directory(launch: Any, tmp_path: Any) -> None:
   assert not run.dir.exists()
 
 
+def test_launch_that_was_refused_or_killed_does_not_hinder_the_next(
+  launch: Any, tmp_path: pathlib.Path
+) -> None:
+  run_dir = tmp_path / 'run'
+  run_dir.mkdir()
+  # Of one that was killed before it had written the configuration.
+  (run_dir / 'run.json').write_text('{"task": "another", "started": 1}')
+  (run_dir / 'loopback-0123.so').touch()
+  (tmp_path / 'broken').write_text('no JSON')
+  status, output = launch({}, '--demonstrations', str(tmp_path / 'broken')).finish()
+  assert (status, 'error: Expecting value' in output) == (local.REFUSED, True)
+  assert not run_dir.exists()
+  run_dir.mkdir()
+  (run_dir / 'run.json').write_text('{"task": "another", "started": 1}')
+  assert launch({}).finish()[0] == 0
+  assert json.loads((run_dir / 'run.json').read_text()) == {}
+
+
 def test_unwritable_run_directory(launch: Any, tmp_path: pathlib.Path) -> None:
   (tmp_path / 'file').touch()
   status, output = launch({}, '--run-dir', str(tmp_path / 'file' / 'run')).finish()
@@ -230,6 +248,7 @@ def _save(run_dir: pathlib.Path, steps: int) -> pathlib.Path:
   with checkpoints.turn(run_dir):
     draft = checkpoints.begin(run_dir)
   draft.add_learner('imitation', steps, lambda folder: (folder / 'state').touch())
+  draft.add(checkpoints.REPLAY, lambda folder: (folder / 'tables').touch())
   return draft.complete({}, lambda: 0.0, 0.0).path
 
 
@@ -264,7 +283,8 @@ def test_run_without_a_good_set_is_refused_and_left_as_it_is(launch: Any) -> Non
     )
     assert output.endswith('Bring one back, or remove the folder to begin anew\n')
   assert len(run.events('launch')) == 1
-  assert sorted(p.name for p in (run.dir / 'checkpoints').iterdir()) == ['1', '2']
+  sets = sorted(p.name for p in (run.dir / 'checkpoints').glob('[0-9]*'))
+  assert sets == ['1', '2']
 
 
 def test_stop_and_resume(launch: Any, wait_until: Any) -> None:

@@ -1,11 +1,12 @@
 from collections.abc import Iterator
+import errno
 import json
 import os
 import pathlib
 import signal
 import subprocess
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 import pytest
@@ -20,6 +21,7 @@ WAITING = {'learner-0': 'wait', 'actor-0': 'raise', 'evaluator-0': 'leave'}
 
 @pytest.fixture(name='run_dir')
 def run_dir_fixture(tmp_path: pathlib.Path) -> pathlib.Path:
+  (tmp_path / 'forked').touch()
   behaviours = tmp_path / 'behaviours.json'
   behaviours.write_text(json.dumps(WAITING))
   settings = config.Config(demonstrations=str(behaviours))
@@ -40,6 +42,7 @@ def nodes_fixture(
     lambda run_dir: [sys.executable, str(FAKE), 'nursery', str(run_dir), ' ' * 60],
   )
   env = entry.environment(os.environ, pathlib.Path('/nowhere.so'))
+  env['FAKE_FORK'] = str(run_dir / 'forked')
   with nursery.Nursery(run_dir, env) as nodes:
     yield nodes
 
@@ -125,6 +128,43 @@ def test_node_outlives_the_nursery_and_the_next_one_starts_more(
   assert node.poll() is None
   os.kill(node.pid, signal.SIGKILL)
   node.wait()
+
+
+def test_node_of_which_a_dead_nursery_did_not_tell_is_ended(
+  nodes: nursery.Nursery, run_dir: pathlib.Path, alive: Any
+) -> None:
+  known = _start(nodes, run_dir, 'learner')
+  forked = run_dir / 'forked'
+  forked.unlink()
+  other = subprocess.Popen(['sleep', '1000'])
+  with pytest.raises(nursery.Gone):
+    _start(nodes, run_dir, 'learner')
+  assert not alive(int(forked.read_text()))
+  assert known.poll() is None
+  assert other.poll() is None
+  other.kill()
+  other.wait()
+  assert _start(nodes, run_dir, 'evaluator').wait() == 0
+  os.kill(known.pid, signal.SIGKILL)
+  known.wait()
+
+
+def test_nursery_that_cannot_be_started_for_a_while_is_tried_again(
+  nodes: nursery.Nursery, run_dir: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  nodes.ready(wait=True)
+  os.kill(nodes.pid, signal.SIGKILL)
+  nodes._process.wait()
+
+  def stale(*unused: Any, **also: Any) -> NoReturn:
+    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+  with monkeypatch.context() as patch:
+    patch.setattr(subprocess, 'Popen', stale)
+    for _ in range(2):
+      with pytest.raises(OSError, match='Stale'):
+        nodes.ready()
+  assert _start(nodes, run_dir, 'evaluator').wait() == 0
 
 
 def test_nursery_that_keeps_dying_is_given_up(

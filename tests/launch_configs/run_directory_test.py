@@ -134,8 +134,100 @@ def test_each_learner_may_go_on_for_longer_or_on_a_gpu_but_no_other(
   another = dataclasses.replace(settings, task=config.TaskConfig(learn=True))
   with pytest.raises(ValueError, match=r'  task\.learn: False -> True\n') as e:
     run_directory.check_resumable(path, another)
-  told = 'Only learner_steps, task.learner_steps, evaluation.* and gpu may change'
+  told = '\nOnly learner_steps, task.learner_steps, evaluation.*, gpu, demonstrations, '
   assert told in str(e.value)
+  assert ', actor.update_period and task.actor.update_period may change. ' in str(
+    e.value
+  )
+
+
+def test_what_changes_nothing_of_what_was_learnt_may_differ(
+  path: pathlib.Path, settings: config.Config
+) -> None:
+  run_directory.save(path, settings)
+  more = {'num_actors': 3, 'update_period': 1.5}
+  actor: config.ActorConfig = dataclasses.replace(settings.actor, **more)  # type: ignore[arg-type]
+  task: config.ActorConfig = dataclasses.replace(settings.task.actor, **more)  # type: ignore[arg-type]
+  run_directory.check_resumable(
+    path,
+    dataclasses.replace(
+      settings,
+      checkpoint_period=5.0,
+      stall_warning=7.0,
+      actor=actor,
+      task=dataclasses.replace(settings.task, actor=task),
+      pixels=dataclasses.replace(settings.pixels, frames='/elsewhere'),
+    ),
+  )
+  for changes, name in (
+    ({'actor': dataclasses.replace(actor, sigma=0.5)}, 'actor.sigma'),
+    ({'replay': config.ReplayConfig(max_size=9)}, 'replay.max_size'),
+    ({'train_demonstrations': 1}, 'train_demonstrations'),
+  ):
+    other: config.Config = dataclasses.replace(settings, **changes)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=f'\n  {name}: '):
+      run_directory.check_resumable(path, other)
+
+
+def test_demonstrations_are_known_by_what_is_in_them(
+  path: pathlib.Path, settings: config.Config
+) -> None:
+  run_directory.save(path, settings)
+  moved = path / 'moved.hdf5'
+  pathlib.Path(settings.demonstrations).rename(moved)
+  elsewhere = dataclasses.replace(settings, demonstrations=str(moved))
+  run_directory.check_resumable(path, elsewhere)
+  run_directory.save(path, elsewhere)
+  assert run_directory.stored_config(path) == elsewhere
+  moved.write_bytes(b'abd')
+  with pytest.raises(ValueError, match='is not the file that the run in'):
+    run_directory.check_resumable(path, elsewhere)
+
+
+def test_no_actor_comes_to_act_for_another_learner(
+  path: pathlib.Path, settings: config.Config
+) -> None:
+  both = dataclasses.replace(settings, task=config.TaskConfig(learn=True))
+  run_directory.save(path, both)
+  (path / 'logs').mkdir()
+  for index in range(2):
+    (path / 'logs' / f'actor-{index}.csv').touch()
+  actor = dataclasses.replace(both.task.actor, num_actors=2)
+  more = config.TaskConfig(learn=True, actor=actor)
+  run_directory.check_resumable(path, dataclasses.replace(both, task=more))
+  other = dataclasses.replace(both, actor=config.ActorConfig(num_actors=2))
+  with pytest.raises(ValueError, match=r'actor 1 of the run in .* for imitation, and'):
+    run_directory.check_resumable(path, other)
+
+
+_LEFT = (
+  *('run.json', 'run.json.tmp', 'config.json.tmp', 'demonstrations.sha256'),
+  *('demonstrations.sha256.tmp', 'loopback-0123456789ab.so', '.loopback-01.so.7'),
+)
+
+
+def test_what_a_launcher_left_before_there_was_a_run_is_cleared_away(
+  path: pathlib.Path,
+) -> None:
+  for name in _LEFT:
+    (path / name).touch()
+  assert run_directory.stored_config(path) is None
+  with run_directory.locked(path):
+    assert sorted(entry.name for entry in path.iterdir()) == ['lock', 'logs']
+    (path / 'run.json').touch()
+  assert not path.exists()
+
+
+@pytest.mark.parametrize('name', ['config.json', 'thesis.tmp'])
+def test_nothing_of_a_run_or_of_somebody_else_is_cleared_away(
+  path: pathlib.Path, name: str
+) -> None:
+  for each in (name, *_LEFT):
+    (path / each).touch()
+  with run_directory.locked(path):
+    pass
+  left = {entry.name for entry in path.iterdir()}
+  assert left == {name, *_LEFT, 'lock'}
 
 
 @pytest.mark.parametrize(

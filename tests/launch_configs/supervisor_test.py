@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import pathlib
@@ -369,6 +370,51 @@ def test_log_of_an_earlier_launch_is_not_reported(tmp_path: pathlib.Path) -> Non
   assert restarts.last_words(log, start) == (
     'Traceback (most recent call last):\n  here\nOSError: new\nactor-0 failed'
   )
+
+
+def test_log_that_cannot_be_read_has_no_last_words(tmp_path: pathlib.Path) -> None:
+  said = '(the log cannot be read: Is a directory)'
+  assert restarts.last_words(tmp_path) == said
+  history = restarts.History(restarts.Policy())
+  # What a node died of is not known to be the same.
+  assert [history.add(1, 60.0, tmp_path, 0) for _ in range(2)] == ['', '']
+
+
+def test_the_same_words_long_after_are_worth_another_try(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  log = tmp_path / 'actor-0.log'
+  log.write_text('OSError: the brick is gone\n')
+  now = 1000.0
+  monkeypatch.setattr(restarts.time, 'monotonic', lambda: now)
+  history = restarts.History(restarts.Policy())
+  assert history.add(1, 60.0, log, 0) == ''
+  now += history.policy.window + 1
+  assert history.add(1, 60.0, log, 0) == ''
+  now += history.policy.window - 1
+  assert history.add(1, 60.0, log, 0) == ' as it did before'
+
+
+@pytest.mark.parametrize('number', [errno.ESTALE, errno.EIO])
+def test_node_whose_log_cannot_be_opened_for_a_while_is_started_later(
+  tmp_path: pathlib.Path,
+  monkeypatch: pytest.MonkeyPatch,
+  capsys: pytest.CaptureFixture[str],
+  number: int,
+) -> None:
+  failures = iter([True])
+
+  def open_(path: Any, *args: Any, **also: Any) -> Any:
+    if str(path).endswith('learner-0.log') and next(failures, False):
+      raise OSError(number, os.strerror(number), str(path))
+    return open(path, *args, **also)
+
+  monkeypatch.setattr(supervisor, 'open', open_, raising=False)
+  monkeypatch.setattr(supervisor, '_PAUSE', 0.2)
+  assert _supervise(tmp_path, {'learner': ''}) == supervisor.DONE
+  said = ' '.join(capsys.readouterr().out.split())
+  assert f'learner-0: [Errno {number}] ' in said
+  assert 'it is tried again' in said
 
 
 def test_server_that_leaves_fails_the_run(

@@ -47,6 +47,7 @@ def test_good_options_are_not_refused() -> None:
       {'pixels': config.PixelsConfig(cameras=('front',))},
       "pixels.cameras is ('front',); expected none",
     ),
+    ({'gpu': True}, 'gpu is True; expected False: the images hold TensorFlow for proc'),
     ({'dry_run': str(HERE.parent)}, f'dry_run is {HERE.parent}, which is not empty'),
     (
       {'imitation': config.ImitationConfig(reward='mine.rewards:REWARD')},

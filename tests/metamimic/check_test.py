@@ -106,6 +106,16 @@ def test_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
   assert finding.remedy
 
 
+def test_another_system_which_does_not_tell_its_cores(
+  monkeypatch: pytest.MonkeyPatch,
+) -> None:
+  monkeypatch.setattr('platform.system', lambda: 'Darwin')
+  monkeypatch.delattr('os.sched_getaffinity')
+  finding = check.check_platform()
+  assert finding.detail.startswith('Darwin ')
+  assert 'expected Linux x86_64' in finding.detail
+
+
 def test_no_compiler() -> None:
   finding = check.check_compiler('no-such-compiler')
   assert finding.detail == 'no no-such-compiler on PATH'

@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import json
 import os
 import pathlib
@@ -19,7 +20,8 @@ def _save(run_dir: pathlib.Path, steps: int, **more: str) -> checkpoints.Checkpo
 
 
 def _names(run_dir: pathlib.Path) -> list[str]:
-  return sorted(path.name for path in (run_dir / checkpoints.FOLDER).iterdir())
+  names = {path.name for path in (run_dir / checkpoints.FOLDER).iterdir()}
+  return sorted(names - {'lock', 'host'})
 
 
 def _steps(found: checkpoints.CheckpointSet | None) -> int:
@@ -110,6 +112,79 @@ def test_it_is_the_turn_of_one_at_a_time(tmp_path: pathlib.Path) -> None:
       assert (first, second) == (True, False)
   with checkpoints.turn(tmp_path) as third:
     assert third
+
+
+def test_the_lock_is_that_of_a_file_open_for_writing(tmp_path: pathlib.Path) -> None:
+  # Of a directory, or of a file open for reading alone, NFS tells no other host.
+  with checkpoints.turn(tmp_path):
+    with open(tmp_path / 'checkpoints' / 'lock', 'r+') as lock:
+      with pytest.raises(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    (opened,) = (
+      pathlib.Path('/proc/self/fdinfo', fd).read_text()
+      for fd in os.listdir('/proc/self/fd')
+      if os.path.realpath(f'/proc/self/fd/{fd}').endswith('/checkpoints/lock')
+    )
+  flags = next(line for line in opened.splitlines() if line.startswith('flags'))
+  assert int(flags.split()[1], 8) & os.O_ACCMODE == os.O_RDWR
+
+
+def test_set_without_a_part_that_it_has_to_have_is_not_completed(
+  tmp_path: pathlib.Path,
+) -> None:
+  parts = ('imitation', 'task', checkpoints.REPLAY)
+  with checkpoints.turn(tmp_path):
+    draft = checkpoints.begin(tmp_path, parts)
+  draft.add_learner('imitation', 1, lambda f: (f / 'state').touch())
+  draft.add(checkpoints.REPLAY, lambda f: (f / 'tables').touch())
+  with pytest.raises(checkpoints.DamagedError, match=r'1\.partial has no task$'):
+    draft.complete({}, lambda: 0.0, 0.0)
+  assert _names(tmp_path) == ['1.partial']
+  draft.add_learner('task', 1, lambda f: (f / 'state').touch())
+  assert draft.complete({}, lambda: 0.0, 0.0).learner_steps == {
+    'imitation': 1,
+    'task': 1,
+  }
+
+
+def test_set_without_a_learner_of_the_run_is_none_to_go_on_from(
+  tmp_path: pathlib.Path,
+) -> None:
+  with checkpoints.turn(tmp_path):
+    draft = checkpoints.begin(tmp_path)
+  for name in ('imitation', 'task'):
+    draft.add_learner(name, 1, lambda f: (f / 'state').touch())
+  draft.add(checkpoints.REPLAY, lambda f: (f / 'tables').touch())
+  both = draft.complete({}, lambda: 0.0, 0.0)
+  _save(tmp_path, 2)
+  said: list[str] = []
+  learners = ('imitation', 'task')
+  assert checkpoints.recover(tmp_path, said.append, learners) == both
+  assert said == [f'{tmp_path}/checkpoints/2 has no task; skipped for {both.path}']
+  assert _names(tmp_path) == ['1', '2.damaged']
+  shutil.rmtree(both.path / checkpoints.REPLAY)
+  with pytest.raises(checkpoints.DamagedError):
+    checkpoints.recover(tmp_path, said.append, learners)
+
+
+def test_what_has_a_sets_name_outlives_a_loss_of_power(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  synced: list[str] = []
+  fsync = os.fsync
+
+  def watched(descriptor: int) -> None:
+    path = pathlib.Path(os.path.realpath(f'/proc/self/fd/{descriptor}'))
+    synced.append(str(path.relative_to(tmp_path / 'checkpoints')))
+    fsync(descriptor)
+
+  monkeypatch.setattr(os, 'fsync', watched)
+  saved = _save(tmp_path, 1)
+  whole = {name.replace('.partial', '') for name in synced}
+  assert {f'1/{name}' for name in ('manifest.json', *saved.files)} <= whole
+  assert {'1/imitation', '1/replay'} <= whole
+  # The name itself comes last.
+  assert synced[-2:] == ['1.partial', '.']
 
 
 def _truncate(path: pathlib.Path) -> None:

@@ -1,6 +1,7 @@
 """Tests of metamimic.record."""
 
 from collections.abc import Callable
+import importlib
 import os
 import pathlib
 import signal
@@ -143,6 +144,33 @@ def test_workers_do_not_outlive_a_killed_recorder(tmp_path: pathlib.Path) -> Non
   process.communicate(timeout=_PATIENCE)
   _wait_for(lambda: not _session(process.pid))
   assert not _session(process.pid)
+
+
+def test_a_worker_that_is_killed_is_told_of_in_a_line(tmp_path: pathlib.Path) -> None:
+  process = _start(tmp_path)
+
+  def workers() -> list[int]:
+    names = {pid: pathlib.Path(f'/proc/{pid}/cmdline') for pid in _session(process.pid)}
+    return [pid for pid, name in names.items() if b'spawn_main' in name.read_bytes()]
+
+  _wait_for(lambda: len(workers()) == 2)
+  os.kill(workers()[0], signal.SIGKILL)
+  _, errors = process.communicate(timeout=_PATIENCE)
+  assert process.returncode == 1
+  assert 'Traceback' not in errors
+  assert errors.splitlines()[-1].startswith(
+    'error: a recording process was killed (out of memory?); nothing was written.'
+  )
+  _wait_for(lambda: not _session(process.pid))
+  assert os.listdir(tmp_path) == []
+
+
+def test_a_system_that_does_not_tell_the_cores_of_a_process(
+  monkeypatch: pytest.MonkeyPatch,
+) -> None:
+  monkeypatch.delattr('os.sched_getaffinity')
+  importlib.reload(record)
+  assert record.Arguments('reach_duplo', 'a.hdf5').processes == os.cpu_count()
 
 
 @pytest.mark.parametrize(
