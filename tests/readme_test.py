@@ -58,7 +58,7 @@ def _anchors(path: pathlib.Path) -> set[str]:
 @pytest.mark.parametrize('page', _PAGES)
 def test_links_and_pictures_are_there(page: str) -> None:
   here = _ROOT / page
-  for link in re.findall(r'\]\(([^)\s]+)\)', here.read_text()):
+  for link in re.findall(r'(?:\]\(|src=")([^)\s"]+)', here.read_text()):
     if link.startswith('https://'):
       continue
     name, _, anchor = link.partition('#')
