@@ -104,18 +104,19 @@ class Publisher:
     self._num_steps = num_steps
     self._insert = waiting.Call(self._insert_now)
 
-  def publish(self, patience: float = _BRIEF) -> int | None:
+  def publish(self, timeout: float = _BRIEF) -> int | None:
     """Replaces what is published; returns its learner step, None: not yet.
 
-    It is then done in the background, and the next call waits for it first.
+    It is then done in the background. While that takes, nothing newer is sent.
 
     Args:
-      patience: seconds to wait.
+      timeout: seconds to wait.
     """
-    # As they are now: they may have changed before the server has them.
-    values = _values(self._variables, self._num_steps())
     try:
-      return self._insert(patience, values)
+      if self._insert.under_way:
+        self._insert(timeout)
+      # As they are now: they may have changed before the server has them.
+      return self._insert(timeout, _values(self._variables, self._num_steps()))
     except (TimeoutError, *replay.GONE):
       return None
 
@@ -196,9 +197,9 @@ class Reader:
       return self.progress
     return self._update(_BRIEF if self._period else _PATIENCE)
 
-  def _update(self, patience: float) -> Progress:
+  def _update(self, timeout: float) -> Progress:
     try:
-      steps, *values = self._fetch(patience)
+      steps, *values = self._fetch(timeout)
     except (TimeoutError, *replay.GONE):
       return self.progress
     self._fetched = time.monotonic()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent import futures
+import threading
 import time
 from typing import Generic, TypeVar
 
@@ -42,14 +43,18 @@ class Call(Generic[_T]):
 
   While a server is away Reverb's calls neither end nor let a signal through. They go on
   by themselves when it is back, so a call that was given up is waited for once more,
-  and not made again.
+  and not made again. A process does not wait for it to leave.
   """
 
   def __init__(self, function: Callable[..., _T]) -> None:
     """Takes what is to be called."""
     self._function = function
-    self._thread = futures.ThreadPoolExecutor(1)
     self._pending: futures.Future[_T] | None = None
+
+  @property
+  def under_way(self) -> bool:
+    """Whether it was called, and nobody has had what came of it."""
+    return self._pending is not None
 
   def __call__(self, timeout: float, *args: object) -> _T:
     """Calls, or waits for the call that is under way.
@@ -63,7 +68,11 @@ class Call(Generic[_T]):
       Exception: whatever the function raises.
     """
     if self._pending is None:
-      self._pending = self._thread.submit(self._function, *args)
+      self._pending = futures.Future()
+      # Not an executor's, which would be joined when the process leaves.
+      threading.Thread(
+        target=self._run, args=(self._pending, args), daemon=True
+      ).start()
     pending = self._pending
     # Not `result`: it raises the same where the function has raised that of its own, or
     # has returned just after the time was over.
@@ -71,3 +80,9 @@ class Call(Generic[_T]):
       raise TimeoutError(f'no answer in {timeout:g} s')
     self._pending = None
     return pending.result()
+
+  def _run(self, made: 'futures.Future[_T]', args: tuple[object, ...]) -> None:
+    try:
+      made.set_result(self._function(*args))
+    except BaseException as e:  # Any: it is raised in the thread that waits.
+      made.set_exception(e)

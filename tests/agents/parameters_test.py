@@ -191,6 +191,17 @@ def test_publisher_does_not_wait_for_a_server_that_is_away(away: Any) -> None:
   assert asked
 
 
+def test_what_is_newer_follows_what_was_under_way(away: Any) -> None:
+  steps = 5
+  publisher = parameters.Publisher(away, LEARNER, [], lambda: steps)
+  assert publisher.publish() is None
+  away.back.set()
+  steps = 6
+  # Even if the run is being stopped.
+  publisher.publish_surely(lambda: True)
+  assert away.inserted == [5, 6]
+
+
 def test_what_is_published_is_as_it_was_when_asked_for(away: Any) -> None:
   variable = tf.Variable(1.0)
   publisher = parameters.Publisher(away, LEARNER, [variable], lambda: 5)

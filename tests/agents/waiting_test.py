@@ -1,3 +1,6 @@
+import pathlib
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -77,3 +80,24 @@ def test_answer_that_comes_as_the_time_is_over_is_taken(
   with pytest.raises(TimeoutError, match=r'no answer in 0\.01 s'):
     call(0.01)
   assert call(0.01) == 'parameters'
+
+
+def test_a_process_does_not_wait_for_a_call_that_hangs() -> None:
+  code = """
+import threading
+from agents import waiting
+call = waiting.Call(threading.Event().wait)
+try:
+  call(0.01)
+except TimeoutError:
+  print('left')
+"""
+  done = subprocess.run(
+    [sys.executable, '-c', code],
+    capture_output=True,
+    text=True,
+    timeout=300,
+    check=True,
+    cwd=pathlib.Path(__file__).parents[2],
+  )
+  assert done.stdout == 'left\n'

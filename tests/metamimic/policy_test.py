@@ -204,7 +204,7 @@ def test_policy_is_loaded_from_the_newest_set_in_which_it_is_good(
     metamimic.load(run_dir)
   assert f'no checkpoint set in {folder} is good' in str(e.value)
   # Who only looks changes nothing.
-  assert sorted(p.name for p in folder.iterdir()) == ['1', '2']
+  assert sorted(p.name for p in folder.iterdir()) == ['1', '2', 'host', 'lock']
 
 
 def test_demonstration_of_another_task_is_refused(run_dir: str) -> None:
