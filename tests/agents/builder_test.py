@@ -299,7 +299,8 @@ def test_who_evaluates_gets_the_average_and_who_acts_the_newest(
       (made.actor(client, 1)._reader, newest, averaged),
       (made.evaluator(client)._learned[1].reader, averaged, newest),
     ):
-      assert reader.update().learner_steps == learns.num_steps
+      assert reader.wait(lambda: False)
+      assert reader.progress.learner_steps == learns.num_steps
       read = [v.numpy() for v in reader._variables]
       assert all(_holds(read, v.numpy()) for v in used.variables)
       assert not all(_holds(read, v.numpy()) for v in unused.variables)
