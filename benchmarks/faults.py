@@ -160,13 +160,17 @@ def kill_nodes(
   nodes = sorted(run.pids())
   rng.shuffle(nodes)
   for node in nodes:
-    begun = time.time()
-    run.wait(functools.partial(run.rows, begun))
-    time.sleep(rng.uniform(longest / 5, longest))
+    _let_learn(run, rng, longest)
     pid = run.pids()[node]
     kill = functools.partial(_kill, run, node, pid)
     back = functools.partial(_back_at_work, run, node, pid)
     yield _outcome(run, number, node, kill, back)
+
+
+def _let_learn(run: running.Run, rng: random.Random, longest: float) -> None:
+  """Waits until the run learns, and then at random: a set may be fresh or old."""
+  run.wait(functools.partial(run.rows, time.time()))
+  time.sleep(rng.uniform(longest / 5, longest))
 
 
 def _kill(run: running.Run, node: str, pid: int) -> checkpoints.CheckpointSet | None:
@@ -323,9 +327,13 @@ def _faults(arguments: Arguments) -> Iterator[Fault]:
       if not run.wait(rows) or not run.wait(lambda: checkpoints.last(run.dir)):
         raise RuntimeError(f'{run.dir} does not learn')
       yield from kill_nodes(run, number, rng, arguments.longest)
-      yield end_launcher(run, number, signal.SIGTERM)
-      yield end_launcher(run, number, signal.SIGKILL)
-      yield truncate_newest(run, number)
+      for end in (
+        functools.partial(end_launcher, signum=signal.SIGTERM),
+        functools.partial(end_launcher, signum=signal.SIGKILL),
+        truncate_newest,
+      ):
+        _let_learn(run, rng, arguments.longest)
+        yield end(run, number)
   finally:
     run.close()
   yield from fill_disk(arguments)

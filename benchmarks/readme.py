@@ -73,9 +73,10 @@ and learners are at, waiting for a core and for each other included
 _FAULTS = """\
 From a fault to the learner's next logged step (a row comes every two seconds), and what
 was lost: what there was, less what is in the set that is gone on from. These are runs
-of the preset `tiny`, with a set every five seconds; of others a minute may be lost. A
-node is killed with SIGKILL and comes back by itself; after its end the launcher is
-started again by hand (`python -m benchmarks.faults`)."""
+of the preset `tiny`, which save a set every five seconds, or less often: saving takes
+no more than a fiftieth of the time. By default it is one a minute. A node is killed
+with SIGKILL and comes back by itself; after its end the launcher is started again by
+hand (`python -m benchmarks.faults`)."""
 _CURVES = """\
 Whether runs learn as others do while nodes are killed all along, all of them in turn:
 lifting, held-out reward; 95 % prediction intervals
