@@ -327,11 +327,12 @@ def _faults(arguments: Arguments) -> Iterator[Fault]:
       if not run.wait(rows) or not run.wait(lambda: checkpoints.last(run.dir)):
         raise RuntimeError(f'{run.dir} does not learn')
       yield from kill_nodes(run, number, rng, arguments.longest)
-      for end in (
+      ends: list[Callable[[running.Run, int], Fault]] = [
         functools.partial(end_launcher, signum=signal.SIGTERM),
         functools.partial(end_launcher, signum=signal.SIGKILL),
         truncate_newest,
-      ):
+      ]
+      for end in ends:
         _let_learn(run, rng, arguments.longest)
         yield end(run, number)
   finally:
