@@ -16,7 +16,7 @@ from metamimic import statistics
 def robustness(rows: pd.DataFrame) -> figure_lib.Figure:
   """Draws how often each arm solves the task over the strength of each disturbance.
 
-  Bars are Wilson's 95 % intervals over the episodes of all seeds.
+  Bars are 95 % intervals; see `intervals.rate`.
 
   Args:
     rows: evaluation.csv's columns, and disturbance and strength; the rows of the

@@ -67,38 +67,7 @@ def prepare(config: config_lib.Config, run_dir: str | None = None) -> None:
   validation.validate(config)
   if config.gpu:
     _check_wheel()
-  # Once, and here: nodes have threads, and are not to be forked.
-  storage.vet(config.demonstrations)
-  if config.sees_actions and not storage.has_actions(
-    config.demonstrations, vetted=True
-  ):
-    raise ValueError(
-      f'{config.demonstrations}: has no actions; the algorithm {config.algorithm} '
-      'needs them'
-    )
-  demonstrations = load_demonstrations(config, config.sees_actions, vetted=True)
-  if not demonstrations.train or not demonstrations.valid:
-    raise ValueError(
-      f'{config.demonstrations}: {len(demonstrations.train)} training and '
-      f'{len(demonstrations.valid)} held-out demonstrations; expected some of each'
-    )
-  if config.without_skills and not demonstrations.novel:
-    raise ValueError(
-      f'without_skills: {config.demonstrations}: no held-out demonstration of '
-      f'{config.without_skills}; expected some to measure'
-    )
-  _check_states(config.demonstrations, demonstrations)
-  validation.check_horizon(
-    config,
-    max(demonstrations.demonstrations[i].num_steps for i in demonstrations.train),
-  )
-  skills = tuple(tasks.get(demonstrations.task).skills)
-  if len(skills) > 1 and not all(config.follows(name) for name in config.learners):
-    raise ValueError(
-      f'{config.demonstrations}: {demonstrations.task} has the skills {skills}, and a '
-      'policy that is shown nothing could not know which; expected a task with one, or '
-      'no such policy (task.learn, or the algorithms d4pg, d4pgfd, bc_no_goal)'
-    )
+  demonstrations = _usable(config)
   task = demonstrations.task
   name, measured_by = _reward_names(config, task)
   if config.evaluation.videos or config.pictures:
@@ -131,6 +100,48 @@ def prepare(config: config_lib.Config, run_dir: str | None = None) -> None:
         'frames': drawn,
       },
     )
+
+
+def _usable(config: config_lib.Config) -> types.DemonstrationSet:
+  """Returns a run's demonstrations, which are all that the run needs of them.
+
+  Raises:
+    OSError: the file is missing.
+    ValueError: they are not.
+  """
+  # Once, and here: nodes have threads, and are not to be forked.
+  storage.vet(config.demonstrations)
+  if config.sees_actions and not storage.has_actions(
+    config.demonstrations, vetted=True
+  ):
+    raise ValueError(
+      f'{config.demonstrations}: has no actions; the algorithm {config.algorithm} '
+      'needs them'
+    )
+  demonstrations = load_demonstrations(config, config.sees_actions, vetted=True)
+  if not demonstrations.train or not demonstrations.valid:
+    raise ValueError(
+      f'{config.demonstrations}: {len(demonstrations.train)} training and '
+      f'{len(demonstrations.valid)} held-out demonstrations; expected some of each'
+    )
+  if config.without_skills and not demonstrations.novel:
+    raise ValueError(
+      f'without_skills: {config.demonstrations}: no held-out demonstration of '
+      f'{config.without_skills}; expected some to measure'
+    )
+  _check_states(config.demonstrations, demonstrations)
+  validation.check_horizon(
+    config,
+    max(demonstrations.demonstrations[i].num_steps for i in demonstrations.train),
+  )
+  skills = tuple(tasks.get(demonstrations.task).skills)
+  if len(skills) > 1 and not all(config.follows(name) for name in config.learners):
+    raise ValueError(
+      f'{config.demonstrations}: {demonstrations.task} has the skills {skills}, and a '
+      'policy that is shown nothing could not know which; expected a task with one, or '
+      'no such policy (task.learn, or the algorithms d4pg, d4pgfd, bc_no_goal)'
+    )
+  return demonstrations
 
 
 def seen_layout(config: config_lib.Config, task: str) -> observations.Layout:

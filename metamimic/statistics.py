@@ -125,7 +125,7 @@ def summarise(evaluation: pd.DataFrame) -> pd.DataFrame:
     same split); normalised (0: no action, 1: replay); completed (mean share of the
     demonstration); success, success_low, success_high; and reward/<term>, means. What
     needs an arm that was not measured is nan, as is what an arm has none of. Episodes
-    of several seeds are pooled; the interval of their reward is over seeds, too.
+    of several seeds are pooled; intervals are over seeds, too.
 
   Raises:
     ValueError: columns are missing; the message names them.
