@@ -2,9 +2,10 @@
 
 import dataclasses
 import pathlib
-from typing import Any
+from typing import Any, Literal
 
 from envs import reward_library
+from metamimic import presets
 
 RUNS = pathlib.Path(__file__).resolve().parents[1] / 'runs' / 'results'
 """Folder of the runs."""
@@ -39,9 +40,9 @@ class Experiment:
   """How many of the training demonstrations its runs have; 0: all."""
   variant: str = ''
   """Which of `VARIANTS` it is; its reward may be another than the plain one's."""
-  size: tuple[int, int, bool] | None = None
-  """Units of each hidden layer, residual blocks of policy and critic, and whether they
-  are normalised, if the size of networks is what it is about."""
+  sized: Literal['', 'layers', 'torsos'] = ''
+  """Of which part of the networks the size, and whether they are normalised, is what it
+  is about: layers that see features, or torsos that see pictures; empty: of none."""
   novel: tuple[str, ...] = ()
   """Skills that its runs are not trained on."""
   seen: tuple[str, str] = ('', '')
@@ -286,7 +287,28 @@ for _width, _blocks in ((64, 1), (256, 1), (256, 4), (512, 4)):
       *('--network.critic-blocks', str(_blocks)),
       *(() if _normalised else ('--network.no-normalise',)),
       seeds=(0, 1, 2),
-      size=(_width, _blocks, _normalised),
+      sized='layers',
+    )
+
+for _name, _torsos in (
+  ('small', presets.SMALL_TORSOS),
+  ('large', presets.LARGE_TORSOS),
+):
+  for _normalised in (True, False):
+    # A quarter of their filters and less than half of the pictures' sides, for 2 cores.
+    _filters = (str(filters // 4) for filters in _torsos.filters)
+    EXPERIMENTS[f'{_LIFT}_torso_{_name}' + ('' if _normalised else '_plain')] = _beside(
+      _LIFT,
+      *('--pixels.size', '32', '--network.torso', _torsos.torso),
+      *('--network.filters', *_filters),
+      *('--network.torso-blocks', str(_torsos.torso_blocks)),
+      *('--network.embedding', str(_torsos.embedding // 4)),
+      *(() if _normalised else ('--network.no-normalise',)),
+      *('--d4pg.batch-size', '32', '--replay.samples-per-insert', '12.8'),
+      *('--learner-steps', '10000'),
+      preset='pixels',
+      seeds=(0, 1, 2),
+      sized='torsos',
     )
 
 _IMITATION_ABLATIONS = {

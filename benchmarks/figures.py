@@ -99,44 +99,42 @@ def demonstrations(summary: pd.DataFrame) -> figure_lib.Figure:
 
 
 @mpl.rc_context(plotting.STYLE)
-def networks(summary: pd.DataFrame) -> figure_lib.Figure:
+def networks(panels: Mapping[str, pd.DataFrame]) -> figure_lib.Figure:
   """Draws held-out reward over the size of networks, normalised and not.
 
   Args:
-    summary: width, blocks, layer_norm, reward, reward_low and reward_high.
+    panels: by what sizes are of; rows with size, from the smallest on, layer_norm,
+      reward, reward_low and reward_high.
   """
-  figure, (axes,) = plotting.make_panels(1, 1, (6, 3.6))
-  plotting.share_axis(axes, 'Held-out demonstrations', 'mean reward per step')
-  sizes = sorted(set(_sizes(summary)))
-  places = {size: place for place, size in enumerate(sizes)}
-  for normalised, name, colour, marker in (
-    (True, 'layer normalisation', plotting.POLICY_COLOUR, 'o'),
-    (False, 'none', plotting.SECOND_COLOUR, 's'),
-  ):
-    rows = summary[summary['layer_norm'] == normalised]
-    if rows.empty:
-      continue
-    rows = rows.sort_values(['width', 'blocks'])
-    reward = rows['reward'].to_numpy(float)
-    ends = [rows[f'reward_{end}'].to_numpy(float) for end in ('low', 'high')]
-    axes.errorbar(
-      [places[size] for size in _sizes(rows)],
-      reward,
-      np.abs([reward - ends[0], ends[1] - reward]),
-      color=colour,
-      marker=marker,
-      elinewidth=0.9,
-      capsize=3,
-      label=name,
-    )
-  axes.set_xticks(range(len(sizes)), [f'{w} × {b}' for w, b in sizes])
-  axes.set_xlabel('units × residual blocks, of policy and critic')
-  axes.legend(loc='lower right')
+  size = 3.1 + 2.9 * len(panels), 3.6
+  figure, drawn = plotting.make_panels(1, len(panels), size)
+  for axes, (of, rows) in zip(drawn, panels.items(), strict=True):
+    plotting.share_axis(axes, 'Held-out demonstrations', 'mean reward per step')
+    sizes = list(dict.fromkeys(rows['size']))
+    for normalised, name, colour, marker in (
+      (True, 'normalised', plotting.POLICY_COLOUR, 'o'),
+      (False, 'not', plotting.SECOND_COLOUR, 's'),
+    ):
+      line = rows[rows['layer_norm'] == normalised]
+      if line.empty:
+        continue
+      reward = line['reward'].to_numpy(float)
+      ends = [line[f'reward_{end}'].to_numpy(float) for end in ('low', 'high')]
+      axes.errorbar(
+        [sizes.index(size) for size in line['size']],
+        reward,
+        np.abs([reward - ends[0], ends[1] - reward]),
+        color=colour,
+        marker=marker,
+        elinewidth=0.9,
+        capsize=3,
+        label=name,
+      )
+    axes.set_xlim(-0.3, len(sizes) - 0.7)
+    axes.set_xticks(range(len(sizes)), sizes)
+    axes.set_xlabel(of)
+    axes.legend(loc='lower right')
   return figure
-
-
-def _sizes(summary: pd.DataFrame) -> list[tuple[int, int]]:
-  return [(row.width, row.blocks) for row in summary.itertuples()]
 
 
 @mpl.rc_context(plotting.STYLE)

@@ -4,12 +4,14 @@ A section stands in one page: the README has the first results, docs/results.md 
 docs/running.md the others.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import itertools
 import os
 import pathlib
 import re
+
+import pandas as pd
 
 from benchmarks import figures
 from benchmarks import network_study
@@ -53,10 +55,20 @@ which the task is solved at any time, of all seeds together
 demonstration's end, the others until the time limit."""
 
 
-_NETWORKS = """\
+_LAYERS = """\
 Whether larger networks with normalisation are needed, as the paper says: lifting from
 features, the same learner and environment steps with policies and critics of several
 sizes. A network has a first layer and residual blocks of one layer each."""
+_TORSOS = """\
+The same from pictures of 32 × 32 pixels, with residual torsos for policy and critic
+each: the small ones of Espeholt et al. 2018, and the large ones that are recalled of the
+paper, all with a quarter of their filters, and learning from batches of 32. Goals are
+body and picture."""
+_STUDIED: Mapping[str, tuple[str, network_study.Part]] = {
+  'units × residual blocks, from features': (_LAYERS, 'layers'),
+  'filters of the stages, from pictures': (_TORSOS, 'torsos'),
+}
+"""What sizes are of, in the figure -> what is said of them, and the part."""
 _YARDSTICK = """\
 A public yardstick: `reach_duplo` from pictures with dm_control's own reward, no
 demonstrations, and episodes of 250 frames, beside what the authors of DrQ-v2 have
@@ -161,11 +173,22 @@ def _yardstick(folder: pathlib.Path) -> list['str | tables.Table']:
 
 
 def _networks(folder: pathlib.Path) -> list['str | tables.Table']:
-  found = network_study.table(folder)
-  if not found:
+  blocks: list[str | tables.Table] = []
+  for said, part in _STUDIED.values():
+    found = network_study.table(folder, part)
+    blocks += [said, *found] if found else []
+  if not blocks:
     return []
   alt = 'Held-out reward over the size of networks, normalised and not'
-  return [_NETWORKS, *found, f'![{alt}](results/{network_study.FIGURE})']
+  return [*blocks, f'![{alt}](results/{network_study.FIGURE})']
+
+
+def _studied(folder: pathlib.Path) -> dict[str, pd.DataFrame]:
+  """Returns what there is to draw of the size of networks, by what sizes are of."""
+  found = {
+    of: network_study.summary(folder, part) for of, (_, part) in _STUDIED.items()
+  }
+  return {of: rows for of, rows in found.items() if len(rows)}
 
 
 def _profile(folder: pathlib.Path) -> list['str | tables.Table']:
@@ -257,8 +280,8 @@ def write(root: pathlib.Path = ROOT, folder: pathlib.Path = RESULTS) -> None:
   summary = tables.demonstrations_summary(folder)
   if len(summary):
     (folder / _FIGURE).write_text(plotting.svg(figures.demonstrations(summary)))
-  studied = network_study.summary(folder)
-  if len(studied):
+  studied = _studied(folder)
+  if studied:
     (folder / network_study.FIGURE).write_text(plotting.svg(figures.networks(studied)))
   for page, text in texts.items():
     (root / page).write_text(text)

@@ -165,7 +165,7 @@ def results(folder: pathlib.Path) -> list[Table]:
       continue
     if experiment.variant or experiment.novel or any(experiment.seen):
       continue
-    if experiment.size:
+    if experiment.sized:
       continue
     for row in found.arms():
       learned = row.arm not in statistics.CONTROLS
