@@ -61,9 +61,9 @@ features, the same learner and environment steps with policies and critics of se
 sizes. A network has a first layer and residual blocks of one layer each."""
 _TORSOS = """\
 The same from pictures of 32 × 32 pixels, with residual torsos for policy and critic
-each: the small ones of Espeholt et al. 2018, and the large ones that are recalled of the
-paper, all with a quarter of their filters, and learning from batches of 32. Goals are
-body and picture."""
+each: the small ones of Espeholt et al. 2018, and the large ones that are recalled of
+the paper, all with a quarter of their filters, and learning from batches of 32. Goals
+are body and picture."""
 _STUDIED: Mapping[str, tuple[str, network_study.Part]] = {
   'units × residual blocks, from features': (_LAYERS, 'layers'),
   'filters of the stages, from pictures': (_TORSOS, 'torsos'),
