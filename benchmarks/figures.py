@@ -1,6 +1,7 @@
 """Figures of several runs together, in the style of `metamimic.plotting`."""
 
 from collections.abc import Mapping, Sequence
+import itertools
 
 import matplotlib as mpl
 from matplotlib import figure as figure_lib
@@ -8,6 +9,8 @@ from matplotlib import ticker
 import numpy as np
 import pandas as pd
 
+from benchmarks import solving
+from metamimic import arms
 from metamimic import plotting
 from metamimic import statistics
 
@@ -95,6 +98,38 @@ def demonstrations(summary: pd.DataFrame) -> figure_lib.Figure:
   axes.set_xlabel('training demonstrations')
   if summary['task'].nunique() > 1:
     axes.legend(loc='lower right')
+  return figure
+
+
+@mpl.rc_context(plotting.STYLE)
+def steps_to_success(curves: Sequence[solving.Curve]) -> figure_lib.Figure:
+  """Draws the share of episodes that are solved within so many steps, a panel a task.
+
+  Args:
+    curves: of one or more tasks; of an arm that has several, each gets another dash.
+  """
+  tasks = list(dict.fromkeys(curve.task for curve in curves))
+  figure, panels = plotting.make_panels(1, len(tasks), (1.4 + 4.2 * len(tasks), 4.6))
+  for axes, task in zip(panels, tasks, strict=True):
+    shown = [curve for curve in curves if curve.task == task]
+    plotting.share_axis(axes, plotting.label(task), 'share solved by then')
+    solved = np.concatenate([curve.solved for curve in shown])
+    last = 1.05 * max(solved[np.isfinite(solved)], default=1.0)
+    dashes = {arm: itertools.cycle(('-', '--', ':', '-.')) for arm in arms.ARMS}
+    for curve in shown:
+      share = np.arange(1, len(curve.solved) + 1) / len(curve.solved)
+      soon = np.isfinite(curve.solved)
+      axes.step(
+        np.concatenate([[0.0], curve.solved[soon], [last]]),
+        np.concatenate([[0.0], share[soon], [soon.mean()]]),
+        where='post',
+        color=plotting.colour(curve.arm),
+        linestyle=next(dashes[curve.arm]),
+        linewidth=1.4,
+        label=curve.label,
+      )
+    axes.set(xlim=(0, last), xlabel='control steps')
+    axes.legend(loc='upper center', bbox_to_anchor=(0.5, -0.16), fontsize=7)
   return figure
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 from benchmarks import figures
 from benchmarks import network_study
 from benchmarks import skills
+from benchmarks import solving
 from benchmarks import system_tables
 from benchmarks import tables
 from benchmarks import yardstick
@@ -119,6 +120,14 @@ class Section:
     return f'<!-- {self.name} -->', f'<!-- end of {self.name} -->'
 
 
+def _solving(folder: pathlib.Path) -> list['str | tables.Table']:
+  found = solving.table(folder)
+  if not found:
+    return []
+  alt = 'Share of the episodes solved within so many control steps'
+  return [*found, f'![{alt}](results/{solving.FIGURE})']
+
+
 def _ablations(folder: pathlib.Path) -> list['str | tables.Table']:
   found = tables.ablations(folder)
   return [_ABLATIONS, *found] if found else []
@@ -209,7 +218,7 @@ def _survival(folder: pathlib.Path) -> list['str | tables.Table']:
 
 SECTIONS = (
   Section('results', _README, tables.results),
-  Section('solving', _RESULTS, tables.solving),
+  Section('solving', _RESULTS, _solving),
   Section('skills', _RESULTS, _skills),
   Section('pixels', _RESULTS, _pixels),
   Section('yardstick', _RESULTS, _yardstick),
@@ -280,6 +289,9 @@ def write(root: pathlib.Path = ROOT, folder: pathlib.Path = RESULTS) -> None:
   summary = tables.demonstrations_summary(folder)
   if len(summary):
     (folder / _FIGURE).write_text(plotting.svg(figures.demonstrations(summary)))
+  curves = solving.curves(folder)
+  if curves:
+    (folder / solving.FIGURE).write_text(plotting.svg(figures.steps_to_success(curves)))
   studied = _studied(folder)
   if studied:
     (folder / network_study.FIGURE).write_text(plotting.svg(figures.networks(studied)))

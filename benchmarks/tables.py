@@ -21,7 +21,8 @@ _HELD_OUT = statistics.SPLITS[0]
 IMITATOR = 'metamimic'
 """Arm that follows demonstrations."""
 _FOLLOWERS = (IMITATOR, 'bc')
-_SOLVER = 'task_policy'
+SOLVER = 'task_policy'
+"""Arm that is shown nothing."""
 _NOTHING = '–'
 
 
@@ -47,10 +48,16 @@ class Table:
     return [first, '|---' * len(self.header) + '|', *rest]
 
 
-class _Results:
+class Results:
   """The files of one experiment."""
 
   def __init__(self, folder: pathlib.Path, name: str):
+    """Reads the last evaluation of held-out demonstrations, and what runs are like.
+
+    Args:
+      folder: of the files.
+      name: of the experiment.
+    """
     self.name = name
     self.experiment = experiments.EXPERIMENTS[name]
     self.rows = statistics.last(pd.read_csv(folder / f'{name}.csv'))
@@ -83,10 +90,14 @@ class _Results:
     return f'results/{self.name}.json, runs.*.{key}: mean'
 
 
-def _found(folder: pathlib.Path) -> list[_Results]:
-  """Returns the experiments that have files, in their order."""
+def all_results(folder: pathlib.Path) -> list[Results]:
+  """Returns the experiments that have files, in their order.
+
+  Args:
+    folder: of the files.
+  """
   return [
-    _Results(folder, name)
+    Results(folder, name)
     for name in experiments.EXPERIMENTS
     if (folder / f'{name}.csv').exists()
   ]
@@ -110,7 +121,7 @@ def _episodes(row: Any) -> str:
   return f'{row.seeds} × {row.n // row.seeds}'
 
 
-def _imitating(results: _Results, row: Any) -> dict[str, Cell]:
+def _imitating(results: Results, row: Any) -> dict[str, Cell]:
   """Returns what there is to say of an arm that follows, by column."""
   where = results.where(row.arm)
   nothing = math.isnan(row.reward)
@@ -129,8 +140,13 @@ def _imitating(results: _Results, row: Any) -> dict[str, Cell]:
   }
 
 
-def _solving(results: _Results, row: Any) -> dict[str, Cell]:
-  """Returns what there is to say of an arm that solves the task, by column."""
+def solving_cells(results: Results, row: Any) -> dict[str, Cell]:
+  """Returns what there is to say of an arm that solves the task, by column.
+
+  Args:
+    results: that the arm is of.
+    row: of `Results.solvers`.
+  """
   where = results.where(row.arm)
   return {
     'solved (95 %)': Cell(interval(row, 'solved'), f'{where}: share with solved'),
@@ -159,7 +175,7 @@ def results(folder: pathlib.Path) -> list[Table]:
     folder: of the files.
   """
   rows = []
-  for found in _found(folder):
+  for found in all_results(folder):
     experiment = found.experiment
     if experiment.learns_from or experiment.plain:
       continue
@@ -185,48 +201,6 @@ def results(folder: pathlib.Path) -> list[Table]:
   return table(rows)
 
 
-def solving(folder: pathlib.Path) -> list[Table]:
-  """Returns the table of policies that are to solve the task, and of who is shown how.
-
-  Args:
-    folder: of the files.
-  """
-  rows = []
-  for found in _found(folder):
-    experiment = found.experiment
-    if not experiment.learns_from or experiment.plain:
-      continue
-    for row in found.solvers():
-      control = row.arm in statistics.CONTROLS or row.arm == IMITATOR
-      shown = row.arm not in statistics.MISGUIDED and row.arm != statistics.FLOOR
-      if not shown or (control and not experiment.controls):
-        continue
-      steps = [sum(run['environment_steps'].values()) for run in found.runs]
-      mean = f'{sum(steps) / len(steps):,.0f}'
-      rows.append(
-        {
-          'task': Cell(experiment.task),
-          'arm': Cell(arms.ARMS[row.arm].full_label),
-          'learns from': _learns_from(found, row, control),
-          'environment steps': Cell('')
-          if control
-          else Cell(mean, found.about('environment_steps')),
-          **_solving(found, row),
-        }
-      )
-  return table(rows)
-
-
-def _learns_from(found: _Results, row: Any, control: bool) -> Cell:
-  if row.arm == IMITATOR:
-    steps = found.rows.loc[found.rows['arm'] == IMITATOR, 'learner_steps'].max()
-    return Cell(
-      f'imitation actors, {steps:,} learner steps',
-      f'{found.where(IMITATOR)}: learner_steps',
-    )
-  return Cell('' if control else found.experiment.learns_from)
-
-
 def ablations(folder: pathlib.Path) -> list[Table]:
   """Returns a table of each plain experiment beside those that change one thing of it.
 
@@ -236,16 +210,16 @@ def ablations(folder: pathlib.Path) -> list[Table]:
   Returns:
     Policies that follow, then those that solve; only what has been run.
   """
-  found = {f.name: f for f in _found(folder)}
+  found = {f.name: f for f in all_results(folder)}
   made = []
   for arm, column, describe in (
     (IMITATOR, 'total', _imitating),
-    (_SOLVER, 'solved', _solving),
+    (SOLVER, 'solved', solving_cells),
   ):
     changed = [
       f
       for f in found.values()
-      if f.experiment.change and bool(f.experiment.learns_from) == (arm == _SOLVER)
+      if f.experiment.change and bool(f.experiment.learns_from) == (arm == SOLVER)
     ]
     names = dict.fromkeys(f.experiment.plain for f in changed)
     plain = [found[name] for name in names if name in found]
@@ -280,7 +254,7 @@ class _Estimate(NamedTuple):
 
 
 def _difference(
-  found: dict[str, _Results], changed: _Results, arm: str, column: str
+  found: dict[str, Results], changed: Results, arm: str, column: str
 ) -> Cell:
   """Returns how much more it comes to than the plain experiment, on the same starts."""
   plain = found.get(changed.experiment.plain)
@@ -322,9 +296,9 @@ def demonstrations_summary(folder: pathlib.Path) -> pd.DataFrame:
   return pd.DataFrame(rows)
 
 
-def _numbers(folder: pathlib.Path) -> list[_Results]:
+def _numbers(folder: pathlib.Path) -> list[Results]:
   """Returns the experiments with fewer demonstrations and the plain ones, ordered."""
-  found = _found(folder)
+  found = all_results(folder)
   fewer = [f for f in found if f.experiment.fewer]
   plain = {f.experiment.plain for f in fewer}
   shown = [*fewer, *(f for f in found if f.name in plain)]
@@ -361,7 +335,7 @@ def pixels(folder: pathlib.Path) -> list[Table]:
     folder: of the files.
   """
   rows = []
-  for found in _found(folder):
+  for found in all_results(folder):
     sees, shown = found.experiment.seen
     if not sees:
       continue

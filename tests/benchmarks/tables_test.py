@@ -11,6 +11,7 @@ import pytest
 from benchmarks import readme
 from benchmarks import results
 from benchmarks import robustness
+from benchmarks import solving
 from benchmarks import tables
 
 _LIFT, _TASK = 'lift_brick', 'lift_brick_task'
@@ -90,7 +91,7 @@ def test_what_was_not_run_is_not_shown(
   tmp_path: pathlib.Path, write: Callable[..., None]
 ) -> None:
   del write
-  assert tables.solving(tmp_path) == []
+  assert solving.table(tmp_path) == []
   assert tables.ablations(tmp_path) == []
   assert tables.demonstrations(tmp_path) == []
   assert tables.demonstrations_summary(tmp_path).empty
@@ -151,7 +152,7 @@ def test_ablations_stand_below_the_plain_run(
   assert changed["of the demonstrators' (95 %)"] == '–'
   # They are in no other table.
   assert len(_texts(tables.results(tmp_path)[0])) == 2
-  assert [row['arm'] for row in _texts(tables.solving(tmp_path)[0])] == [
+  assert [row['arm'] for row in _texts(solving.table(tmp_path)[0])] == [
     'task policy',
     'open-loop replay (sees actions)',
   ]
