@@ -131,7 +131,8 @@ def test_the_figure_has_a_panel_for_each_part(tmp_path: pathlib.Path) -> None:
   ):
     _write(tmp_path, name, reward)
   panels = {
-    part: network_study.summary(tmp_path, part) for part in ('layers', 'torsos')
+    'layers': network_study.summary(tmp_path, 'layers'),
+    'torsos': network_study.summary(tmp_path, 'torsos'),
   }
   layers, torsos = figures.networks(panels).axes
   assert [t.get_text() for t in layers.get_xticklabels()] == ['64 × 1', '256 × 4']
