@@ -277,11 +277,12 @@ class Builder:
   def _critic(self, policy: policy_lib.Policy, settings: config_lib.D4PGConfig) -> Any:
     sizes = self._config.network
     support = settings.num_atoms, settings.v_min, settings.v_max
-    made = [
-      policy.with_torso(critics.CriticNetwork(sizes, *support), sizes)
-      for _ in range(settings.critics)
-    ]
-    critic = critics.Critics(made) if len(made) > 1 else made[0]
+    made = [critics.CriticNetwork(sizes, *support) for _ in range(settings.critics)]
+    # Several have a torso in common, which takes most of the time. (As in Yarats et al.
+    # 2021.)
+    critic = policy.with_torso(
+      critics.Critics(made) if len(made) > 1 else made[0], sizes
+    )
     critic(policy.blank, tf.zeros([1, policy_lib.NUM_ACTIONS]))
     return critic
 

@@ -162,7 +162,8 @@ class D4PGConfig:
   from growing beyond what happens.)"""
   critics: int = 1
   """Critics that learn side by side; the lowest of their values counts, in the target
-  and for the policy. (TD3 has 2 for the target, Fujimoto et al. 2018.)"""
+  and for the policy. (TD3 has 2 for the target, Fujimoto et al. 2018.) They have what
+  makes numbers of pictures in common. (As in Yarats et al. 2021.)"""
   cloning_weight: float = 0.0
   """Weight of a second term of the policy's loss, which draws it to a replayed action
   where the critic prefers that one; the first is then divided by mean |Q|; 0: none.

@@ -9,6 +9,7 @@ import tensorflow as tf
 from agents import off_policy
 from agents.d4pg import losses
 from metamimic import config as config_lib
+from metamimic.networks import torsos
 
 _EPSILON = 1e-3  # Of a return; without experience of success mean |Q| goes to 0.
 Tensors = off_policy.Tensors
@@ -79,13 +80,15 @@ class D4PGLearner(off_policy.OffPolicyLearner):
     seen_t = self._look(self._embed(batch['next_observation']), 2)
     r_t, d_t, q_t = self._target(batch, encoders.target(seen_t))
     critic_sees = self._critic_sees(batch['observation'])
+    look, judge = torsos.parts(self._critic)
 
     critic_variables = self._critic.trainable_variables
     encoder_variables = encoders.online.trainable_variables
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch((critic_variables, encoder_variables))
       o_tm1, decoded = encoders.online.decode(seen_tm1)
-      q_tm1 = _each(self._critic(critic_sees(o_tm1), batch['action']))
+      judged_tm1 = look(critic_sees(o_tm1))
+      q_tm1 = _each(judge(judged_tm1, batch['action']))
       each_loss = [
         tf.reduce_mean(losses.categorical_td_loss(logits, r_t, d_t, q_t, atoms))
         for logits in tf.unstack(q_tm1)
@@ -106,9 +109,7 @@ class D4PGLearner(off_policy.OffPolicyLearner):
       a_tm1 = self._policy(o_tm1)
     with tf.GradientTape(watch_accessed_variables=False) as action_tape:
       action_tape.watch(a_tm1)
-      value = losses.mean(
-        losses.lowest(_each(self._critic(critic_sees(o_tm1), a_tm1)), atoms), atoms
-      )
+      value = losses.mean(losses.lowest(_each(judge(judged_tm1, a_tm1)), atoms), atoms)
     dqda = action_tape.gradient(value, a_tm1)
     direction = losses.policy_gradient(dqda, config.action_gradient_clip)
     if config.cloning_weight:

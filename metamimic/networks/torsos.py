@@ -110,3 +110,20 @@ class Seeing(snt.Module):
   def mixture(self, seen: pictures.Seen) -> Any:
     """Returns the mixture of a network that has one."""
     return self._network.mixture(self._torso(seen))
+
+  @property
+  def parts(self) -> tuple[snt.Module, snt.Module]:
+    """The torso, and the network of its features."""
+    return self._torso, self._network
+
+
+def parts(network: snt.Module) -> tuple[Callable[[Any], Any], snt.Module]:
+  """Returns what a network looks with, and what it makes of that.
+
+  For who wants to know what it makes of the same with several actions: most of the time
+  goes into looking.
+
+  Args:
+    network: with a torso of its own, or without: then it takes what it is given.
+  """
+  return network.parts if isinstance(network, Seeing) else (_nothing, network)
