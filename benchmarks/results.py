@@ -168,7 +168,11 @@ def main() -> int:
   """Does what the command line asks for; returns the exit status."""
   parser = argparse.ArgumentParser('python -m benchmarks.results', description=__doc__)
   parser.formatter_class = argparse.RawDescriptionHelpFormatter
-  parser.add_argument('name', nargs='?', choices=sorted(experiments.EXPERIMENTS))
+  names = sorted(experiments.EXPERIMENTS)
+  parser.epilog = 'names:\n' + '\n'.join(f'  {name}' for name in names)
+  parser.add_argument(
+    'name', nargs='?', choices=names, metavar='NAME', help='see the end of this page'
+  )
   parser.add_argument('--seeds', type=int, nargs='+', help='run only these')
   parser.add_argument('--collect', action='store_true', help='run nothing')
   parser.add_argument('--readme', action='store_true', help="write the pages' tables")
