@@ -13,8 +13,8 @@ from reverb import trajectory_writer
 from agents import replay
 from agents import waiting
 
-_MAX_PENDING = 16  # Rows of a burst still on their way when the next comes.
-_BURST = 32  # Transitions written at a time; Reverb warns of 50 on their way.
+_MAX_PENDING = 16  # Items of a burst still on their way when the next comes.
+_BURST = 32  # Items written at a time; Reverb warns, at each, of 50 on their way.
 _FLUSH_TIMEOUT_MS = 1000
 
 
@@ -47,6 +47,8 @@ class Writer:
     )
     self._should_stop = should_stop
     self._rows: list[np.ndarray] = []
+    # A row is an item in each table.
+    self._burst = _BURST // len(tables)
 
   def see(self, observation: Mapping[str, np.ndarray]) -> Any:
     """Returns what to hand to `append` of an observation's pictures: nothing."""
@@ -67,7 +69,7 @@ class Writer:
     """
     del start, ends
     self._rows.append(row)
-    if len(self._rows) >= _BURST:
+    if len(self._rows) >= self._burst:
       self.flush(_MAX_PENDING)
 
   def flush(self, pending: int = 0) -> None:

@@ -247,6 +247,25 @@ def test_every_transition_is_there_once(n: int, other: int) -> None:
   assert tail['next_observation']['goal'].tolist() == [1, 9]
 
 
+@pytest.mark.parametrize('tables', [('a',), ('a', 'b')])
+def test_reverb_does_not_warn_of_what_is_under_way(
+  tables: Sequence[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+  config = _config(3)
+  codec = _codec(config)
+  served = [reverb.Table.queue(name, 100_000) for name in tables]
+  server = reverb.Server(served)
+  client = server.localhost_client()
+  writer = adders.Writer(client, codec, tables, lambda: False)
+  for number in range(1_000):
+    writer.append(np.full(codec.size, number, np.float32))
+  writer.flush()
+  sizes = {name: info.current_size for name, info in client.server_info().items()}
+  server.stop()
+  assert sizes == dict.fromkeys(tables, 1_000)
+  assert 'pending' not in capfd.readouterr().err
+
+
 def test_episode_cut_short_ends_where_it_is() -> None:
   config = _config(3)
   with _serving(config) as client:
