@@ -154,6 +154,16 @@ for _task, (_, _, _alone) in _PACE.items():
       ),
       learns_from='imitation and task actors, two critics, a fifth of the cloning',
     ),
+    f'{_task}_task_turned': _beside(
+      _task,
+      *_both(
+        _task,
+        *('--task.d4pg.critics', '2', '--task.d4pg.cloning-weight', '1'),
+        '--task.turned',
+      ),
+      learns_from='imitation and task actors, two critics, a fifth of the cloning, '
+      'turned',
+    ),
     f'{_task}_task_displaced': Experiment(
       _task,
       _both(

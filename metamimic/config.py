@@ -266,6 +266,10 @@ class TaskConfig:
   disturbance: disturbances.Disturbance = disturbances.NONE
   """What goes wrong in task actors' episodes, at most; mass and friction stay 1.
   (Ours.)"""
+  turned: bool = False
+  """Whether the policy and what judges it see arm and objects turned together about the
+  arm's first joint, until that is at nought; not with pictures. Actions do the same all
+  around that joint, so that what is learned in one place holds in all. (Ours.)"""
   d4pg: D4PGConfig = D4PGConfig(
     discount=0.99,
     n_step=10,
@@ -399,6 +403,10 @@ class Config:
   def follows(self, learner: str) -> bool:
     """Returns whether a learner's policy is shown a demonstration to follow."""
     return learner == IMITATION or self.algorithm == 'bc'
+
+  def turns(self, learner: str) -> bool:
+    """Returns whether a learner's policy sees what is turned; see `TaskConfig`."""
+    return self.task.turned and not self.follows(learner)
 
   def averages(self, learner: str) -> bool:
     """Returns whether a learner's policy is averaged before anybody uses it."""

@@ -56,6 +56,7 @@ class Policy(snt.Module):
     self.look_ahead = config.imitation.look_ahead
     self.pixels = config.pixels
     self._relative = config.imitation.relative
+    self._turned = config.task.turned
     self.features = self._make_features(mean, deviation)
     self.encoder = self._make_encoder(config.network)
     self.network = self.with_torso(
@@ -285,7 +286,7 @@ class TaskPolicy(Policy):
   """Observation -> action; it is shown no demonstration."""
 
   def _make_features(self, mean: np.ndarray, deviation: np.ndarray) -> snt.Module:
-    return features_lib.TaskFeatures(self.layout, mean, deviation)
+    return features_lib.TaskFeatures(self.layout, self._turned, mean, deviation)
 
   def embed(
     self, observation: Mapping[str, Any], bank: goals.GoalBank | None = None
@@ -313,7 +314,7 @@ def create(
     demonstrations: whose observations give mean and deviation.
   """
   train = [demonstrations.demonstrations[i].observations for i in demonstrations.train]
-  statistics = features_lib.statistics(layout, train)
+  statistics = features_lib.statistics(layout, train, config.turns(learner))
   return kind(learner, config)(layout, config, *statistics, config.components(learner))
 
 

@@ -205,6 +205,11 @@ def check_pixels(config: config_lib.Config, where: str = '') -> None:
       'residual; expected 0: what decodes is an encoder that policy and critic share'
     )
   in_hand = [name for name, camera in pictures.CAMERAS.items() if camera.in_hand]
+  if config.task.turned:
+    raise ValueError(
+      f'{where}task.turned is set with pixels.cameras; expected one of them: pictures '
+      'are not turned'
+    )
   if config.imitation.relative and not set(in_hand) & set(pixels.cameras):
     raise ValueError(
       f'{where}pixels.cameras are {pixels.cameras} with imitation.relative; expected '

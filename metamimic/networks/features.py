@@ -14,6 +14,7 @@ import sonnet as snt
 import tensorflow as tf
 
 from envs import observations as observations_lib
+from metamimic.networks import turning
 
 _CLIP = 5.0
 _FINE, _FINE_CLIP = 4.0, 2.0  # How much the differences are enlarged, and their bound.
@@ -67,12 +68,14 @@ def two_scales(difference: tf.Tensor) -> tf.Tensor:
 def statistics(
   layout: observations_lib.Layout,
   observations: Sequence[Mapping[str, np.ndarray]],
+  turn: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns mean and standard deviation of the present's features.
 
   Args:
     layout: of the observations.
     observations: of each demonstration, by group, (T+1, n).
+    turn: whether features are to be of what is turned; see `turning`.
 
   Returns:
     Two float32 vectors. The deviation is at least .01, so that what never changes in
@@ -81,6 +84,8 @@ def statistics(
   frames = {
     group: np.concatenate([o[group] for o in observations]) for group in layout.sizes
   }
+  if turn:
+    frames = {k: v.numpy() for k, v in turning.turned(layout, frames).items()}
   present, _ = _present(layout, frames, lambda parts: np.concatenate(parts, -1))
   return present.mean(0), present.std(0) + 1e-2
 
@@ -239,9 +244,29 @@ class TaskFeatures(_Present):
   sees it, and how it is turned to the hand and to the others. (Ours.)
   """
 
+  def __init__(
+    self,
+    layout: observations_lib.Layout,
+    turn: bool,
+    mean: np.ndarray,
+    deviation: np.ndarray,
+  ):
+    """Takes the statistics.
+
+    Args:
+      layout: of the observations.
+      turn: whether to turn what is seen; see `turning`.
+      mean: of the present's features; see `statistics`.
+      deviation: likewise.
+    """
+    super().__init__(layout, mean, deviation)
+    self._turn = turn
+
   def __call__(self, observation: Tensors) -> tf.Tensor:
     """Returns features, (B, F) float32, of an observation by group, (B, n)."""
     layout = self._layout
+    if self._turn:
+      observation = turning.turned(layout, observation)
     pinch = layout.get(observation, 'pinch_position')
     x, y = tf.split(layout.get(observation, 'pinch_rotation'), 2, -1)
     # The first two rows of the hand's rotation matrix; the third follows from them.

@@ -249,7 +249,7 @@ def _task_features(
 ) -> np.ndarray:
   """Returns what the features of one observation hold beside the present's."""
   size = features.present_size(layout)
-  module = features.TaskFeatures(layout, np.zeros(size), np.ones(size))
+  module = features.TaskFeatures(layout, False, np.zeros(size), np.ones(size))
   batch = {g: tf.constant(v[None]) for g, v in frame.items()}
   found = module(batch).numpy()[0]
   present = _features(layout, frame, [frame], ())
