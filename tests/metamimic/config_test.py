@@ -359,6 +359,11 @@ _SEEING = {'pixels.cameras': ('front',)}
       "pixels.cameras are ('front',) with imitation.relative; expected one of "
       "['wrist'] among them: only a wrist camera shows where objects are to the hand",
     ),
+    (
+      {**_SEEING, 'task.turned': True},
+      'task.turned is set with pixels.cameras; expected one of them: pictures are not '
+      'turned',
+    ),
   ],
 )
 def test_pictures_that_cannot_be_are_refused(

@@ -102,6 +102,36 @@ def test_statistics_are_those_of_the_training_demonstrations(learner: str) -> No
   np.testing.assert_allclose(deviation[:33], frames.std(0) + 0.01, rtol=1e-5)
 
 
+def test_task_policy_sees_what_is_turned_if_it_is_to() -> None:
+  task = dataclasses.replace(CONFIG.task, turned=True)
+  config = dataclasses.replace(CONFIG, task=task)
+  # Hand and brick a quarter further about the arm, whose joint turns the other way.
+  before, after = (
+    {group: np.zeros((1, n), np.float32) for group, n in LAYOUT.sizes.items()}
+    for _ in range(2)
+  )
+  for frame, (cos, sin) in ((before, (1, 0)), (after, (0, -1))):
+    LAYOUT.get(frame, 'arm_cos')[:] = [cos, 1, 1, 1, 1, 1]
+    LAYOUT.get(frame, 'arm_sin')[:, 0] = sin
+  LAYOUT.get(before, 'pinch_position')[:] = [0.1, 0.4, 0.2]
+  LAYOUT.get(after, 'pinch_position')[:] = [0.0, 0.5, 0.2]
+  LAYOUT.get(before, 'pinch_rotation')[:] = [1, 0, 0, 0, 1, 0]
+  LAYOUT.get(after, 'pinch_rotation')[:] = [0, -1, 0, 1, 0, 0]
+  LAYOUT.get(before, 'brick/position')[:] = [0.1, 0.5, 0]
+  LAYOUT.get(after, 'brick/position')[:] = [-0.1, 0.5, 0]
+  LAYOUT.get(before, 'brick/orientation')[:] = [1, 0, 0, 0]
+  LAYOUT.get(after, 'brick/orientation')[:] = [0.5**0.5, 0, 0, 0.5**0.5]
+  for learner, of, same in (
+    ('task', config, True),
+    ('task', CONFIG, False),
+    ('imitation', config, False),
+  ):
+    policy = _policy(learner=learner, config=of)
+    act = policy.unguided() if learner == 'imitation' else policy.actor()
+    actions = [act({**o, 'goal': np.zeros((1, 2), np.int32)}) for o in (before, after)]
+    assert np.allclose(*actions, atol=1e-5) == same
+
+
 def test_batched_actions_are_those_of_the_network() -> None:
   policy, demonstrations = _policy(), _set().demonstrations
   bank = goals.GoalBank(demonstrations, LAYOUT)
