@@ -128,8 +128,10 @@ def test_task_policy_sees_what_is_turned_if_it_is_to() -> None:
   ):
     policy = _policy(learner=learner, config=of)
     act = policy.unguided() if learner == 'imitation' else policy.actor()
-    actions = [act({**o, 'goal': np.zeros((1, 2), np.int32)}) for o in (before, after)]
-    assert np.allclose(*actions, atol=1e-5) == same
+    first, second = (
+      act({**seen, 'goal': np.zeros((1, 2), np.int32)}) for seen in (before, after)
+    )
+    assert np.allclose(first, second, atol=1e-5) == same
 
 
 def test_batched_actions_are_those_of_the_network() -> None:
