@@ -29,11 +29,14 @@ def turned(layout: observations_lib.Layout, observation: Tensors) -> Tensors:
     The same groups. Of body and objects all are turned alike; what is told in frames of
     their own, and what is no direction, stays.
   """
-  cos = layout.get(observation, 'arm_cos')[..., :1]
-  sin = layout.get(observation, 'arm_sin')[..., :1]
   # The joint turns clockwise, seen from above, and what is turned back the other way.
-  half = tf.math.atan2(sin, cos) / 2
-  half_cos, half_sin = tf.cos(half), tf.sin(half)
+  # By the angle, because sensed with noise its cosine and sine are no unit vector.
+  angle = tf.math.atan2(
+    layout.get(observation, 'arm_sin')[..., :1],
+    layout.get(observation, 'arm_cos')[..., :1],
+  )
+  cos, sin = tf.cos(angle), tf.sin(angle)
+  half_cos, half_sin = tf.cos(angle / 2), tf.sin(angle / 2)
 
   def direction(v: tf.Tensor) -> tf.Tensor:
     x, y, z = tf.split(v, 3, -1)

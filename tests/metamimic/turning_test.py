@@ -125,3 +125,12 @@ def test_features_and_their_statistics_are_of_what_is_turned(
   for other in moments[5:]:
     np.testing.assert_allclose(other, moments[4], atol=1e-3)
   assert all(np.abs(o - as_they_are[0]).max() > 0.3 for o in as_they_are[1:])
+
+
+def test_noise_of_the_joint_makes_nothing_longer() -> None:
+  layout = observations.Layout(('brick',))
+  seen = {group: tf.ones([1, size]) for group, size in layout.sizes.items()}
+  turned = turning.turned(layout, seen)
+  for name in ('brick/velocity', 'brick/orientation'):
+    lengths = [np.linalg.norm(layout.get(o, name)) for o in (seen, turned)]
+    assert lengths[1] == pytest.approx(lengths[0])
