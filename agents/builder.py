@@ -19,17 +19,12 @@ from agents import actors
 from agents import adders
 from agents import environments as environments_lib
 from agents import evaluator as evaluator_lib
+from agents import learners
 from agents import learning
 from agents import logs
-from agents import off_policy
 from agents import parameters
 from agents import replay
-from agents import sampling
-from agents.bc import learning as bc_learning
 from agents.d4pg import demonstrators
-from agents.d4pg import learning as d4pg_learning
-from agents.self_imitation import learning as self_imitation
-from envs import imitation
 from metamimic import checkpoints
 from metamimic import config as config_lib
 from metamimic import controllers
@@ -41,7 +36,6 @@ from metamimic import showing
 from metamimic.demonstrations import goals
 from metamimic.demonstrations import storage
 from metamimic.demonstrations import types
-from metamimic.networks import critics
 
 # Separate streams of random numbers for each use of the run's one seed.
 _NETWORKS, _ACTOR, _EXPLORATION, _TARGETS = range(4)
@@ -133,10 +127,22 @@ class Builder:
       published: self._policy(name, demonstrations)
       for published in parameters.names(self._config, name)
     }
+    bank, seed = self._bank(demonstrations), self._seed(_TARGETS)
     if name == config_lib.CLONING:
-      cloning = self._cloning(policies[name], demonstrations)
+      cloning = learners.make_cloning(
+        self._config, policies[name], demonstrations, bank, seed
+      )
       return self._process(name, cloning, policies, client)
-    learner = self._off_policy(name, policies, demonstrations, client)
+    learner = learners.make_off_policy(
+      name,
+      self._config,
+      self._codec,
+      policies,
+      self._policy(name, demonstrations),
+      bank,
+      client,
+      seed,
+    )
 
     def warm_up() -> None:
       if replay.DEMONSTRATIONS in replay.sources(self._config, name):
@@ -144,24 +150,9 @@ class Builder:
         demonstrators.write(
           client, self._codec, demonstrations, self._stop.is_set, seen
         )
-      learner.compile(self._blank(name))
+      learner.compile(learners.blank(name, self._config, self._codec))
 
     return self._process(name, learner, policies, client, warm_up)
-
-  def _blank(self, learner: str) -> Any:
-    """Returns what a learner is given for one call, all nought."""
-    settings, pictures = self._config.d4pg_of(learner), self._layout.pictures
-    size = settings.batch_size * settings.steps_per_call
-    items = tf.nest.map_structure(
-      lambda spec: tf.zeros([size, *spec.shape], spec.dtype), self._codec.signature
-    )
-    if pictures is None or not self._config.follows(learner):
-      return items
-    ahead = len(self._config.pixels.look_ahead)
-    return {
-      **items,
-      replay.GOALS: tf.zeros([size, 2, ahead, *pictures.shape], tf.uint8),
-    }
 
   def _process(
     self,
@@ -184,114 +175,6 @@ class Builder:
       self._sources([name]),
       warm_up,
     )
-
-  def _off_policy(
-    self,
-    name: str,
-    policies: Mapping[str, policy_lib.Policy],
-    demonstrations: types.DemonstrationSet,
-    client: reverb.Client,
-  ) -> off_policy.OffPolicyLearner:
-    settings = self._config.d4pg_of(name)
-    policy, used = policies[name], policies[parameters.used(self._config, name)]
-    target = self._policy(name, demonstrations)
-    bank = self._bank(demonstrations)
-    averages = self._config.averages(name)
-    encoders, complete = None, lambda items: items
-    if self._layout.pictures is not None:
-      encoders = off_policy.Encoders(
-        policy.encoder,
-        target.encoder,
-        used.encoder if averages else None,
-        self._config.pixels.shift,
-        self._decoding(policy, bank),
-      )
-    if bank.pictures is not None and self._config.follows(name):
-      ahead = self._config.pixels.look_ahead
-      complete = sampling.WithGoals(self._codec, bank.pictures, ahead, settings.n_step)
-    make: Callable[..., Any]
-    if self._config.imitates_itself(name):
-      make = self_imitation.SelfImitationLearner
-      networks = [policy.network, *(self._value(policy, settings) for _ in range(2))]
-    else:
-      make = d4pg_learning.D4PGLearner
-      critic, target_critic = (self._critic(policy, settings) for _ in range(2))
-      networks = [policy.network, critic, target.network, target_critic]
-    return make(
-      functools.partial(policy.embed, bank=bank),
-      *networks,
-      tf.linspace(settings.v_min, settings.v_max, settings.num_atoms),
-      sampling.Sampler(
-        client,
-        replay.sources(self._config, name),
-        settings.steps_per_call,
-        complete=complete,
-      ),
-      lambda rows: self._codec.unpack(rows, settings.n_step),
-      settings,
-      reward=imitation.TASK if name == config_lib.TASK else imitation.IMITATION,
-      seed=self._seed(_TARGETS),
-      averaged_policy=used.network if averages else None,
-      encoders=encoders,
-    )
-
-  def _decoding(
-    self, policy: policy_lib.Policy, bank: goals.GoalBank
-  ) -> off_policy.Decoding | None:
-    if not isinstance(policy, policy_lib.GoalConditionedPolicy) or not policy.decodes:
-      return None
-    return off_policy.Decoding(
-      self._config.pixels.decoding_weight,
-      lambda observation: policy.goal_difference(observation, bank),
-      policy.hindsight,
-      tells_critic=self._config.pixels.tell_critic,
-    )
-
-  def _cloning(
-    self,
-    policy: policy_lib.Policy,
-    demonstrations: types.DemonstrationSet,
-  ) -> bc_learning.BCLearner:
-    config = self._config
-    size = config.bc.batch_size * config.bc.steps_per_call
-    bank = self._bank(demonstrations)
-    # A learner that goes on begins their order anew.
-    groups = self._layout.sizes
-    dataset = bc_learning.frames(demonstrations, groups, size, config.seed)
-    seeing = None
-    if bank.pictures is not None:
-      shows = isinstance(policy, policy_lib.GoalConditionedPolicy)
-      ahead = config.pixels.look_ahead if shows else ()
-      dataset = bc_learning.with_pictures(dataset, bank.pictures, ahead)
-      seeing = bc_learning.Seeing(
-        policy.encoder,
-        config.pixels.shift,
-        self._seed(_TARGETS),
-        self._decoding(policy, bank),
-      )
-    embed = functools.partial(policy.embed, bank=bank)
-    return bc_learning.BCLearner(
-      embed, policy.network, iter(dataset), config.bc, seeing
-    )
-
-  def _critic(self, policy: policy_lib.Policy, settings: config_lib.D4PGConfig) -> Any:
-    sizes = self._config.network
-    support = settings.num_atoms, settings.v_min, settings.v_max
-    made = [critics.CriticNetwork(sizes, *support) for _ in range(settings.critics)]
-    # Several have a torso in common, which takes most of the time. (As in Yarats et al.
-    # 2021.)
-    critic = policy.with_torso(
-      critics.Critics(made) if len(made) > 1 else made[0], sizes
-    )
-    critic(policy.blank, tf.zeros([1, policy_lib.NUM_ACTIONS]))
-    return critic
-
-  def _value(self, policy: policy_lib.Policy, settings: config_lib.D4PGConfig) -> Any:
-    sizes = self._config.network
-    support = settings.num_atoms, settings.v_min, settings.v_max
-    value = policy.with_torso(critics.ValueNetwork(sizes, *support), sizes)
-    value(policy.blank)
-    return value
 
   def actor(self, client: reverb.Client, index: int) -> actors.Actor:
     """Returns the actor of this index; see `config.acts_for`."""

@@ -21,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 import tyro
 
+from agents import learners
 from agents import off_policy
 from agents.d4pg import learning
 from benchmarks import common
@@ -32,7 +33,6 @@ from metamimic import presets
 from metamimic.demonstrations import frames
 from metamimic.demonstrations import goals
 from metamimic.demonstrations import storage
-from metamimic.networks import critics
 from metamimic.networks import features
 
 LAYOUT = replay_memory.LAYOUT
@@ -84,7 +84,9 @@ class _Arm:
       )
       for _ in range(2)
     )
-    critic, target_critic = (self._critic(policy, config) for _ in range(2))
+    critic, target_critic = (
+      learners.critic(policy, network, config.d4pg) for _ in range(2)
+    )
     self.parameters = sum(
       v.shape.num_elements()
       for module in (policy.encoder, policy.network, critic)
@@ -111,15 +113,6 @@ class _Arm:
     # Compiled before anything is measured.
     self.update(1)
     self.act(1)
-
-  def _critic(self, policy: policy_lib.Policy, config: config_lib.Config) -> Any:
-    d4pg = config.d4pg
-    critic = policy.with_torso(
-      critics.CriticNetwork(config.network, d4pg.num_atoms, d4pg.v_min, d4pg.v_max),
-      config.network,
-    )
-    critic(policy.blank, tf.zeros([1, policy_lib.NUM_ACTIONS]))
-    return critic
 
   def update(self, times: int) -> None:
     """Does updates."""
