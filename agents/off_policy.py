@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import acme
+from absl import logging
 import numpy as np
 import sonnet as snt
 import tensorflow as tf
@@ -119,6 +120,7 @@ class OffPolicyLearner(acme.Learner):
       for name in self._learning
     }
     self._num_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
+    self._at_first = self._learned_values() if config.reset_after else {}
     self._mix(1.0)
     # Slots exist from the start, so that a checkpoint can be restored into them and
     # so that the compiled update creates no variable.
@@ -145,9 +147,30 @@ class OffPolicyLearner(acme.Learner):
     Args:
       most: updates to do, if that is fewer; what more was sampled is left.
     """
+    left = self._config.reset_after - self.num_steps
+    if left > 0:
+      most = left if most is None else min(left, most)
     number = updates.number(self._config.steps_per_call, most)
     metrics = self._updates(next(self._dataset), number)
+    if left > 0 and self.num_steps == self._config.reset_after:
+      self._reset()
     return {name: float(value.numpy()) for name, value in metrics.items()}
+
+  def _learned_values(self) -> dict[str, list[np.ndarray]]:
+    return {
+      name: [v.numpy() for v in module.variables]
+      for name, module in self._learning.items()
+    }
+
+  def _reset(self) -> None:
+    """Makes all that is learned what it was before the first update."""
+    logging.info('learning begins anew after %d steps', self.num_steps)
+    for name, values in self._at_first.items():
+      for variable, value in zip(self._learning[name].variables, values, strict=True):
+        variable.assign(value)
+      for variable in self._optimizers[name].variables:
+        variable.assign(tf.zeros_like(variable))
+    self._mix(1.0)
 
   def compile(self, batches: Any) -> None:
     """Compiles the update, which takes seconds, and does none.
@@ -207,9 +230,9 @@ class OffPolicyLearner(acme.Learner):
     """Draws targets and averages towards what has been learned."""
     if self._averaged_policy is not None:
       # The mean of all so far, until there are as many as it is to span.
-      share = tf.cast(
-        tf.minimum(self._num_steps, self._config.averaged_steps), tf.float32
-      )
+      last = tf.constant(self._config.reset_after, tf.int64)
+      steps = self._num_steps - tf.where(self._num_steps > last, last, 0)
+      share = tf.cast(tf.minimum(steps, self._config.averaged_steps), tf.float32)
       policy = self._networks['policy']
       updates.mix(policy.variables, self._averaged_policy.variables, 1 / share)
       encoders = self._encoders

@@ -79,6 +79,7 @@ EXPERIMENTS = {
   f'{_LIFT}_bc': _beside(_LIFT, '--algorithm', 'bc', '--learner-steps', '20000'),
   'reach_duplo': Experiment('reach_duplo', ('--learner-steps', '20000')),
   _STACK: Experiment(_STACK, ('--learner-steps', '120000')),
+  f'{_STACK}_long': _beside(_STACK, '--learner-steps', '240000'),
   f'{_STACK}_bc': _beside(_STACK, '--algorithm', 'bc', '--learner-steps', '40000'),
 }
 """By name; tables show them in this order."""
@@ -119,6 +120,8 @@ for _task, _usual, _relative in (
 
 # About as many environment steps each, of all actors together.
 _ALONE = ('--task.replay.samples-per-insert', '51', '--task.learner-steps')
+_RESET = {_LIFT: '40000', _STACK: '140000'}
+"""By task: learner steps of the task policy after which it begins anew, once."""
 _PACE = {_LIFT: ('60000', '80000', '120000'), _STACK: ('120000', '240000', '300000')}
 """By task: learner steps of imitation, of the task policy beside it, of one alone."""
 
@@ -163,6 +166,16 @@ for _task, (_, _, _alone) in _PACE.items():
       ),
       learns_from='imitation and task actors, two critics, a fifth of the cloning, '
       'turned',
+    ),
+    f'{_task}_task_reset': _beside(
+      _task,
+      *_both(
+        _task,
+        *('--task.d4pg.critics', '2', '--task.d4pg.cloning-weight', '1'),
+        *('--task.turned', '--task.d4pg.reset-after', _RESET[_task]),
+      ),
+      learns_from='imitation and task actors, two critics, a fifth of the cloning, '
+      'turned, begun anew once',
     ),
     f'{_task}_task_displaced': Experiment(
       _task,

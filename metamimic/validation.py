@@ -275,7 +275,7 @@ def _validate_learning(values: Mapping[str, Any], prefix: str) -> None:
     _positive(values, name)
   for name in (
     *(f'{d4pg}{n}' for n in ('target_noise', 'cloning_weight', 'averaged_steps')),
-    *(f'{d4pg}{n}' for n in ('gradient_clip', 'action_gradient_clip')),
+    *(f'{d4pg}{n}' for n in ('gradient_clip', 'action_gradient_clip', 'reset_after')),
     *(f'{actor}{n}' for n in ('sigma', 'random_steps', 'update_period')),
   ):
     _not_negative(values, name)
@@ -294,6 +294,12 @@ def _validate_learning(values: Mapping[str, Any], prefix: str) -> None:
   if values[f'{d4pg}num_atoms'] < 2:
     raise ValueError(
       f'{d4pg}num_atoms is {values[f"{d4pg}num_atoms"]}; expected at least 2'
+    )
+  reset_after, steps = values[f'{d4pg}reset_after'], values[f'{prefix}learner_steps']
+  if reset_after >= steps:
+    raise ValueError(
+      f'{d4pg}reset_after is {reset_after}; expected less than {prefix}learner_steps '
+      f'({steps}), or 0'
     )
   min_size, max_size = values[f'{replay}min_size'], values[f'{replay}max_size']
   if min_size > max_size:

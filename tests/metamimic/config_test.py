@@ -360,6 +360,14 @@ _SEEING = {'pixels.cameras': ('front',)}
       "['wrist'] among them: only a wrist camera shows where objects are to the hand",
     ),
     (
+      {'d4pg.reset_after': 300, 'learner_steps': 300},
+      'd4pg.reset_after is 300; expected less than learner_steps (300), or 0',
+    ),
+    (
+      {'task.d4pg.reset_after': -1},
+      'task.d4pg.reset_after is -1; expected 0 or more',
+    ),
+    (
       {**_SEEING, 'task.turned': True},
       'task.turned is set with pixels.cameras; expected one of them: pictures are not '
       'turned',
