@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 from typing import Any
 
-import acme
 from absl import logging
+import acme
 import numpy as np
 import sonnet as snt
 import tensorflow as tf

@@ -173,9 +173,9 @@ class D4PGConfig:
   and loaded; actors act with the newest; 0: so do all. (Ours, after Polyak & Juditsky
   1992.)"""
   reset_after: int = 0
-  """Learner steps after which, once, all that is learned begins anew, from the experience
-  that there is by then; 0: never. (After Nikishin et al. 2022, who do it again and
-  again: what is learned of early experience stands in the way of later.)"""
+  """Learner steps after which, once, all that is learned begins anew, from the
+  experience that there is by then; 0: never. (After Nikishin et al. 2022, who do it
+  again and again: what was learned of early experience stands in the way of later.)"""
   steps_per_call: int = 10
   """Learner steps done by one call into the graph. Changes speed only. (Ours.)"""
 
