@@ -28,6 +28,7 @@ from agents.d4pg import demonstrators
 from metamimic import checkpoints
 from metamimic import config as config_lib
 from metamimic import controllers
+from metamimic import drafts
 from metamimic import evaluation
 from metamimic import files
 from metamimic import policy as policy_lib
@@ -112,7 +113,7 @@ class Builder:
       DamagedError: there are checkpoint sets, and none is good.
     """
     found = checkpoints.recover(self._run_dir, learners=self._config.learners)
-    folder = checkpoints.server_folder(self._run_dir)
+    folder = drafts.server_folder(self._run_dir)
     # A server that died left what nobody will complete.
     shutil.rmtree(folder, ignore_errors=True)
     tables = str(found.path / checkpoints.REPLAY) if found else None

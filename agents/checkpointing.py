@@ -22,6 +22,7 @@ from agents import logs
 from agents import replay
 from agents import waiting
 from metamimic import checkpoints
+from metamimic import drafts
 from metamimic import loading
 from metamimic import notices
 
@@ -80,7 +81,7 @@ class Checkpointer:
     self._save_replay = waiting.Call(client.checkpoint)
     self._stop = stop
     self._next_look = 0.0
-    self._draft: checkpoints.Draft | None = None
+    self._draft: drafts.Draft | None = None
     self._patient_until = 0.0
     self._joined = -float('inf')
     self._turn = contextlib.ExitStack()
@@ -145,7 +146,7 @@ class Checkpointer:
 
   def _join(self) -> bool:
     """Adds this learner to a set that another one announced, if there is one."""
-    draft = checkpoints.announced(self._run_dir)
+    draft = drafts.announced(self._run_dir)
     if draft is None or draft.has(self._name):
       return False
     # The next one is due a period after this one, whoever announces it.
@@ -164,11 +165,11 @@ class Checkpointer:
     parts = [*self._last_steps, checkpoints.REPLAY]
     with contextlib.ExitStack() as stack:
       try:
-        if not stack.enter_context(checkpoints.turn(self._run_dir)):
+        if not stack.enter_context(drafts.turn(self._run_dir)):
           return False
         if self._may_be_written():
           return False
-        self._draft = checkpoints.begin(self._run_dir, parts)
+        self._draft = drafts.begin(self._run_dir, parts)
       except OSError as e:
         self._warn(f'no checkpoint set can be begun: {e}')
         return True
@@ -182,8 +183,8 @@ class Checkpointer:
     Hosts need not see each other's locks; on its own one a lock that is free tells.
     """
     return (
-      checkpoints.announced(self._run_dir) is not None
-      and not checkpoints.was_begun_here(self._run_dir)
+      drafts.announced(self._run_dir) is not None
+      and not drafts.was_begun_here(self._run_dir)
       and time.monotonic() - self._joined < _LONGEST_SET
     )
 
@@ -217,7 +218,7 @@ class Checkpointer:
 
   def _complete(
     self,
-    draft: checkpoints.Draft,
+    draft: drafts.Draft,
     previous: checkpoints.CheckpointSet | None,
     begun: float,
   ) -> None:
@@ -228,14 +229,14 @@ class Checkpointer:
     )
     logging.info('saved %s in %.1f s', done.path, done.seconds)
 
-  def _give_up(self, draft: checkpoints.Draft, why: str, tell: bool = True) -> None:
+  def _give_up(self, draft: drafts.Draft, why: str, tell: bool = True) -> None:
     draft.abandon()
-    shutil.rmtree(checkpoints.server_folder(self._run_dir), ignore_errors=True)
+    shutil.rmtree(drafts.server_folder(self._run_dir), ignore_errors=True)
     self._warn(f'checkpoint set {draft.path.stem} was given up: {why}', tell)
 
   def _missing(
     self,
-    draft: checkpoints.Draft,
+    draft: drafts.Draft,
     previous: checkpoints.CheckpointSet | None,
     late: bool,
   ) -> list[str]:
@@ -259,14 +260,14 @@ class Checkpointer:
         missing.append(name)
     return missing
 
-  def _add(self, draft: checkpoints.Draft) -> None:
+  def _add(self, draft: drafts.Draft) -> None:
     def write(folder: pathlib.Path) -> None:
       self._checkpoint.write(loading.state_path(folder))
 
     draft.add_learner(self._name, self._num_steps(), write)
 
   def _add_replay(
-    self, draft: checkpoints.Draft, previous: checkpoints.CheckpointSet | None
+    self, draft: drafts.Draft, previous: checkpoints.CheckpointSet | None
   ) -> tuple[float, Mapping[str, int]]:
     """Saves the replay, or takes that of the last set where there is no time.
 
@@ -307,7 +308,7 @@ class Checkpointer:
     return seconds, self._written(info)
 
   def _link_replay(
-    self, draft: checkpoints.Draft, previous: checkpoints.CheckpointSet, why: str
+    self, draft: drafts.Draft, previous: checkpoints.CheckpointSet, why: str
   ) -> tuple[float, Mapping[str, int]]:
     draft.link(checkpoints.REPLAY, previous)
     text = (

@@ -30,6 +30,7 @@ from launch_configs import run_directory
 from launch_configs import supervisor
 from metamimic import checkpoints
 from metamimic import config
+from metamimic import drafts
 from metamimic import presets
 from metamimic import validation
 
@@ -125,7 +126,7 @@ def is_done(run_dir: pathlib.Path, settings: config.Config) -> bool:
   """
   run_directory.check_resumable(run_dir, settings)
   # The run is this launcher's alone.
-  checkpoints.forget_drafts(run_dir)
+  drafts.forget_drafts(run_dir)
   checkpoints.recover(run_dir, say=print, learners=settings.learners)
   done = run_directory.is_finished(run_dir, settings)
   if done:

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from agents import checkpointing
 from metamimic import checkpoints
+from metamimic import drafts
 from metamimic import notices
 
 PATIENCE = 60.0  # s; only for how long a failing test hangs.
@@ -23,7 +24,7 @@ class _Server:
   """Saves its tables as a Reverb server does, or fails to."""
 
   def __init__(self, run_dir: pathlib.Path) -> None:
-    self._folder = pathlib.Path(checkpoints.server_folder(run_dir))
+    self._folder = pathlib.Path(drafts.server_folder(run_dir))
     self.saved = 0
     self.fail: Callable[[], object] = lambda: None
 
@@ -145,7 +146,7 @@ def test_a_learner_that_does_not_answer_costs_the_set_alone(
 
 @contextlib.contextmanager
 def _unlocked(run_dir: str) -> Iterator[bool]:
-  """As `checkpoints.turn` on a host that does not see the locks of others."""
+  """As `drafts.turn` on a host that does not see the locks of others."""
   (pathlib.Path(run_dir) / 'checkpoints').mkdir(exist_ok=True)
   yield True
 
@@ -153,12 +154,12 @@ def _unlocked(run_dir: str) -> Iterator[bool]:
 def test_set_that_another_host_writes_is_left_to_it(
   tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-  monkeypatch.setattr(checkpoints, 'turn', _unlocked)
+  monkeypatch.setattr(drafts, 'turn', _unlocked)
   server = _Server(tmp_path)
   first, second = (_Learner(tmp_path, server, n, BOTH, period=1e-9) for n in BOTH)
-  monkeypatch.setattr(checkpoints.socket, 'gethostname', lambda: 'there')
+  monkeypatch.setattr(drafts.socket, 'gethostname', lambda: 'there')
   first.poll()
-  monkeypatch.setattr(checkpoints.socket, 'gethostname', lambda: 'here')
+  monkeypatch.setattr(drafts.socket, 'gethostname', lambda: 'here')
   first.work(3)
 
   def save_for_long() -> None:
@@ -173,9 +174,9 @@ def test_set_that_another_host_writes_is_left_to_it(
   assert _notices(tmp_path) == ''
   # Nobody completes one whose host was lost, and nobody waits for it for ever.
   first.saving._pause = second.saving._pause = 0.0
-  monkeypatch.setattr(checkpoints.socket, 'gethostname', lambda: 'lost')
+  monkeypatch.setattr(drafts.socket, 'gethostname', lambda: 'lost')
   first.poll()
-  monkeypatch.setattr(checkpoints.socket, 'gethostname', lambda: 'here')
+  monkeypatch.setattr(drafts.socket, 'gethostname', lambda: 'here')
   second.poll()
   monkeypatch.setattr(checkpointing, '_LONGEST_SET', 0.0)
   second.saving._pause = 0.0
@@ -186,12 +187,12 @@ def test_set_that_another_host_writes_is_left_to_it(
 def test_set_that_was_begun_anew_by_another_is_not_completed_without_it(
   tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-  monkeypatch.setattr(checkpoints, 'turn', _unlocked)
+  monkeypatch.setattr(drafts, 'turn', _unlocked)
   server = _Server(tmp_path)
   first, second = (_Learner(tmp_path, server, n, BOTH, period=1e-9) for n in BOTH)
   first.poll()
   second.poll()
-  server.fail = lambda: checkpoints.begin(tmp_path)
+  server.fail = lambda: drafts.begin(tmp_path)
   first.poll()
   assert _saved(tmp_path) == {}
   assert 'set 1 was given up: ' in _notices(tmp_path)

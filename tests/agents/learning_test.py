@@ -22,6 +22,7 @@ from agents import sampling
 from agents import waiting
 from metamimic import checkpoints
 from metamimic import config as config_lib
+from metamimic import drafts
 
 CONFIG = config_lib.Config(learner_steps=6, checkpoint_period=1e6)
 
@@ -62,7 +63,7 @@ def client_fixture(tmp_path: pathlib.Path) -> Iterator[reverb.Client]:
     )
     for name in (replay.IMITATION, replay.SHARED, replay.TASK)
   ]
-  path = checkpoints.server_folder(tmp_path)
+  path = drafts.server_folder(tmp_path)
   server = reverb.Server(
     [*experience, *(parameters.table(name) for name in ('imitation', 'task'))],
     checkpointer=reverb.platform.checkpointers_lib.DefaultCheckpointer(path),

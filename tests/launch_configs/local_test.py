@@ -14,6 +14,7 @@ import pytest
 from launch_configs import local
 from metamimic import checkpoints
 from metamimic import config
+from metamimic import drafts
 from metamimic import plain
 from metamimic import presets
 
@@ -245,8 +246,8 @@ def test_directory_of_something_else_is_refused(
 
 
 def _save(run_dir: pathlib.Path, steps: int) -> pathlib.Path:
-  with checkpoints.turn(run_dir):
-    draft = checkpoints.begin(run_dir)
+  with drafts.turn(run_dir):
+    draft = drafts.begin(run_dir)
   draft.add_learner('imitation', steps, lambda folder: (folder / 'state').touch())
   draft.add(checkpoints.REPLAY, lambda folder: (folder / 'tables').touch())
   return draft.complete({}, lambda: 0.0, 0.0).path

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from metamimic import checkpoints
 from metamimic import config as config_lib
+from metamimic import drafts
 from metamimic import evaluation
 from metamimic import files
 from metamimic import loading
@@ -77,8 +78,8 @@ def test_damaged_descriptions_of_runs(tmp_path: pathlib.Path) -> None:
 
 @pytest.fixture(name='checkpoint')
 def checkpoint_fixture(tmp_path: pathlib.Path) -> checkpoints.CheckpointSet:
-  with checkpoints.turn(tmp_path):
-    draft = checkpoints.begin(tmp_path)
+  with drafts.turn(tmp_path):
+    draft = drafts.begin(tmp_path)
   draft.add_learner('imitation', 7, lambda f: (f / 'state').write_bytes(os.urandom(99)))
   draft.add(checkpoints.REPLAY, lambda f: (f / 'chunks').write_bytes(os.urandom(99)))
   return draft.complete({'imitation': 14}, lambda: 0.25, 0.125)
@@ -104,7 +105,7 @@ def test_damaged_checkpoint_sets(checkpoint: checkpoints.CheckpointSet) -> None:
 def _listed(path: pathlib.Path, name: str, content: pathlib.Path) -> None:
   """Adds a file to a manifest."""
   manifest = json.loads((path / 'manifest.json').read_text())
-  manifest['files'][name] = dataclasses.asdict(checkpoints._file(content))
+  manifest['files'][name] = dataclasses.asdict(checkpoints.fingerprint(content))
   (path / 'manifest.json').write_text(json.dumps(manifest))
 
 

@@ -51,7 +51,7 @@ def _with_their_checksums(
 def _sign(path: pathlib.Path) -> None:
   manifest = path.parents[1] / 'manifest.json'
   values = json.loads(manifest.read_text())
-  file = checkpoints._file(path)
+  file = checkpoints.fingerprint(path)
   values['files'][f'{_LEARNER}/{path.name}'] = vars(file)
   manifest.write_text(json.dumps(values))
 

@@ -13,6 +13,7 @@ from envs import tasks
 import metamimic
 from metamimic import checkpoints
 from metamimic import config as config_lib
+from metamimic import drafts
 from metamimic import loading
 from metamimic import policy as policy_lib
 from metamimic import preparation
@@ -78,8 +79,8 @@ def _configure(run_dir: str, **changes: Any) -> config_lib.Config:
 def _save(run_dir: str, **policies: policy_lib.Policy) -> None:
   """Writes a checkpoint set of these learners' policies, after seven steps."""
   config = config_lib.load(str(pathlib.Path(run_dir) / 'config.json'))
-  with checkpoints.turn(run_dir):
-    draft = checkpoints.begin(run_dir)
+  with drafts.turn(run_dir):
+    draft = drafts.begin(run_dir)
   for learner, policy in policies.items():
     checkpoint = tf.train.Checkpoint(
       **{loading.saved_name(config, learner): policy.network},

@@ -14,6 +14,7 @@ from envs import tasks
 import metamimic
 from metamimic import checkpoints
 from metamimic import config as config_lib
+from metamimic import drafts
 from metamimic import loading
 from metamimic import policy as policy_lib
 from metamimic import preparation
@@ -279,8 +280,8 @@ def _save(run_dir: pathlib.Path, config: config_lib.Config, **policies: Any) -> 
   """
   config_lib.save(config, str(run_dir / 'config.json'))
   preparation.describe(str(run_dir), {'task': TASK})
-  with checkpoints.turn(run_dir):
-    draft = checkpoints.begin(run_dir)
+  with drafts.turn(run_dir):
+    draft = drafts.begin(run_dir)
   for learner, (used, newest) in policies.items():
     parts = {'policy': newest.network, 'encoder': newest.encoder}
     for part, module in (('policy', used.network), ('encoder', used.encoder)):

@@ -9,8 +9,8 @@ import tensorflow as tf
 from envs import reward_library
 from envs import rewards
 from envs import tasks
-from metamimic import checkpoints
 from metamimic import config as config_lib
+from metamimic import drafts
 from metamimic import loading
 from metamimic import policy as policy_lib
 from metamimic import preparation
@@ -69,8 +69,8 @@ def make_run(
       'declaration': rewards.declaration(reward_library.LIFT_BRICK),
     },
   )
-  with checkpoints.turn(path):
-    draft = checkpoints.begin(path)
+  with drafts.turn(path):
+    draft = drafts.begin(path)
   for learner, steps in (('imitation', 70), ('task', 50)):
     layout = preparation.seen_layout(config, TASK)
     policy = policy_lib.create(learner, layout, config, demonstrations)
