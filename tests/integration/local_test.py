@@ -56,6 +56,8 @@ SETTINGS = [
 TASK_STEPS = {'imitation': 4000, 'task': 2000}
 """Learner steps of the run with a task policy."""
 START_AFTER = 500  # Transitions, in the tiny preset.
+RESET_AFTER = 1995
+"""Learner steps of the task policy after which it begins anew; in no whole call."""
 
 
 @dataclasses.dataclass
@@ -469,6 +471,7 @@ def task_run_fixture(
       *('--preset', 'tiny', '--demonstrations', demonstrations, '--task.learn'),
       *('--learner-steps', str(steps['imitation'])),
       *('--task.learner-steps', str(steps['task'])),
+      *('--task.d4pg.reset-after', str(RESET_AFTER)),
       **meanwhile,
     )
 
@@ -514,6 +517,12 @@ def test_both_learners_go_on_to_their_last_step(task_run: TaskRun) -> None:
     assert _last(before, 'replay_size') <= int(following['replay_size'])
   assert metamimic.load(str(task_run.dir)).learner_steps == TASK_STEPS['imitation']
   assert metamimic.load_task(str(task_run.dir)).learner_steps == TASK_STEPS['task']
+
+
+def test_task_learner_begins_anew_once(task_run: TaskRun) -> None:
+  log = (task_run.dir / 'learner-1.log').read_text()
+  assert log.count(f'learning begins anew after {RESET_AFTER} steps') == 1
+  assert 'begins anew' not in (task_run.dir / 'learner-0.log').read_text()
 
 
 def test_task_learner_has_what_both_kinds_of_actors_wrote(task_run: TaskRun) -> None:
