@@ -13,8 +13,11 @@ import re
 
 import pandas as pd
 
+from benchmarks import demonstrations_study
 from benchmarks import figures
 from benchmarks import network_study
+from benchmarks import robustness_tables
+from benchmarks import seeing
 from benchmarks import skills
 from benchmarks import solving
 from benchmarks import system_tables
@@ -28,7 +31,6 @@ RESULTS = ROOT / 'results'
 
 # Pages, from the root.
 _README, _RESULTS, _RUNNING = 'README.md', 'docs/results.md', 'docs/running.md'
-_FIGURE = 'demonstrations.svg'
 _ABLATIONS = """\
 What our own choices are worth: the plain run, then the same with one thing changed.
 *Difference* is to the plain run on the same demonstrations or starts."""
@@ -134,21 +136,21 @@ def _ablations(folder: pathlib.Path) -> list['str | tables.Table']:
 
 
 def _demonstrations(folder: pathlib.Path) -> list['str | tables.Table']:
-  found = tables.demonstrations(folder)
+  found = demonstrations_study.table(folder)
   if not found:
     return []
   alt = "Held-out reward, of replay's, over the number of training demonstrations"
-  return [_DEMONSTRATIONS, *found, f'![{alt}](results/{_FIGURE})']
+  return [_DEMONSTRATIONS, *found, f'![{alt}](results/{demonstrations_study.FIGURE})']
 
 
 def _robustness(folder: pathlib.Path) -> list['str | tables.Table']:
   blocks: list[str | tables.Table] = []
   for path in sorted(folder.glob('robustness_*.csv')):
     name = path.stem.partition('_')[2]
-    task, seeing, _ = name.partition('_pixels')
-    where = f'{task}, seen in pictures' if seeing else task
+    task, pictures, _ = name.partition('_pixels')
+    where = f'{task}, seen in pictures' if pictures else task
     said = _ROBUSTNESS.format(where=where, name=name)
-    blocks += [said, *tables.robustness(path)]
+    blocks += [said, *robustness_tables.table(path)]
     if path.with_suffix('.svg').exists():
       blocks.append(
         f'![Share solved over the strength of each disturbance, with 95 % intervals, '
@@ -169,7 +171,7 @@ def _skills(folder: pathlib.Path) -> list['str | tables.Table']:
 
 
 def _pixels(folder: pathlib.Path) -> list['str | tables.Table']:
-  found = tables.pixels(folder)
+  found = seeing.table(folder)
   return [_PIXELS, *found] if found else []
 
 
@@ -286,9 +288,11 @@ def write(root: pathlib.Path = ROOT, folder: pathlib.Path = RESULTS) -> None:
     texts[section.page] = f'{before}{begin}\n{content}\n{end}{after}'.replace(
       f'{begin}\n\n{end}', f'{begin}\n{end}'
     )
-  summary = tables.demonstrations_summary(folder)
+  summary = demonstrations_study.summary(folder)
   if len(summary):
-    (folder / _FIGURE).write_text(plotting.svg(figures.demonstrations(summary)))
+    (folder / demonstrations_study.FIGURE).write_text(
+      plotting.svg(figures.demonstrations(summary))
+    )
   curves = solving.curves(folder)
   if curves:
     (folder / solving.FIGURE).write_text(plotting.svg(figures.steps_to_success(curves)))
