@@ -151,7 +151,7 @@ class Builder:
         demonstrators.write(
           client, self._codec, demonstrations, self._stop.is_set, seen
         )
-      learner.compile(learners.blank(name, self._config, self._codec))
+      learner.compile(learners.blank_batch(name, self._config, self._codec))
 
     return self._process(name, learner, policies, client, warm_up)
 

@@ -25,7 +25,7 @@ Policies = Mapping[str, policy_lib.Policy]
 """A learner's policies, by the names under which they are published."""
 
 
-def critic(
+def make_critic(
   policy: policy_lib.Policy,
   sizes: config_lib.NetworkConfig,
   settings: config_lib.D4PGConfig,
@@ -41,12 +41,12 @@ def critic(
   made = [critics.CriticNetwork(sizes, *support) for _ in range(settings.critics)]
   # Several have a torso in common, which takes most of the time. (As in Yarats et al.
   # 2021.)
-  judge = policy.with_torso(critics.Critics(made) if len(made) > 1 else made[0], sizes)
-  judge(policy.blank, tf.zeros([1, policy_lib.NUM_ACTIONS]))
-  return judge
+  critic = policy.with_torso(critics.Critics(made) if len(made) > 1 else made[0], sizes)
+  critic(policy.blank, tf.zeros([1, policy_lib.NUM_ACTIONS]))
+  return critic
 
 
-def _value(
+def _make_value(
   policy: policy_lib.Policy,
   sizes: config_lib.NetworkConfig,
   settings: config_lib.D4PGConfig,
@@ -97,12 +97,14 @@ def make_off_policy(
   make: Callable[..., Any]
   if config.imitates_itself(name):
     make = self_imitation.SelfImitationLearner
-    values = [_value(policy, config.network, settings) for _ in range(2)]
+    values = [_make_value(policy, config.network, settings) for _ in range(2)]
     networks = [policy.network, *values]
   else:
     make = d4pg_learning.D4PGLearner
-    judge, target_judge = (critic(policy, config.network, settings) for _ in range(2))
-    networks = [policy.network, judge, target.network, target_judge]
+    critic, target_critic = (
+      make_critic(policy, config.network, settings) for _ in range(2)
+    )
+    networks = [policy.network, critic, target.network, target_critic]
   return make(
     functools.partial(policy.embed, bank=bank),
     *networks,
@@ -167,7 +169,7 @@ def make_cloning(
   return bc_learning.BCLearner(embed, policy.network, iter(dataset), config.bc, seeing)
 
 
-def blank(name: str, config: config_lib.Config, codec: replay.Codec) -> Any:
+def blank_batch(name: str, config: config_lib.Config, codec: replay.Codec) -> Any:
   """Returns what an off-policy learner is given for one call, all nought.
 
   Args:

@@ -144,6 +144,8 @@ class OffPolicyLearner(acme.Learner):
   def step(self, most: int | None = None) -> dict[str, float]:
     """Does `steps_per_call` updates; returns the means of what they report.
 
+    Where a reset is due they are fewer, and then all that is learned begins anew.
+
     Args:
       most: updates to do, if that is fewer; what more was sampled is left.
     """
@@ -163,7 +165,7 @@ class OffPolicyLearner(acme.Learner):
     }
 
   def _reset(self) -> None:
-    """Makes all that is learned what it was before the first update."""
+    """Makes all that is learned, and averages of it, what they were at first."""
     logging.info('learning begins anew after %d steps', self.num_steps)
     for name, values in self._at_first.items():
       for variable, value in zip(self._learning[name].variables, values, strict=True):
@@ -171,6 +173,10 @@ class OffPolicyLearner(acme.Learner):
       for variable in self._optimizers[name].variables:
         variable.assign(tf.zeros_like(variable))
     self._mix(1.0)
+    if self._averaged_policy is not None:
+      _copy(self._networks['policy'], self._averaged_policy)
+      if self._encoders.averaged is not None:
+        _copy(self._encoders.online, self._encoders.averaged)
 
   def compile(self, batches: Any) -> None:
     """Compiles the update, which takes seconds, and does none.
@@ -229,9 +235,10 @@ class OffPolicyLearner(acme.Learner):
   def _follow(self) -> None:
     """Draws targets and averages towards what has been learned."""
     if self._averaged_policy is not None:
-      # The mean of all so far, until there are as many as it is to span.
-      last = tf.constant(self._config.reset_after, tf.int64)
-      steps = self._num_steps - tf.where(self._num_steps > last, last, 0)
+      # The mean of all since learning began, or began anew, until there are as many as
+      # it is to span.
+      reset = tf.constant(self._config.reset_after, tf.int64)
+      steps = self._num_steps - tf.where(self._num_steps > reset, reset, 0)
       share = tf.cast(tf.minimum(steps, self._config.averaged_steps), tf.float32)
       policy = self._networks['policy']
       updates.mix(policy.variables, self._averaged_policy.variables, 1 / share)
@@ -253,8 +260,7 @@ class OffPolicyLearner(acme.Learner):
     for online, target in pairs:
       if rate == 1:
         # The sum would be off by a rounding where a copy is asked for.
-        for source, destination in zip(online.variables, target.variables, strict=True):
-          destination.assign(source)
+        _copy(online, target)
       else:
         updates.mix(online.variables, target.variables, rate)
 
@@ -262,3 +268,8 @@ class OffPolicyLearner(acme.Learner):
     """Returns what is seen of what is shown; each stream is shifted in its own way."""
     seed = tf.stack([self._num_steps, self._seed + stream])
     return pictures.look(shown, self._encoders.shift, seed)
+
+
+def _copy(module: snt.Module, to: snt.Module) -> None:
+  for source, destination in zip(module.variables, to.variables, strict=True):
+    destination.assign(source)

@@ -120,10 +120,11 @@ for _task, _usual, _relative in (
 
 # About as many environment steps each, of all actors together.
 _ALONE = ('--task.replay.samples-per-insert', '51', '--task.learner-steps')
-_RESET = {_LIFT: '40000', _STACK: '140000'}
-"""By task: learner steps of the task policy after which it begins anew, once."""
 _PACE = {_LIFT: ('60000', '80000', '120000'), _STACK: ('120000', '240000', '300000')}
 """By task: learner steps of imitation, of the task policy beside it, of one alone."""
+_RESET = {_LIFT: '40000', _STACK: '140000'}
+"""By task: learner steps, about half, after which the task policy begins anew, once."""
+_CAREFUL = ('--task.d4pg.critics', '2', '--task.d4pg.cloning-weight', '1')
 
 
 def _both(
@@ -152,7 +153,7 @@ for _task, (_, _, _alone) in _PACE.items():
       _task,
       *_both(
         _task,
-        *('--task.d4pg.critics', '2', '--task.d4pg.cloning-weight', '1'),
+        *_CAREFUL,
         solving=_alone,
       ),
       learns_from='imitation and task actors, two critics, a fifth of the cloning',
@@ -161,7 +162,7 @@ for _task, (_, _, _alone) in _PACE.items():
       _task,
       *_both(
         _task,
-        *('--task.d4pg.critics', '2', '--task.d4pg.cloning-weight', '1'),
+        *_CAREFUL,
         '--task.turned',
       ),
       learns_from='imitation and task actors, two critics, a fifth of the cloning, '
@@ -171,7 +172,7 @@ for _task, (_, _, _alone) in _PACE.items():
       _task,
       *_both(
         _task,
-        *('--task.d4pg.critics', '2', '--task.d4pg.cloning-weight', '1'),
+        *_CAREFUL,
         *('--task.turned', '--task.d4pg.reset-after', _RESET[_task]),
       ),
       learns_from='imitation and task actors, two critics, a fifth of the cloning, '

@@ -1,7 +1,7 @@
 """Figures of several runs together, in the style of `metamimic.plotting`."""
 
 from collections.abc import Mapping, Sequence
-import itertools
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib import figure as figure_lib
@@ -101,6 +101,13 @@ def demonstrations(summary: pd.DataFrame) -> figure_lib.Figure:
   return figure
 
 
+DASHES: tuple[Any, ...] = (
+  *('-', '--', ':', '-.'),
+  *((0, dashes) for dashes in ((1, 4), (8, 2), (5, 1, 1, 1, 1, 1), (8, 2, 2, 2))),
+)
+"""Of the curves of one arm, each another; see Matplotlib's line styles."""
+
+
 @mpl.rc_context(plotting.STYLE)
 def steps_to_success(curves: Sequence[solving.Curve]) -> figure_lib.Figure:
   """Draws the share of episodes that are solved within so many steps, a panel a task.
@@ -115,7 +122,7 @@ def steps_to_success(curves: Sequence[solving.Curve]) -> figure_lib.Figure:
     plotting.share_axis(axes, plotting.label(task), 'share solved by then')
     solved = np.concatenate([curve.solved for curve in shown])
     last = 1.05 * max(solved[np.isfinite(solved)], default=1.0)
-    dashes = {arm: itertools.cycle(('-', '--', ':', '-.')) for arm in arms.ARMS}
+    dashes = {arm: iter(DASHES) for arm in arms.ARMS}
     for curve in shown:
       share = np.arange(1, len(curve.solved) + 1) / len(curve.solved)
       soon = np.isfinite(curve.solved)

@@ -85,7 +85,7 @@ class _Arm:
       for _ in range(2)
     )
     critic, target_critic = (
-      learners.critic(policy, network, config.d4pg) for _ in range(2)
+      learners.make_critic(policy, network, config.d4pg) for _ in range(2)
     )
     self.parameters = sum(
       v.shape.num_elements()

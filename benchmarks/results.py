@@ -90,7 +90,7 @@ def collect(name: str) -> None:
     }
     found = json.loads((directory / 'config.json').read_text())
     del found['seed'], found['demonstrations']
-    if config and found != config:
+    if config and _settings(found) != _settings(config):
       raise SystemExit(f'{directory}: its configuration is not that of earlier seeds')
     config = found
   if not evaluations:

@@ -215,7 +215,7 @@ def _check_sampled(learner: Any, made: builder.Builder, name: str) -> None:
   while sampled is None:
     with contextlib.suppress(sampling.Starved):
       sampled = next(learner._dataset)
-  blank = learners.blank(name, made._config, made._codec)
+  blank = learners.blank_batch(name, made._config, made._codec)
   tf.nest.assert_same_structure(blank, sampled)
   for a, b in zip(tf.nest.flatten(blank), tf.nest.flatten(sampled), strict=True):
     assert (a.shape, a.dtype) == (b.shape, b.dtype)

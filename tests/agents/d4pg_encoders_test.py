@@ -311,6 +311,36 @@ def test_restored_learner_goes_on_bit_for_bit(
 
 
 @pytest.mark.usefixtures('eagerly')
+def test_from_a_reset_on_the_encoder_learns_anew_too() -> None:
+  config = dataclasses.replace(CONFIG, averaged_steps=2)
+  resetting = dataclasses.replace(config, reset_after=2)
+  batches = _batches(6, 5)
+  first, second = _networks(), _networks()
+  for averaged, online in zip(
+    _variables(second.averaged), _variables(second.online), strict=True
+  ):
+    averaged.assign(online)
+  learner = _learner(first, iter(batches), resetting)
+  for _ in range(2):
+    learner.step()
+  fresh = _learner(second, iter(batches[2:]), config)
+  for step in range(4):
+    for part in ('online', 'target', 'averaged'):
+      names = ('policy', 'encoder') + ('critic',) * (part != 'averaged')
+      mine, other = (_weights(getattr(n, part), *names) for n in (first, second))
+      assert _distance(mine, other) == 0, (part, step)
+    own, theirs = (of.state['encoder_optimizer'] for of in (learner, fresh))
+    for a, b in zip([*own.m, *own.v], [*theirs.m, *theirs.v], strict=True):
+      np.testing.assert_array_equal(a, b)
+    if step < 3:
+      assert learner.step() == fresh.step()
+
+
+def _variables(networks: Mapping[str, snt.Module]) -> list[tf.Variable]:
+  return [v for network in networks.values() for v in network.variables]
+
+
+@pytest.mark.usefixtures('eagerly')
 def test_pictures_are_shifted_anew_for_each_step_and_each_end(
   monkeypatch: pytest.MonkeyPatch,
 ) -> None:

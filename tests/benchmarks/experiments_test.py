@@ -115,6 +115,31 @@ def test_variants_differ_from_the_plain_run_in_what_goes_wrong_and_in_steps() ->
       assert config_lib.differences(plain, _config(f'{task}_{name}')) == expected
 
 
+@pytest.mark.parametrize(
+  ('task', 'learner_steps', 'begins_anew'),
+  [('lift_brick', 120_000, 40_000), ('stack_2_bricks', 300_000, 140_000)],
+)
+def test_ways_to_learn_the_task_differ_in_what_they_say(
+  task: str, learner_steps: int, begins_anew: int
+) -> None:
+  plain, careful, turned, anew = (
+    _config(f'{task}_task{end}') for end in ('', '_two_critics', '_turned', '_reset')
+  )
+  usual = plain.task.learner_steps
+  assert config_lib.differences(plain, careful) == [
+    f'task.learner_steps: {usual} -> {learner_steps}',
+    'task.d4pg.critics: 1 -> 2',
+    'task.d4pg.cloning_weight: 5.0 -> 1.0',
+  ]
+  assert config_lib.differences(careful, turned) == [
+    f'task.learner_steps: {learner_steps} -> {usual}',
+    'task.turned: False -> True',
+  ]
+  assert config_lib.differences(turned, anew) == [
+    f'task.d4pg.reset_after: 0 -> {begins_anew}'
+  ]
+
+
 def test_what_sees_and_what_is_kept_blind_differ_in_that_alone() -> None:
   for name in ('pixels', 'pixels_relative'):
     seeing, blind = (_config(f'lift_brick_{name}{end}') for end in ('', '_blind'))

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks import experiments
 from benchmarks import figures
 from benchmarks import solving
 
@@ -117,3 +118,21 @@ def test_where_nobody_succeeds_lines_stay_at_nought(
   _write(tmp_path, 'lift_brick_d4pg', {'d4pg': [math.nan] * 2}, task=500)
   (axes,) = figures.steps_to_success(solving.curves(tmp_path)).axes
   assert np.asarray(axes.lines[0].get_ydata()).tolist() == [0, 0]
+
+
+def test_every_way_to_learn_the_task_has_a_line_of_its_own(
+  tmp_path: pathlib.Path,
+) -> None:
+  names = [
+    name
+    for name, e in experiments.EXPERIMENTS.items()
+    if e.task == 'lift_brick' and '--task.learn' in e.arguments
+    if not e.plain and e.preset == 'laptop'
+  ]
+  assert len(names) >= 6
+  for name in names:
+    _write(tmp_path, name, {'task_policy': [80.0, math.nan]})
+  (axes,) = figures.steps_to_success(solving.curves(tmp_path)).axes
+  assert len(axes.lines) == len(names)
+  # Each takes the next of these.
+  assert len(names) <= len(figures.DASHES) == len(set(figures.DASHES))
