@@ -105,6 +105,9 @@ def _displaced(task: str) -> tuple[str, ...]:
 # are in the demonstration and relative to the bricks; noise on the actions.
 VARIANTS = ('relative', 'displaced', 'noisy')
 """Ways to train MetaMimic for what goes wrong, on lifting for as many steps each."""
+BESIDE_VARIANTS = {_STACK: f'{_STACK}_long'}
+"""Plain experiment -> what stands for it beside its variants, of as many steps as the
+longest of them."""
 for _task, _usual, _relative in (
   (_LIFT, '40000', '40000'),
   (_STACK, '120000', '240000'),  # There, relative goals take longer to learn.

@@ -131,6 +131,7 @@ def find_runs(arguments: Arguments) -> list[Run]:
   task = arguments.name.removesuffix(f'_{SEEING}')
   for suffix in ARMS if task == arguments.name else SEEING_ARMS:
     name = '_'.join(filter(None, (task, suffix)))
+    name = experiments.BESIDE_VARIANTS.get(name, name)
     taken = {arm for run in found for arm in run.arms.values()}
     for path in sorted(pathlib.Path(arguments.runs).glob(f'{name}-seed*/summary.json')):
       config = config_lib.load(str(path.parent / 'config.json'))

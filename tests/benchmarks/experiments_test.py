@@ -115,6 +115,14 @@ def test_variants_differ_from_the_plain_run_in_what_goes_wrong_and_in_steps() ->
       assert config_lib.differences(plain, _config(f'{task}_{name}')) == expected
 
 
+def test_what_stands_beside_variants_is_plain_and_as_long() -> None:
+  for plain, name in experiments.BESIDE_VARIANTS.items():
+    variants = [_config(f'{plain}_{v}').learner_steps for v in experiments.VARIANTS]
+    (changed,) = config_lib.differences(_config(plain), _config(name))
+    assert changed.startswith('learner_steps: ')
+    assert _config(name).learner_steps == max(variants)
+
+
 @pytest.mark.parametrize(
   ('task', 'learner_steps', 'begins_anew'),
   [('lift_brick', 120_000, 40_000), ('stack_2_bricks', 300_000, 140_000)],

@@ -165,6 +165,22 @@ def test_those_that_see_are_measured_beside_those_that_need_not(
   ]
 
 
+def test_beside_variants_stands_what_was_trained_as_long(
+  tmp_path: pathlib.Path,
+) -> None:
+  for name in ('stack_2_bricks', 'stack_2_bricks_long', 'stack_2_bricks_relative'):
+    folder = tmp_path / f'{name}-seed0'
+    folder.mkdir()
+    (folder / 'summary.json').write_text('{}')
+    relative = config_lib.ImitationConfig(relative=name.endswith('relative'))
+    config_lib.save(config_lib.Config(imitation=relative), str(folder / 'config.json'))
+  arguments = robustness.Arguments('stack_2_bricks', runs=str(tmp_path))
+  assert [(run.path.name, run.arms) for run in robustness.find_runs(arguments)] == [
+    ('stack_2_bricks_long-seed0', {'imitation': 'metamimic'}),
+    ('stack_2_bricks_relative-seed0', {'imitation': 'metamimic_relative'}),
+  ]
+
+
 def test_rows_of_what_is_not_measured_are_kept(tmp_path: pathlib.Path) -> None:
   arguments = robustness.Arguments('lift_brick', output_dir=str(tmp_path))
   columns = ['disturbance', 'strength', 'arm', 'seed', 'solved']
