@@ -181,6 +181,12 @@ for _task, (_, _, _alone) in _PACE.items():
       learns_from='imitation and task actors, two critics, a fifth of the cloning, '
       'turned, begun anew once',
     ),
+    f'{_task}_task_hurried': _beside(
+      _task,
+      *_both(_task, *_CAREFUL, '--task.turned', '--task.d4pg.discount', '.97'),
+      learns_from='imitation and task actors, two critics, a fifth of the cloning, '
+      'turned, discount .97',
+    ),
     f'{_task}_task_displaced': Experiment(
       _task,
       _both(

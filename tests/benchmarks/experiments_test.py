@@ -130,8 +130,9 @@ def test_what_stands_beside_variants_is_plain_and_as_long() -> None:
 def test_ways_to_learn_the_task_differ_in_what_they_say(
   task: str, learner_steps: int, begins_anew: int
 ) -> None:
-  plain, careful, turned, anew = (
-    _config(f'{task}_task{end}') for end in ('', '_two_critics', '_turned', '_reset')
+  plain, careful, turned, anew, hurried = (
+    _config(f'{task}_task{end}')
+    for end in ('', '_two_critics', '_turned', '_reset', '_hurried')
   )
   usual = plain.task.learner_steps
   assert config_lib.differences(plain, careful) == [
@@ -146,6 +147,7 @@ def test_ways_to_learn_the_task_differ_in_what_they_say(
   assert config_lib.differences(turned, anew) == [
     f'task.d4pg.reset_after: 0 -> {begins_anew}'
   ]
+  assert config_lib.differences(turned, hurried) == ['task.d4pg.discount: 0.99 -> 0.97']
 
 
 def test_what_sees_and_what_is_kept_blind_differ_in_that_alone() -> None:
