@@ -125,8 +125,9 @@ for _task, _usual, _relative in (
 _ALONE = ('--task.replay.samples-per-insert', '51', '--task.learner-steps')
 _PACE = {_LIFT: ('60000', '80000', '120000'), _STACK: ('120000', '240000', '300000')}
 """By task: learner steps of imitation, of the task policy beside it, of one alone."""
-_RESET = {_LIFT: '40000', _STACK: '140000'}
-"""By task: learner steps, about half, after which the task policy begins anew, once."""
+_RESET = {_LIFT: ('40000', '120000'), _STACK: ('140000', '340000')}
+"""By task: learner steps, about half, after which the task policy begins anew, once;
+and all of them where it has more than usual."""
 _CAREFUL = ('--task.d4pg.critics', '2', '--task.d4pg.cloning-weight', '1')
 
 
@@ -171,16 +172,6 @@ for _task, (_, _, _alone) in _PACE.items():
       learns_from='imitation and task actors, two critics, a fifth of the cloning, '
       'turned',
     ),
-    f'{_task}_task_reset': _beside(
-      _task,
-      *_both(
-        _task,
-        *_CAREFUL,
-        *('--task.turned', '--task.d4pg.reset-after', _RESET[_task]),
-      ),
-      learns_from='imitation and task actors, two critics, a fifth of the cloning, '
-      'turned, begun anew once',
-    ),
     f'{_task}_task_hurried': _beside(
       _task,
       *_both(_task, *_CAREFUL, '--task.turned', '--task.d4pg.discount', '.97'),
@@ -216,6 +207,22 @@ for _task, (_, _, _alone) in _PACE.items():
       learns_from='demonstrations',
     ),
   }
+
+for _task, (_after, _longer) in _RESET.items():
+  for _name, _steps, _learns_from in (
+    ('reset', '', 'begun anew once'),
+    ('reset_long', _longer, 'begun anew once, longer'),
+  ):
+    EXPERIMENTS[f'{_task}_task_{_name}'] = _beside(
+      _task,
+      *_both(
+        _task,
+        *(*_CAREFUL, '--task.turned', '--task.d4pg.reset-after', _after),
+        solving=_steps,
+      ),
+      learns_from='imitation and task actors, two critics, a fifth of the cloning, '
+      f'turned, {_learns_from}',
+    )
 
 for _count in (10, 50, 100):
   EXPERIMENTS[f'{_LIFT}_demonstrations_{_count}'] = _beside(

@@ -124,15 +124,18 @@ def test_what_stands_beside_variants_is_plain_and_as_long() -> None:
 
 
 @pytest.mark.parametrize(
-  ('task', 'learner_steps', 'begins_anew'),
-  [('lift_brick', 120_000, 40_000), ('stack_2_bricks', 300_000, 140_000)],
+  ('task', 'learner_steps', 'begins_anew', 'longer'),
+  [
+    ('lift_brick', 120_000, 40_000, 120_000),
+    ('stack_2_bricks', 300_000, 140_000, 340_000),
+  ],
 )
 def test_ways_to_learn_the_task_differ_in_what_they_say(
-  task: str, learner_steps: int, begins_anew: int
+  task: str, learner_steps: int, begins_anew: int, longer: int
 ) -> None:
-  plain, careful, turned, anew, hurried = (
+  plain, careful, turned, anew, long, hurried = (
     _config(f'{task}_task{end}')
-    for end in ('', '_two_critics', '_turned', '_reset', '_hurried')
+    for end in ('', '_two_critics', '_turned', '_reset', '_reset_long', '_hurried')
   )
   usual = plain.task.learner_steps
   assert config_lib.differences(plain, careful) == [
@@ -146,6 +149,9 @@ def test_ways_to_learn_the_task_differ_in_what_they_say(
   ]
   assert config_lib.differences(turned, anew) == [
     f'task.d4pg.reset_after: 0 -> {begins_anew}'
+  ]
+  assert config_lib.differences(anew, long) == [
+    f'task.learner_steps: {usual} -> {longer}'
   ]
   assert config_lib.differences(turned, hurried) == ['task.d4pg.discount: 0.99 -> 0.97']
 
