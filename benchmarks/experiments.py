@@ -129,6 +129,7 @@ _RESET = {_LIFT: ('40000', '120000'), _STACK: ('140000', '340000')}
 """By task: learner steps, about half, after which the task policy begins anew, once;
 and all of them where it has more than usual."""
 _CAREFUL = ('--task.d4pg.critics', '2', '--task.d4pg.cloning-weight', '1')
+_TURNED = ('--task.turned',)
 
 
 def _both(
@@ -153,31 +154,27 @@ for _task, (_, _, _alone) in _PACE.items():
       *_both(_task, '--task.learner', 'self_imitation'),
       learns_from='imitation and task actors, by self-imitation',
     ),
-    f'{_task}_task_two_critics': _beside(
-      _task,
-      *_both(
-        _task,
-        *_CAREFUL,
-        solving=_alone,
-      ),
-      learns_from='imitation and task actors, two critics, a fifth of the cloning',
+  }
+  _anew = (*_TURNED, '--task.d4pg.reset-after', _RESET[_task][0])
+  for _name, _learns_from, _arguments, _steps in (
+    ('two_critics', '', (), _alone),
+    ('turned', ', turned', _TURNED, ''),
+    (
+      'hurried',
+      ', turned, discount .97',
+      (*_TURNED, '--task.d4pg.discount', '.97'),
+      '',
     ),
-    f'{_task}_task_turned': _beside(
+    ('reset', ', turned, begun anew once', _anew, ''),
+    ('reset_long', ', turned, begun anew once, longer', _anew, _RESET[_task][1]),
+  ):
+    EXPERIMENTS[f'{_task}_task_{_name}'] = _beside(
       _task,
-      *_both(
-        _task,
-        *_CAREFUL,
-        '--task.turned',
-      ),
-      learns_from='imitation and task actors, two critics, a fifth of the cloning, '
-      'turned',
-    ),
-    f'{_task}_task_hurried': _beside(
-      _task,
-      *_both(_task, *_CAREFUL, '--task.turned', '--task.d4pg.discount', '.97'),
-      learns_from='imitation and task actors, two critics, a fifth of the cloning, '
-      'turned, discount .97',
-    ),
+      *_both(_task, *_CAREFUL, *_arguments, solving=_steps),
+      learns_from='imitation and task actors, two critics, a fifth of the cloning'
+      f'{_learns_from}',
+    )
+  EXPERIMENTS |= {
     f'{_task}_task_displaced': Experiment(
       _task,
       _both(
@@ -207,22 +204,6 @@ for _task, (_, _, _alone) in _PACE.items():
       learns_from='demonstrations',
     ),
   }
-
-for _task, (_after, _longer) in _RESET.items():
-  for _name, _steps, _learns_from in (
-    ('reset', '', 'begun anew once'),
-    ('reset_long', _longer, 'begun anew once, longer'),
-  ):
-    EXPERIMENTS[f'{_task}_task_{_name}'] = _beside(
-      _task,
-      *_both(
-        _task,
-        *(*_CAREFUL, '--task.turned', '--task.d4pg.reset-after', _after),
-        solving=_steps,
-      ),
-      learns_from='imitation and task actors, two critics, a fifth of the cloning, '
-      f'turned, {_learns_from}',
-    )
 
 for _count in (10, 50, 100):
   EXPERIMENTS[f'{_LIFT}_demonstrations_{_count}'] = _beside(
