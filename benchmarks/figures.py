@@ -104,6 +104,7 @@ def demonstrations(summary: pd.DataFrame) -> figure_lib.Figure:
 DASHES: tuple[Any, ...] = (
   *('-', '--', ':', '-.'),
   *((0, dashes) for dashes in ((1, 4), (8, 2), (5, 1, 1, 1, 1, 1), (8, 2, 2, 2))),
+  *((0, dashes) for dashes in ((2, 4), (10, 1), (8, 2, 2, 2, 2, 2), (4, 4, 1, 4))),
 )
 """Of the curves of one arm, each another; see Matplotlib's line styles."""
 
