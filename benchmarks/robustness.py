@@ -87,8 +87,8 @@ def settings(which: str) -> Iterator[tuple[str, float, disturbances.Disturbance]
 
 FOLLOWERS = ('', *experiments.VARIANTS, 'bc')
 ARMS = (*FOLLOWERS, 'task', 'task_displaced', 'bc_no_goal', 'd4pg', 'd4pgfd')
-"""Experiments, after the task's name, whose policies are measured; an arm that several
-have is that of the first."""
+"""Experiments, after the task's name, whose policies are measured, the plain one as
+`experiments.BESIDE_VARIANTS` says; an arm that several have is that of the first."""
 SEEING = 'pixels'
 SEEING_ARMS = (
   *(SEEING, f'{SEEING}_blind', f'{SEEING}_bc'),
