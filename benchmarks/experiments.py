@@ -167,6 +167,12 @@ for _task, (_, _, _alone) in _PACE.items():
     ),
     ('reset', ', turned, begun anew once', _anew, ''),
     ('reset_long', ', turned, begun anew once, longer', _anew, _RESET[_task][1]),
+    (
+      'reset_own',
+      ', turned, begun anew once, half of each batch of task actors, who give up later',
+      (*_anew, '--task.imitation-share', '.5', '--task.patience', '2.5'),
+      '',
+    ),
   ):
     EXPERIMENTS[f'{_task}_task_{_name}'] = _beside(
       _task,

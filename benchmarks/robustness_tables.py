@@ -12,30 +12,48 @@ from benchmarks import tables
 from metamimic import arms
 from metamimic import statistics
 
-COLUMNS: dict[str, tuple[str, float]] = {
-  'undisturbed': ('none', 0.0),
-  'action noise .2': ('action_noise', 0.2),
-  'action noise .4': ('action_noise', 0.4),
-  **{f'objects displaced {cm} cm': ('displacement', cm / 100) for cm in (2, 4, 6)},
-  'actions 2 steps late': ('action_delay', 2.0),
-  'pushes of .2 m/s': ('push', 0.2),
-}
-"""Columns of the table: disturbance and strength, as in `robustness.SWEEPS`."""
+COLUMNS: tuple[dict[str, tuple[str, float]], ...] = (
+  {
+    'undisturbed': ('none', 0.0),
+    'action noise .2': ('action_noise', 0.2),
+    'action noise .4': ('action_noise', 0.4),
+    **{f'objects displaced {cm} cm': ('displacement', cm / 100) for cm in (2, 4, 6)},
+  },
+  {
+    'actions 1 step late': ('action_delay', 1.0),
+    'actions 2 steps late': ('action_delay', 2.0),
+    'objects turned .5 rad': ('turn', 0.5),
+    'pushes of .2 m/s': ('push', 0.2),
+    'seen ± 3 mm': ('observation_noise', 0.003),
+    'mass × 4': ('mass', 4.0),
+    'friction × ¼': ('friction', 0.25),
+  },
+)
+"""Columns of each table: disturbance and strength, as in `robustness.SWEEPS`."""
 
 
 def table(path: pathlib.Path) -> list[tables.Table]:
-  """Returns the table of the share that each arm solves under disturbances.
+  """Returns tables of the share that each arm solves under disturbances.
 
   Args:
     path: of results/robustness_<task>.csv.
   """
   rows = pd.read_csv(path)
-  measured = set(zip(rows['disturbance'], rows['strength'].round(9), strict=True))
-  columns = {name: at for name, at in COLUMNS.items() if at in measured}
+  return [table for columns in COLUMNS for table in _table(path.name, rows, columns)]
+
+
+def _table(
+  file: str, rows: pd.DataFrame, columns: Mapping[str, tuple[str, float]]
+) -> list[tables.Table]:
+  """Returns a table of those columns of which there are rows, or none."""
+  where = pd.MultiIndex.from_arrays([rows['disturbance'], rows['strength'].round(9)])
+  rows = rows[where.isin(list(columns.values()))]
+  measured = set(where)
+  columns = {name: at for name, at in columns.items() if at in measured}
   hidden = (statistics.FLOOR, *statistics.MISGUIDED)
   shown = [a for a in statistics.order(list(rows['arm'])) if a not in hidden]
   return tables.table(
-    [_row(path.name, rows[rows['arm'] == arm], arm, columns) for arm in shown]
+    [_row(file, rows[rows['arm'] == arm], arm, columns) for arm in shown]
   )
 
 

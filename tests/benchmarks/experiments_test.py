@@ -133,9 +133,9 @@ def test_what_stands_beside_variants_is_plain_and_as_long() -> None:
 def test_ways_to_learn_the_task_differ_in_what_they_say(
   task: str, learner_steps: int, begins_anew: int, longer: int
 ) -> None:
-  plain, careful, turned, anew, long, hurried = (
-    _config(f'{task}_task{end}')
-    for end in ('', '_two_critics', '_turned', '_reset', '_reset_long', '_hurried')
+  ends = ('', 'two_critics', 'turned', 'reset', 'reset_long', 'reset_own', 'hurried')
+  plain, careful, turned, anew, long, own, hurried = (
+    _config('_'.join(filter(None, (task, 'task', end)))) for end in ends
   )
   usual = plain.task.learner_steps
   assert config_lib.differences(plain, careful) == [
@@ -152,6 +152,10 @@ def test_ways_to_learn_the_task_differ_in_what_they_say(
   ]
   assert config_lib.differences(anew, long) == [
     f'task.learner_steps: {usual} -> {longer}'
+  ]
+  assert config_lib.differences(anew, own) == [
+    'task.imitation_share: 0.75 -> 0.5',
+    'task.patience: 1.5 -> 2.5',
   ]
   assert config_lib.differences(turned, hurried) == ['task.d4pg.discount: 0.99 -> 0.97']
 

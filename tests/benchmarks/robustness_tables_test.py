@@ -12,9 +12,10 @@ from tests.benchmarks import conftest
 
 
 def test_robustness_pools_seeds_and_says_how_many(tmp_path: pathlib.Path) -> None:
-  for name, (disturbance, strength) in robustness_tables.COLUMNS.items():
-    known = (*robustness.SWEEPS.get(disturbance, ()), 0.0)
-    assert strength in known, name
+  for columns in robustness_tables.COLUMNS:
+    for name, (disturbance, strength) in columns.items():
+      known = (*robustness.SWEEPS.get(disturbance, ()), 0.0)
+      assert strength in known, name
   undisturbed = {'disturbance': 'none', 'strength': 0.0}
   noisy = {'disturbance': 'action_noise', 'strength': 0.2}
   half = conftest.rows('metamimic', [0.5, 0.5])
@@ -37,6 +38,18 @@ def test_robustness_pools_seeds_and_says_how_many(tmp_path: pathlib.Path) -> Non
     '0.00',
     '1 × 2 to 1 × 4',
   )
+  half.assign(disturbance='mass', strength=4.0).to_csv(
+    path, index=False, header=False, mode='a', columns=list(pd.read_csv(path).columns)
+  )
+  first, second = robustness_tables.table(path)
+  assert first == table
+  (late,) = conftest.texts(second)
+  assert late == {
+    'arm': 'MetaMimic',
+    'mass × 4': '0.50',
+    'learner steps': late['learner steps'],
+    'N (seeds × starts)': '2 × 4',
+  }
   section = next(s for s in readme.SECTIONS if s.name == 'robustness')
   assert '.svg' not in readme.render(section, tmp_path)
   path.with_suffix('.svg').write_text('<svg/>')
