@@ -86,7 +86,7 @@ def settings(which: str) -> Iterator[tuple[str, float, disturbances.Disturbance]
 
 
 FOLLOWERS = ('', *experiments.VARIANTS, 'bc')
-ARMS = (*FOLLOWERS, 'task', 'task_displaced', 'bc_no_goal', 'd4pg', 'd4pgfd')
+ARMS = (*FOLLOWERS, 'task_reset', 'task_displaced', 'bc_no_goal', 'd4pg', 'd4pgfd')
 """Experiments, after the task's name, whose policies are measured, the plain one as
 `experiments.BESIDE_VARIANTS` says; an arm that several have is that of the first."""
 SEEING = 'pixels'

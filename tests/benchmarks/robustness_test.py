@@ -27,7 +27,7 @@ def test_every_policy_is_measured_and_other_rows_are_kept(
   tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
   for seed in range(2):
-    run = tmp_path / f'lift_brick_task-seed{seed}'
+    run = tmp_path / f'lift_brick_task_reset-seed{seed}'
     run.mkdir()
     untrained.make_run(run)
     (run / 'summary.json').write_text('{}')
@@ -126,7 +126,7 @@ def test_an_arm_that_several_experiments_have_is_that_of_the_first(
   for name, config in (
     ('lift_brick-seed0', config_lib.Config()),
     ('lift_brick-seed1', config_lib.Config()),
-    ('lift_brick_task-seed0', learns),
+    ('lift_brick_task_reset-seed0', learns),
     ('lift_brick_task_displaced-seed0', learns),
     ('lift_brick_long-seed0', config_lib.Config()),
   ):
@@ -137,7 +137,7 @@ def test_an_arm_that_several_experiments_have_is_that_of_the_first(
   assert [(run.path.name, list(run.arms)) for run in found] == [
     ('lift_brick-seed0', ['imitation']),
     ('lift_brick-seed1', ['imitation']),
-    ('lift_brick_task-seed0', ['task']),
+    ('lift_brick_task_reset-seed0', ['task']),
   ]
 
 
