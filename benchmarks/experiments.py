@@ -169,7 +169,7 @@ for _task, (_, _, _alone) in _PACE.items():
     ('reset_long', ', turned, begun anew once, longer', _anew, _RESET[_task][1]),
     (
       'reset_own',
-      ', turned, begun anew once, half of each batch of task actors, who give up later',
+      ', turned, begun anew once, half its own experience',
       (*_anew, '--task.imitation-share', '.5', '--task.patience', '2.5'),
       '',
     ),

@@ -1,9 +1,10 @@
 """Figures of several runs together, in the style of `metamimic.plotting`."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+import textwrap
 
 import matplotlib as mpl
+from matplotlib import colors
 from matplotlib import figure as figure_lib
 from matplotlib import ticker
 import numpy as np
@@ -101,12 +102,13 @@ def demonstrations(summary: pd.DataFrame) -> figure_lib.Figure:
   return figure
 
 
-DASHES: tuple[Any, ...] = (
-  *('-', '--', ':', '-.'),
-  *((0, dashes) for dashes in ((1, 4), (8, 2), (5, 1, 1, 1, 1, 1), (8, 2, 2, 2))),
-  *((0, dashes) for dashes in ((2, 4), (10, 1), (8, 2, 2, 2, 2, 2), (4, 4, 1, 4))),
+_DARKER = (1.0, 0.66, 0.33)
+STYLES: tuple[tuple[str, float], ...] = tuple(
+  (dashes, darker) for darker in _DARKER for dashes in ('-', '--', ':', '-.')
 )
-"""Of the curves of one arm, each another; see Matplotlib's line styles."""
+"""Of the curves of one arm, each another: dashes, and what its colour is multiplied
+by."""
+_LABEL = 48  # Letters in a line of the legend.
 
 
 @mpl.rc_context(plotting.STYLE)
@@ -114,30 +116,33 @@ def steps_to_success(curves: Sequence[solving.Curve]) -> figure_lib.Figure:
   """Draws the share of episodes that are solved within so many steps, a panel a task.
 
   Args:
-    curves: of one or more tasks; of an arm that has several, each gets another dash.
+    curves: of one or more tasks; of an arm that has several, each gets another of
+      `STYLES`.
   """
   tasks = list(dict.fromkeys(curve.task for curve in curves))
-  figure, panels = plotting.make_panels(1, len(tasks), (1.4 + 4.2 * len(tasks), 4.6))
+  figure, panels = plotting.make_panels(len(tasks), 1, (8.4, 3.8 * len(tasks)))
   for axes, task in zip(panels, tasks, strict=True):
     shown = [curve for curve in curves if curve.task == task]
     plotting.share_axis(axes, plotting.label(task), 'share solved by then')
     solved = np.concatenate([curve.solved for curve in shown])
     last = 1.05 * max(solved[np.isfinite(solved)], default=1.0)
-    dashes = {arm: iter(DASHES) for arm in arms.ARMS}
+    styles = {arm: iter(STYLES) for arm in arms.ARMS}
     for curve in shown:
+      dashes, darker = next(styles[curve.arm])
+      red, green, blue = colors.to_rgb(plotting.colour(curve.arm))
       share = np.arange(1, len(curve.solved) + 1) / len(curve.solved)
       soon = np.isfinite(curve.solved)
       axes.step(
         np.concatenate([[0.0], curve.solved[soon], [last]]),
         np.concatenate([[0.0], share[soon], [soon.mean()]]),
         where='post',
-        color=plotting.colour(curve.arm),
-        linestyle=next(dashes[curve.arm]),
+        color=(darker * red, darker * green, darker * blue),
+        linestyle=dashes,
         linewidth=1.4,
-        label=curve.label,
+        label=textwrap.fill(curve.label, _LABEL),
       )
     axes.set(xlim=(0, last), xlabel='control steps')
-    axes.legend(loc='upper center', bbox_to_anchor=(0.5, -0.16), fontsize=7)
+    axes.legend(loc='center left', bbox_to_anchor=(1.01, 0.5), fontsize=7)
   return figure
 
 

@@ -135,4 +135,4 @@ def test_every_way_to_learn_the_task_has_a_line_of_its_own(
   (axes,) = figures.steps_to_success(solving.curves(tmp_path)).axes
   assert len(axes.lines) == len(names)
   # Each takes the next of these.
-  assert len(names) <= len(figures.DASHES) == len(set(figures.DASHES))
+  assert len(names) <= len(figures.STYLES) == len(set(figures.STYLES))
