@@ -38,7 +38,7 @@ class Disturbance:
   mass: float = 1.0
   """Factor on the objects' masses."""
   friction: float = 1.0
-  """Factor on the objects' friction."""
+  """Factor on the friction of objects, and of what they touch."""
 
   def __post_init__(self) -> None:
     """Refuses what cannot be.
@@ -207,7 +207,7 @@ def make(
   for environment in environments:
     model = environment.physics.model.ptr
     if model not in scaled:
-      environment.scene.scale_objects(disturbance.mass, disturbance.friction)
+      environment.scene.scale(disturbance.mass, disturbance.friction)
       scaled.append(model)
   return [
     Disturber(environment, disturbance, seed, share)

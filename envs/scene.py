@@ -181,12 +181,12 @@ class Scene:
     self._object_qvel[name][:2] += velocity
     mujoco.mj_forward(self._model, self._data)
 
-  def scale_objects(self, mass: float, friction: float) -> None:
-    """Changes the model of all objects, and of every environment that shares it.
+  def scale(self, mass: float, friction: float) -> None:
+    """Changes the model, and with it every environment that shares it.
 
     Args:
-      mass: factor on mass and inertia.
-      friction: factor on the friction of the objects' geoms.
+      mass: factor on mass and inertia of the objects.
+      friction: factor on the friction of every contact.
     """
     bodies = np.isin(
       self._model.body_rootid,
@@ -194,8 +194,9 @@ class Scene:
     )
     self._model.body_mass[bodies] *= mass
     self._model.body_inertia[bodies] *= mass
-    for geoms in self._object_geoms.values():
-      self._model.geom_friction[geoms] *= friction
+    # Of all geoms, because a contact has the friction of the rougher one, and table and
+    # fingers are rougher than objects.
+    self._model.geom_friction *= friction
     mujoco.mj_setConst(self._model, self._data)
 
   def penetration(self) -> float:
