@@ -39,7 +39,7 @@ def table(path: pathlib.Path) -> list[tables.Table]:
     path: of results/robustness_<task>.csv.
   """
   rows = pd.read_csv(path)
-  return [table for columns in COLUMNS for table in _table(path.name, rows, columns)]
+  return [one for columns in COLUMNS for one in _table(path.name, rows, columns)]
 
 
 def _table(
