@@ -43,11 +43,11 @@ def test_robustness_pools_seeds_and_says_how_many(tmp_path: pathlib.Path) -> Non
   )
   first, second = robustness_tables.table(path)
   assert first == table
-  (late,) = conftest.texts(second)
-  assert late == {
+  (heavy,) = conftest.texts(second)
+  assert heavy == {
     'arm': 'MetaMimic',
     'mass × 4': '0.50',
-    'learner steps': late['learner steps'],
+    'learner steps': heavy['learner steps'],
     'N (seeds × starts)': '2 × 4',
   }
   section = next(s for s in readme.SECTIONS if s.name == 'robustness')
