@@ -33,6 +33,7 @@ from metamimic import evaluation
 from metamimic import files
 from metamimic import policy as policy_lib
 from metamimic import preparation
+from metamimic import run_description
 from metamimic import showing
 from metamimic.demonstrations import goals
 from metamimic.demonstrations import storage
@@ -56,7 +57,7 @@ class Builder:
     self._config = config
     self._run_dir = run_dir
     self._stop = stop
-    self._description = preparation.description(run_dir)
+    self._description = run_description.read(run_dir)
     self._layout = preparation.seen_layout(config, self._description['task'])
 
   @functools.cached_property
@@ -243,7 +244,7 @@ class Builder:
     with_actions = storage.has_actions(config.demonstrations, vetted=True)
     demonstrations = self._demonstrations(with_actions)
     pictures = self._layout.pictures
-    reward = preparation.reward(self._run_dir)
+    reward = run_description.reward(self._run_dir)
     environments = unseen = evaluation.make_environments(
       demonstrations, reward, pictures=pictures
     )

@@ -10,6 +10,7 @@ from envs import stepping
 from envs import tasks
 from metamimic import config as config_lib
 from metamimic import preparation
+from metamimic import run_description
 from metamimic.demonstrations import types
 
 
@@ -29,8 +30,8 @@ def imitating(
   """
   task, settings = demonstrations.task, config.imitation
   layout = preparation.actor_layout(config, task)
-  reward = preparation.training_reward(run_dir, layout)
-  drawn = preparation.description(run_dir)['frames']
+  reward = run_description.training_reward(run_dir, layout)
+  drawn = run_description.read(run_dir)['frames']
   references = preparation.references(demonstrations, drawn)
   return [
     imitation.ImitationEnvironment(

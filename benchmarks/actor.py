@@ -39,7 +39,6 @@ from agents import parameters
 from agents.bc import learning as bc_learning
 from benchmarks import acme_replay
 from benchmarks import common
-from envs import observations
 from envs import simulator
 from envs import stepping
 from envs import tasks
@@ -211,7 +210,7 @@ def clone(config: config_lib.Config, learner_steps: int) -> policy_lib.Policy:
     learner_steps: of behavioural cloning.
   """
   demonstrations = storage.load(config.demonstrations, with_actions=True, vetted=True)
-  layout = observations.Layout(tasks.get(demonstrations.task).objects)
+  layout = tasks.get(demonstrations.task).layout
   policy = policy_lib.create(config_lib.IMITATION, layout, config, demonstrations)
   bank = goals.GoalBank(demonstrations.demonstrations, layout)
   frames = config.bc.batch_size * config.bc.steps_per_call

@@ -25,6 +25,7 @@ from metamimic import evaluation
 from metamimic import loading
 from metamimic import plotting
 from metamimic import preparation
+from metamimic import run_description
 from metamimic import showing
 from metamimic.demonstrations import goals
 
@@ -51,7 +52,7 @@ def _strips(run: pathlib.Path, skill: str) -> Iterator[np.ndarray]:
   )
   policy = loading.load(str(run)).policy
   act = policy.actor(goals.GoalBank(demonstrations.demonstrations, policy.layout))
-  reward = preparation.reward(str(run))
+  reward = run_description.reward(str(run))
   (environment, *_) = evaluation.make_environments(demonstrations, reward)
   shown = demonstrations.demonstrations[index]
   for pictures in showing.pictures(

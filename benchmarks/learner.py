@@ -75,7 +75,7 @@ class _Problem:
     self.config = config
     self.demonstrations: types.DemonstrationSet = storage.load(config.demonstrations)
     task = self.demonstrations.task
-    self.layout = observations.Layout(tasks.get(task).objects)
+    self.layout = tasks.get(task).layout
     self.policy = policy_lib.create(
       config_lib.IMITATION, self.layout, config, self.demonstrations
     )

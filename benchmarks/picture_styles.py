@@ -33,7 +33,7 @@ from metamimic import controllers
 from metamimic import evaluation
 from metamimic import intervals
 from metamimic import loading
-from metamimic import preparation
+from metamimic import run_description
 from metamimic.demonstrations import frames
 from metamimic.demonstrations import goals
 from metamimic.demonstrations import storage
@@ -173,7 +173,7 @@ def main(arguments: Arguments) -> pd.DataFrame:
   file = arguments.demonstrations or imitator.config.demonstrations
   demonstrations = storage.load(file)
   chosen = demonstrations.valid[: arguments.episodes]
-  reward = preparation.reward(path)
+  reward = run_description.reward(path)
   found: list[dict[str, Any]] = []
   for style in arguments.styles:
     episodes = follow(imitator, demonstrations, chosen, reward, style)

@@ -39,7 +39,6 @@ from agents import sampling
 from benchmarks import actor as actor_benchmark
 from benchmarks import common
 from benchmarks import scaling
-from envs import observations
 from envs import tasks
 from metamimic import config as config_lib
 from metamimic import policy as policy_lib
@@ -171,7 +170,7 @@ def _due(items: Sequence[_T], period: float, end: float) -> Iterator[_T]:
 def _make(config: config_lib.Config) -> tuple[replay.Codec, policy_lib.Policy]:
   """Returns what is written, and whose parameters are fetched."""
   demonstrations = storage.load(config.demonstrations, vetted=True)
-  layout = observations.Layout(tasks.get(demonstrations.task).objects)
+  layout = tasks.get(demonstrations.task).layout
   policy = policy_lib.create(config_lib.IMITATION, layout, config, demonstrations)
   return replay.codec(layout, config), policy
 

@@ -32,6 +32,7 @@ from metamimic import evaluate
 from metamimic import loading
 from metamimic import plotting
 from metamimic import preparation
+from metamimic import run_description
 from metamimic import statistics
 from metamimic.demonstrations import storage
 from metamimic.demonstrations import types
@@ -158,8 +159,8 @@ def measure(
   path = str(run.path)
   measured = evaluate.Measure(
     demonstrations,
-    preparation.reward(path),
-    preparation.description(path)['terms'],
+    run_description.reward(path),
+    run_description.read(path)['terms'],
     run.config.seed,
     {'valid': demonstrations.valid[:episodes]},
     disturbance,

@@ -50,6 +50,11 @@ class Task:
   hold_steps: int = 5
   """Consecutive control steps in a success state that make a success."""
 
+  @property
+  def layout(self) -> observations.Layout:
+    """What is observed of it, but for pictures."""
+    return observations.Layout(self.objects)
+
   def success_of(self, skill: str) -> success.Success:
     """Returns when a skill is done.
 

@@ -28,6 +28,7 @@ from metamimic import controllers
 from metamimic import evaluation
 from metamimic import loading
 from metamimic import preparation
+from metamimic import run_description
 from metamimic import showing
 from metamimic import statistics
 from metamimic import validation
@@ -82,7 +83,7 @@ def main(arguments: Arguments) -> pd.DataFrame:
     )
   if arguments.video_folder:
     rendering.choose_gl()
-  about = preparation.description(arguments.run_dir)
+  about = run_description.read(arguments.run_dir)
   path = arguments.demonstrations
   config = config_lib.load(os.path.join(arguments.run_dir, 'config.json'))
   demonstrations = _load(path, config)
@@ -104,7 +105,7 @@ def main(arguments: Arguments) -> pd.DataFrame:
     arguments.trust_reward,
     '--trust-reward',
   )
-  reward = preparation.reward(arguments.run_dir)
+  reward = run_description.reward(arguments.run_dir)
   measure = Measure(
     demonstrations,
     reward,

@@ -15,7 +15,6 @@ from rich import console as rich_console
 from rich import table as rich_table
 import tyro
 
-from envs import observations
 from envs import rendering
 from envs import tasks
 from metamimic import video
@@ -132,7 +131,7 @@ def _skills(demonstrations: types.DemonstrationSet) -> rich_table.Table:
 
 
 def _fields(demonstrations: types.DemonstrationSet) -> rich_table.Table:
-  layout = observations.Layout(tasks.get(demonstrations.task).objects)
+  layout = tasks.get(demonstrations.task).layout
   everything = {
     group: np.concatenate(
       [d.observations[group] for d in demonstrations.demonstrations]

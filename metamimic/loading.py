@@ -12,6 +12,7 @@ from metamimic import checkpoints
 from metamimic import config as config_lib
 from metamimic import policy as policy_lib
 from metamimic import preparation
+from metamimic import run_description
 from metamimic import validation
 from metamimic.demonstrations import frames
 from metamimic.demonstrations import goals
@@ -149,7 +150,7 @@ _P = TypeVar('_P', policy_lib.GoalConditionedPolicy, policy_lib.TaskPolicy)
 
 
 def _load(run_dir: str, kind: type[_P]) -> tuple[str, config_lib.Config, _P, int]:
-  task = preparation.description(run_dir)['task']
+  task = run_description.read(run_dir)['task']
   path = os.path.join(run_dir, 'config.json')
   config = config_lib.load(path)
   learners = [name for name in config.learners if policy_lib.kind(name, config) is kind]

@@ -3,12 +3,10 @@
 Without TensorFlow, which takes seconds to import: a mistake is told at once.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 from importlib import metadata
-import os
 import sys
-import time
 from typing import Any
 
 from envs import observations
@@ -17,37 +15,13 @@ from envs import reward_library
 from envs import rewards
 from envs import tasks
 from metamimic import config as config_lib
-from metamimic import files
+from metamimic import run_description
 from metamimic import validation
 from metamimic.demonstrations import frames
 from metamimic.demonstrations import storage
 from metamimic.demonstrations import types
 
-_DESCRIPTION = 'run.json'
 _CALIBRATED_PICTURES = 50  # Demonstrations whose pictures say enough of their scale.
-
-
-def _are_texts(value: object) -> bool:
-  return isinstance(value, list) and all(isinstance(text, str) for text in value)
-
-
-def _are_texts_by_name(value: object) -> bool:
-  return isinstance(value, dict) and all(isinstance(v, str) for v in value.values())
-
-
-_FIELDS: Mapping[str, tuple[Callable[[object], bool], str]] = {
-  'task': (lambda v: isinstance(v, str) and v in tasks.TASKS, 'the name of a task'),
-  'reward': (lambda v: isinstance(v, str), 'package.module:attribute'),
-  'terms': (_are_texts, 'a list of names'),
-  'temperatures': (files.are_numbers, 'numbers by term'),
-  'training_reward': (lambda v: isinstance(v, str), 'package.module:attribute'),
-  'training_temperatures': (files.are_numbers, 'numbers by term'),
-  'declaration': (_are_texts_by_name, 'a text by term'),
-  'training_declaration': (_are_texts_by_name, 'a text by term'),
-  'frames': (_are_texts_by_name, 'a file by group'),
-  'started': (files.is_number, 'seconds'),
-}
-"""Of run.json: what is good, and how to call it."""
 
 
 def prepare(config: config_lib.Config, run_dir: str | None = None) -> None:
@@ -84,9 +58,9 @@ def prepare(config: config_lib.Config, run_dir: str | None = None) -> None:
     name, actor_layout(config, task), train, config.imitation.temperature_factor
   )
   # Of the same demonstrations, as they would be without pictures.
-  measured, terms = _calibrated(measured_by, _whole_layout(task), train, 1.0)
+  measured, terms = _calibrated(measured_by, tasks.get(task).layout, train, 1.0)
   if run_dir is not None:
-    _agree(
+    run_description.agree(
       run_dir,
       {
         'task': task,
@@ -154,7 +128,7 @@ def seen_layout(config: config_lib.Config, task: str) -> observations.Layout:
     task: its name.
   """
   if config.pictures is None:
-    return _whole_layout(task)
+    return tasks.get(task).layout
   return observations.Layout((), None if config.pixels.blind else config.pictures)
 
 
@@ -164,12 +138,8 @@ def actor_layout(config: config_lib.Config, task: str) -> observations.Layout:
   Without such actors that is what evaluations are from.
   """
   if config.pictures is None or config_lib.IMITATION not in config.learners:
-    return _whole_layout(task)
+    return tasks.get(task).layout
   return observations.Layout((), config.pictures)
-
-
-def _whole_layout(task: str) -> observations.Layout:
-  return observations.Layout(tasks.get(task).objects)
 
 
 def references(
@@ -313,101 +283,3 @@ def _calibrated(
     ]
     reward = measured.replaced(terms, measured.layout)
   return reward, rewards.check(name, reward, train[0])
-
-
-def _agree(run_dir: str, found: dict[str, Any]) -> None:
-  """Writes `run.json`; that of a resumed run must say the same."""
-  try:
-    before = description(run_dir)
-  except FileNotFoundError:
-    describe(run_dir, {**found, 'started': time.time()})
-    return
-  for key, value in found.items():
-    if before.get(key) != value:
-      drawn = 'Pictures lie elsewhere, or are drawn in another way here'
-      why = drawn if key == 'frames' else 'The reward has changed'
-      raise ValueError(
-        f'{run_dir}/run.json: the run began with {key} {before.get(key)}; now it is '
-        f'{value}. {why}: begin a new run.'
-      )
-
-
-def describe(run_dir: str, description: Mapping[str, Any]) -> None:
-  """Writes what `loading.load` needs beside the configuration: at least `task`."""
-  files.write_json(os.path.join(run_dir, _DESCRIPTION), description)
-
-
-def description(run_dir: str) -> dict[str, Any]:
-  """Reads what `describe` wrote.
-
-  Raises:
-    FileNotFoundError: `run_dir` is no run.
-    ValueError: the file is damaged; the message names it, the field and what was
-      expected.
-  """
-  path = os.path.join(run_dir, _DESCRIPTION)
-  try:
-    found = files.read_json(path)
-  except FileNotFoundError as e:
-    raise FileNotFoundError(
-      f'{path} is missing: {run_dir} is not a run directory'
-    ) from e
-  for name, (is_good, expected) in _FIELDS.items():
-    # Only a run that has been prepared has all of them.
-    if (name in found or name == 'task') and not is_good(found.get(name)):
-      raise ValueError(
-        f'{path}: {name} is {found.get(name)!r:.100}; expected {expected}'
-      )
-  return found
-
-
-def reward(run_dir: str) -> rewards.RewardFunction:
-  """Returns the reward that a run is measured by, and imports it.
-
-  Args:
-    run_dir: a run directory.
-
-  Raises:
-    FileNotFoundError: `run_dir` is no run.
-    ValueError: the reward cannot be imported any more or has changed, or the run has
-      none.
-  """
-  return _reward(run_dir, '', _whole_layout(description(run_dir)['task']))
-
-
-def training_reward(
-  run_dir: str, layout: observations.Layout
-) -> rewards.RewardFunction:
-  """Returns the reward that a run's actors are given, and imports it.
-
-  Args:
-    run_dir: a run directory.
-    layout: of what it is from; see `actor_layout`.
-
-  Raises:
-    FileNotFoundError: `run_dir` is no run.
-    ValueError: the reward cannot be imported any more or has changed, or the run has
-      none.
-  """
-  return _reward(run_dir, 'training_', layout)
-
-
-def _reward(
-  run_dir: str, whose: str, layout: observations.Layout
-) -> rewards.RewardFunction:
-  """Imports a reward, which must be what it was when the run began."""
-  about, fields = description(run_dir), ('reward', 'temperatures', 'declaration')
-  for field in fields:
-    if whose + field not in about:
-      raise ValueError(
-        f'{run_dir}/{_DESCRIPTION}: no {whose}{field}; expected that of a run'
-      )
-  name, temperatures, before = (about[whose + field] for field in fields)
-  found = rewards.load(name, layout, temperatures)
-  now = rewards.declaration(found)
-  if now != before:
-    raise ValueError(
-      f'{run_dir}/{_DESCRIPTION}: the run has the reward {name}, declared as {before}; '
-      f'now it is {now}'
-    )
-  return found

@@ -24,6 +24,7 @@ from metamimic import config as config_lib
 from metamimic import files
 from metamimic import plain
 from metamimic import plotting
+from metamimic import run_figures
 from metamimic import statistics
 from metamimic import tables
 
@@ -269,17 +270,17 @@ def _figures(run: _Run) -> dict[str, str]:
   figures = {}
   if len(run.evaluator) or len(run.evaluation):
     for arm in run.policies:
-      figures[f'learning curve of {arm}'] = plotting.learning_curve(
+      figures[f'learning curve of {arm}'] = run_figures.learning_curve(
         arm, run.evaluator, run.evaluation
       )
   if len(run.arms) and statistics.terms(run.arms):
-    figures['terms'] = plotting.term_rewards(run.arms)
+    figures['terms'] = run_figures.term_rewards(run.arms)
   if len(run.evaluation):
-    figures['distribution'] = plotting.reward_distribution(run.evaluation)
-    figures['steps_to_success'] = plotting.steps_to_success(run.evaluation)
+    figures['distribution'] = run_figures.reward_distribution(run.evaluation)
+    figures['steps_to_success'] = run_figures.steps_to_success(run.evaluation)
   for name, table in run.learners.items():
     if len(table):
-      figures[f'training of {name}'] = plotting.training(table, _of(run, name))
+      figures[f'training of {name}'] = run_figures.training(table, _of(run, name))
   return {name: plotting.svg(figure) for name, figure in figures.items()}
 
 

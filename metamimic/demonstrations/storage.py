@@ -62,7 +62,7 @@ def save(path: str, demonstrations: types.DemonstrationSet) -> None:
   task = demonstrations.task
   _check_task(path, task)
   _check_names(path, [d.name for d in demonstrations.demonstrations])
-  expected = observations.Layout(tasks.get(task).objects).sizes
+  expected = tasks.get(task).layout.sizes
   if demonstrations.widths != expected:
     raise ValueError(
       f'{path}: observations have the groups {demonstrations.widths}; expected those '
@@ -148,7 +148,7 @@ def _demonstrations(file: hdf5.Group, with_actions: bool) -> types.Demonstration
   """Returns what is in a file; see `load`."""
   path = file.where
   data, task = _data(file)
-  layout = observations.Layout(tasks.get(task).objects)
+  layout = tasks.get(task).layout
   names = _names(data)
   demonstrations = tuple(
     _read(data, name, task, layout, with_actions) for name in names

@@ -28,6 +28,7 @@ from metamimic import loading
 from metamimic import policy as policy_lib
 from metamimic import preparation
 from metamimic import presets
+from metamimic import run_description
 from metamimic.demonstrations import recording
 from metamimic.demonstrations import storage
 
@@ -387,14 +388,14 @@ def test_actors_are_given_the_pictures_reward_and_evaluations_the_usual_one(
   path: str, tmp_path: pathlib.Path
 ) -> None:
   made = _make(path, tmp_path / 'run')
-  about = preparation.description(str(tmp_path / 'run'))
+  about = run_description.read(str(tmp_path / 'run'))
   (acting,) = environments.imitating(
     made._config, made._run_dir, made._demonstrations(), [0]
   )
   assert isinstance(acting, imitation_lib.ImitationEnvironment)
   given = rewards.temperatures(acting._reward)
   assert given == about['training_temperatures']
-  measured = rewards.temperatures(preparation.reward(str(tmp_path / 'run')))
+  measured = rewards.temperatures(run_description.reward(str(tmp_path / 'run')))
   assert measured == about['temperatures']
   assert set(measured) != set(given)
   # Who does as the demonstrator did is given all of it, by pictures of the same scene.

@@ -29,6 +29,7 @@ from metamimic import config as config_lib
 from metamimic import preparation
 from metamimic import presets
 from metamimic import report
+from metamimic import run_description
 from metamimic.demonstrations import recording
 from metamimic.demonstrations import storage
 from metamimic.demonstrations import types
@@ -259,7 +260,7 @@ def test_training_is_the_same_whatever_the_actions_in_the_file(
         weights += [*before, *after, *critic]
     finally:
       server.stop()
-    description = preparation.description(str(tmp_path / name))
+    description = run_description.read(str(tmp_path / name))
     del description['started']
     found.append((description, weights))
   (description, weights), *others = found
@@ -432,13 +433,13 @@ def test_actors_are_given_the_scaled_reward_and_the_evaluator_the_plain_one(
   )
   preparation.prepare(config, str(tmp_path))
   made = builder.Builder(config, str(tmp_path), threading.Event())
-  plain = preparation.description(str(tmp_path))['temperatures']
+  plain = run_description.read(str(tmp_path))['temperatures']
   (acting,) = environments.imitating(config, str(tmp_path), made._demonstrations(), [0])
   assert isinstance(acting, imitation_lib.ImitationEnvironment)
   assert rewards.temperatures(acting._reward) == {
     name: tau if name == 'duplo' else 2 * tau for name, tau in plain.items()
   }
-  assert rewards.temperatures(preparation.reward(str(tmp_path))) == plain
+  assert rewards.temperatures(run_description.reward(str(tmp_path))) == plain
 
 
 def test_evaluator_leaves_out_open_loop_replay_where_there_are_no_actions(
@@ -506,7 +507,7 @@ def test_evaluator_has_an_arm_for_each_policy(
   }
   # One follows a demonstration to its end, the other acts from its start.
   followed, solved = (policy.run([1], lambda: False)[0] for policy in learned)
-  terms = preparation.description(str(tmp_path / 'run'))['terms']
+  terms = run_description.read(str(tmp_path / 'run'))['terms']
   length = storage.load(files['none']).demonstrations[1].num_steps
   assert followed.demonstration == solved.demonstration == 1
   assert followed.steps == length and set(followed.terms) == set(terms)

@@ -19,9 +19,9 @@ from metamimic import drafts
 from metamimic import evaluation
 from metamimic import files
 from metamimic import loading
-from metamimic import preparation
 from metamimic import presets
 from metamimic import report
+from metamimic import run_description
 from metamimic import statistics
 from metamimic import tables
 from metamimic import validation
@@ -56,7 +56,7 @@ def test_damaged_configurations(tmp_path: pathlib.Path) -> None:
 
 
 def test_damaged_descriptions_of_runs(tmp_path: pathlib.Path) -> None:
-  preparation.describe(
+  run_description.write(
     str(tmp_path),
     {
       'task': 'lift_brick',
@@ -69,7 +69,7 @@ def test_damaged_descriptions_of_runs(tmp_path: pathlib.Path) -> None:
   )
   path = tmp_path / 'run.json'
   damage.assert_refused(
-    lambda: preparation.description(str(tmp_path)),
+    lambda: run_description.read(str(tmp_path)),
     path,
     _contents(path.read_text()),
     least=HALF // 2,

@@ -16,7 +16,7 @@ import metamimic
 from metamimic import config as config_lib
 from metamimic import controllers
 from metamimic import evaluate
-from metamimic import preparation
+from metamimic import run_description
 from metamimic import video
 from metamimic.demonstrations import storage
 from tests.metamimic import untrained
@@ -149,8 +149,8 @@ def test_reward_that_only_the_run_names_is_not_imported(
   theirs = pathlib.Path(shutil.copytree(run_dir, tmp_path / 'run'))
   (tmp_path / 'theirs.py').write_text('raise SystemExit("imported")')
   monkeypatch.syspath_prepend(tmp_path)
-  about = preparation.description(str(theirs))
-  preparation.describe(str(theirs), {**about, 'reward': 'theirs:REWARD'})
+  about = run_description.read(str(theirs))
+  run_description.write(str(theirs), {**about, 'reward': 'theirs:REWARD'})
   assert metamimic.load(str(theirs)).learner_steps == 70
   with pytest.raises(
     ValueError, match='runs code; expected --trust-reward theirs:REWARD'

@@ -16,8 +16,8 @@ from metamimic import config as config_lib
 from metamimic import drafts
 from metamimic import loading
 from metamimic import policy as policy_lib
-from metamimic import preparation
 from metamimic import presets
+from metamimic import run_description
 from metamimic.demonstrations import goals
 from metamimic.demonstrations import types
 
@@ -66,7 +66,7 @@ def run_dir_fixture(tmp_path: pathlib.Path) -> str:
   """Returns a run directory as a learner leaves it."""
   run_dir = str(tmp_path)
   _configure(run_dir)
-  preparation.describe(run_dir, {'task': 'lift_brick'})
+  run_description.write(run_dir, {'task': 'lift_brick'})
   return run_dir
 
 

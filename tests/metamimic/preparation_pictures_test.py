@@ -11,6 +11,7 @@ import pytest
 from metamimic import config as config_lib
 from metamimic import preparation
 from metamimic import presets
+from metamimic import run_description
 from metamimic.demonstrations import recording
 from metamimic.demonstrations import storage
 
@@ -39,7 +40,7 @@ def _config(path: str, **pixels: Any) -> config_lib.Config:
 def _prepared(config: config_lib.Config, run_dir: pathlib.Path) -> dict[str, Any]:
   run_dir.mkdir(exist_ok=True)
   preparation.prepare(config, str(run_dir))
-  return preparation.description(str(run_dir))
+  return run_description.read(str(run_dir))
 
 
 def test_two_rewards_and_the_pictures_are_written(
@@ -254,23 +255,3 @@ def test_a_disk_that_is_full_is_an_error_and_leaves_nothing(
   with pytest.raises(OSError, match='No space left on device'):
     preparation.prepare(_config(path, frames=str(tmp_path / 'frames')))
   assert os.listdir(tmp_path / 'frames') == []
-
-
-def test_damaged_description_is_refused(path: str, tmp_path: pathlib.Path) -> None:
-  found = _prepared(_config(path), tmp_path)
-  for name, value, expected in (
-    ('frames', {'pixels/front': 3}, 'a file by group'),
-    ('frames', ['x'], 'a file by group'),
-    ('training_reward', 5, 'package.module:attribute'),
-    ('training_temperatures', {'arm': 'warm'}, 'numbers by term'),
-  ):
-    preparation.describe(str(tmp_path), {**found, name: value})
-    with pytest.raises(ValueError) as e:
-      preparation.description(str(tmp_path))
-    assert f'{tmp_path}/run.json: {name} is ' in str(e.value)
-    assert expected in str(e.value)
-  del found['training_reward']
-  preparation.describe(str(tmp_path), found)
-  layout = preparation.actor_layout(_config(path), 'lift_brick')
-  with pytest.raises(ValueError, match=r'run\.json: no training_reward; expected'):
-    preparation.training_reward(str(tmp_path), layout)

@@ -12,6 +12,7 @@ from envs import rewards
 from metamimic import config as config_lib
 from metamimic import preparation
 from metamimic import presets
+from metamimic import run_description
 from metamimic.demonstrations import recording
 from metamimic.demonstrations import storage
 from metamimic.demonstrations import types
@@ -36,7 +37,7 @@ def test_what_the_nodes_must_agree_on_is_written(
 ) -> None:
   config = dataclasses.replace(CONFIG, demonstrations=path)
   preparation.prepare(config, str(tmp_path))
-  description = preparation.description(str(tmp_path))
+  description = run_description.read(str(tmp_path))
   assert description['task'] == 'reach_duplo'
   assert description['reward'] == 'envs.reward_library:REACH_DUPLO'
   assert description['terms'] == ['arm', 'fingers', 'pinch', 'duplo']
@@ -161,7 +162,7 @@ def test_rewards_are_calibrated_on_the_runs_own_demonstrations(
     run = tmp_path / str(len(found))
     run.mkdir()
     preparation.prepare(_few(file, count), str(run))
-    found.append(preparation.description(str(run))['temperatures'])
+    found.append(run_description.read(str(run))['temperatures'])
   assert found[0] != found[1] == found[2]
 
 
@@ -174,7 +175,7 @@ def test_the_factor_is_on_the_temperatures_of_training_alone(
     run = tmp_path / str(factor)
     run.mkdir()
     preparation.prepare(_few(path, 0, imitation=imitation), str(run))
-    found.append(preparation.description(str(run)))
+    found.append(run_description.read(str(run)))
   plain, doubled = found
   assert plain['training_temperatures'] == plain['temperatures']
   assert doubled['temperatures'] == plain['temperatures']
@@ -263,10 +264,10 @@ def test_another_reward_than_the_run_began_with_is_refused(
 ) -> None:
   config = dataclasses.replace(CONFIG, demonstrations=path)
   preparation.prepare(config, str(tmp_path))
-  found = preparation.description(str(tmp_path))
+  found = run_description.read(str(tmp_path))
   preparation.prepare(config, str(tmp_path))
-  assert preparation.description(str(tmp_path)) == found
-  preparation.describe(str(tmp_path), {**found, 'terms': ['arm']})
+  assert run_description.read(str(tmp_path)) == found
+  run_description.write(str(tmp_path), {**found, 'terms': ['arm']})
   with pytest.raises(
     ValueError, match=r"run\.json: the run began with terms \['arm'\]"
   ):
@@ -291,23 +292,3 @@ def test_states_of_another_version_are_refused(
   )
   with pytest.raises(ValueError, match=message):
     preparation.prepare(config)
-
-
-def test_a_run_whose_reward_has_changed_is_refused(
-  path: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-  config = dataclasses.replace(CONFIG, demonstrations=path)
-  preparation.prepare(config, str(tmp_path))
-  preparation.reward(str(tmp_path))
-  task = preparation.description(str(tmp_path))['task']
-  name = reward_library.DEFAULTS[task]
-  attribute = name.partition(':')[2]
-  declared = getattr(reward_library, attribute)
-  first, *others = declared.terms
-  heavier = [dataclasses.replace(first, weight=10 * first.weight), *others]
-  changed = rewards.Reward(heavier)
-  monkeypatch.setattr(reward_library, attribute, changed)
-  with pytest.raises(ValueError, match=f'the run has the reward {name}, declared as '):
-    preparation.reward(str(tmp_path))
-  with pytest.raises(ValueError, match='the run began with declaration '):
-    preparation.prepare(config, str(tmp_path))

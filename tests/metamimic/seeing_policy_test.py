@@ -19,6 +19,7 @@ from metamimic import loading
 from metamimic import policy as policy_lib
 from metamimic import preparation
 from metamimic import presets
+from metamimic import run_description
 from metamimic.demonstrations import frames
 from metamimic.demonstrations import goals
 from metamimic.demonstrations import types
@@ -279,7 +280,7 @@ def _save(run_dir: pathlib.Path, config: config_lib.Config, **policies: Any) -> 
   What is saved as the newest of an averaged policy is another one.
   """
   config_lib.save(config, str(run_dir / 'config.json'))
-  preparation.describe(str(run_dir), {'task': TASK})
+  run_description.write(str(run_dir), {'task': TASK})
   with drafts.turn(run_dir):
     draft = drafts.begin(run_dir)
   for learner, (used, newest) in policies.items():

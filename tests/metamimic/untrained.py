@@ -15,6 +15,7 @@ from metamimic import loading
 from metamimic import policy as policy_lib
 from metamimic import preparation
 from metamimic import presets
+from metamimic import run_description
 from metamimic.demonstrations import storage
 from metamimic.demonstrations import types
 
@@ -59,7 +60,7 @@ def make_run(
     demonstrations=str(path / 'demonstrations.hdf5'),
   )
   config_lib.save(config, str(path / 'config.json'))
-  preparation.describe(
+  run_description.write(
     str(path),
     {
       'task': TASK,
