@@ -168,6 +168,12 @@ for _task, (_, _, _alone) in _PACE.items():
     ('reset', ', turned, begun anew once', _anew, ''),
     ('reset_long', ', turned, begun anew once, longer', _anew, _RESET[_task][1]),
     (
+      'reset_farsighted',
+      ', turned, begun anew once, discount .995',
+      (*_anew, '--task.d4pg.discount', '.995'),
+      '',
+    ),
+    (
       'reset_own',
       ', turned, begun anew once, half its own experience',
       (*_anew, '--task.imitation-share', '.5', '--task.patience', '2.5'),
