@@ -121,6 +121,7 @@ def make_off_policy(
     seed=seed,
     averaged_policy=used.network if averages else None,
     encoders=encoders,
+    reset_after=config.reset_after(name),
   )
 
 

@@ -77,6 +77,7 @@ class OffPolicyLearner(acme.Learner):
     seed: int,
     averaged_policy: snt.Module | None,
     encoders: Encoders | None,
+    reset_after: int,
     metrics: Sequence[str],
   ):
     """Takes networks whose variables exist.
@@ -95,6 +96,7 @@ class OffPolicyLearner(acme.Learner):
       seed: of what is random in updates.
       averaged_policy: one more policy, if the configuration asks for the average.
       encoders: of pictures; None: there are none.
+      reset_after: updates after which, once, all that is learned begins anew; 0: never.
       metrics: names of what an update returns.
     """
     self._embed = embed
@@ -120,7 +122,8 @@ class OffPolicyLearner(acme.Learner):
       for name in self._learning
     }
     self._num_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
-    self._at_first = self._learned_values() if config.reset_after else {}
+    self._reset_after = reset_after
+    self._at_first = self._learned_values() if reset_after else {}
     self._mix(1.0)
     # Slots exist from the start, so that a checkpoint can be restored into them and
     # so that the compiled update creates no variable.
@@ -149,12 +152,12 @@ class OffPolicyLearner(acme.Learner):
     Args:
       most: updates to do, if that is fewer; what more was sampled is left.
     """
-    left = self._config.reset_after - self.num_steps
+    left = self._reset_after - self.num_steps
     if left > 0:
       most = left if most is None else min(left, most)
     number = updates.number(self._config.steps_per_call, most)
     metrics = self._updates(next(self._dataset), number)
-    if left > 0 and self.num_steps == self._config.reset_after:
+    if left > 0 and self.num_steps == self._reset_after:
       self._reset()
     return {name: float(value.numpy()) for name, value in metrics.items()}
 
@@ -237,7 +240,7 @@ class OffPolicyLearner(acme.Learner):
     if self._averaged_policy is not None:
       # The mean of all since learning began, or began anew, until there are as many as
       # it is to span.
-      reset = tf.constant(self._config.reset_after, tf.int64)
+      reset = tf.constant(self._reset_after, tf.int64)
       steps = self._num_steps - tf.where(self._num_steps > reset, reset, 0)
       share = tf.cast(tf.minimum(steps, self._config.averaged_steps), tf.float32)
       policy = self._networks['policy']

@@ -125,11 +125,17 @@ for _task, _usual, _relative in (
 _ALONE = ('--task.replay.samples-per-insert', '51', '--task.learner-steps')
 _PACE = {_LIFT: ('60000', '80000', '120000'), _STACK: ('120000', '240000', '300000')}
 """By task: learner steps of imitation, of the task policy beside it, of one alone."""
-_RESET = {_LIFT: ('40000', '120000'), _STACK: ('140000', '340000')}
+_RESET = {_LIFT: (40_000, '120000'), _STACK: (140_000, '340000')}
 """By task: learner steps, about half, after which the task policy begins anew, once;
 and all of them where it has more than usual."""
-_CAREFUL = ('--task.d4pg.critics', '2', '--task.d4pg.cloning-weight', '1')
-_TURNED = ('--task.turned',)
+_NEVER = ('--task.d4pg.reset-at', '0')
+_AS_SEEN = ('--task.no-turned', *_NEVER)
+_PLAIN = (*_AS_SEEN, '--task.d4pg.critics', '1', '--task.d4pg.cloning-weight', '5')
+"""The task policy and its baselines without what turned out to be better."""
+
+
+def _anew(task: str, steps: str) -> tuple[str, ...]:
+  return '--task.d4pg.reset-at', str(_RESET[task][0] / int(steps))
 
 
 def _both(
@@ -147,42 +153,48 @@ def _both(
 for _task, (_, _, _alone) in _PACE.items():
   EXPERIMENTS |= {
     f'{_task}_task': Experiment(
-      _task, _both(_task), learns_from='imitation and task actors'
+      _task, _both(_task, *_PLAIN), learns_from='imitation and task actors'
     ),
     f'{_task}_task_self_imitation': _beside(
       _task,
-      *_both(_task, '--task.learner', 'self_imitation'),
+      *_both(_task, *_PLAIN, '--task.learner', 'self_imitation'),
       learns_from='imitation and task actors, by self-imitation',
     ),
   }
-  _anew = (*_TURNED, '--task.d4pg.reset-after', _RESET[_task][0])
+  _usual, _longer = _PACE[_task][1], _RESET[_task][1]
+  _once = _anew(_task, _usual)
   for _name, _learns_from, _arguments, _steps in (
-    ('two_critics', '', (), _alone),
-    ('turned', ', turned', _TURNED, ''),
+    ('two_critics', '', _AS_SEEN, _alone),
+    ('turned', ', turned', _NEVER, _usual),
     (
       'hurried',
       ', turned, discount .97',
-      (*_TURNED, '--task.d4pg.discount', '.97'),
-      '',
+      (*_NEVER, '--task.d4pg.discount', '.97'),
+      _usual,
     ),
-    ('reset', ', turned, begun anew once', _anew, ''),
-    ('reset_long', ', turned, begun anew once, longer', _anew, _RESET[_task][1]),
+    ('reset', ', turned, begun anew once', _once, _usual),
+    (
+      'reset_long',
+      ', turned, begun anew once, longer',
+      _anew(_task, _longer),
+      _longer,
+    ),
     (
       'reset_farsighted',
       ', turned, begun anew once, discount .995',
-      (*_anew, '--task.d4pg.discount', '.995'),
-      '',
+      (*_once, '--task.d4pg.discount', '.995'),
+      _usual,
     ),
     (
       'reset_own',
       ', turned, begun anew once, half its own experience',
-      (*_anew, '--task.imitation-share', '.5', '--task.patience', '2.5'),
-      '',
+      (*_once, '--task.imitation-share', '.5', '--task.patience', '2.5'),
+      _usual,
     ),
   ):
     EXPERIMENTS[f'{_task}_task_{_name}'] = _beside(
       _task,
-      *_both(_task, *_CAREFUL, *_arguments, solving=_steps),
+      *_both(_task, *_arguments, solving=_steps),
       learns_from='imitation and task actors, two critics, a fifth of the cloning'
       f'{_learns_from}',
     )
@@ -191,7 +203,7 @@ for _task, (_, _, _alone) in _PACE.items():
       _task,
       _both(
         _task,
-        *('--task.disturbance.displacement', _FARTHEST[_task]),
+        *(*_PLAIN, '--task.disturbance.displacement', _FARTHEST[_task]),
         *('--task.disturbance.turn', '.5'),
       ),
       learns_from='imitation and task actors, objects displaced',
@@ -199,20 +211,22 @@ for _task, (_, _, _alone) in _PACE.items():
     ),
     f'{_task}_task_from_imitation': _beside(
       _task,
-      *_both(_task, '--task.imitation-share', '1', imitation=_alone),
+      *_both(_task, *_PLAIN, '--task.imitation-share', '1', imitation=_alone),
       learns_from='imitation actors',
     ),
     f'{_task}_d4pg': _beside(
-      _task, '--algorithm', 'd4pg', *_ALONE, _alone, learns_from='task actors'
+      _task,
+      *('--algorithm', 'd4pg', *_PLAIN, *_ALONE, _alone),
+      learns_from='task actors',
     ),
     f'{_task}_d4pgfd': _beside(
       _task,
-      *('--algorithm', 'd4pgfd', *_ALONE, _alone),
+      *('--algorithm', 'd4pgfd', *_PLAIN, *_ALONE, _alone),
       learns_from='task actors, demonstrations',
     ),
     f'{_task}_bc_no_goal': _beside(
       _task,
-      *('--algorithm', 'bc_no_goal', '--learner-steps', '40000'),
+      *('--algorithm', 'bc_no_goal', '--task.no-turned', '--learner-steps', '40000'),
       learns_from='demonstrations',
     ),
   }
@@ -390,7 +404,7 @@ for _name, (_change, _arguments) in _IMITATION_ABLATIONS.items():
 for _name, (_change, _arguments) in _TASK_ABLATIONS.items():
   EXPERIMENTS[f'{_LIFT}_ablation_{_name}'] = _beside(
     _LIFT,
-    *_both(_LIFT, *_arguments),
+    *_both(_LIFT, *_PLAIN, *_arguments),
     learns_from='imitation and task actors',
     plain=f'{_LIFT}_task',
     change=_change,

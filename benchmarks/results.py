@@ -131,10 +131,19 @@ def _kept(
 
 
 def _settings(config: dict[str, Any]) -> dict[str, Any]:
-  """Returns settings by dotted name; those that are newer than a file, too."""
-  return {
+  """Returns what a run can depend on, by dotted name; newer settings, too.
+
+  A run of which nothing learns to solve a task does not depend on how that is learned.
+  """
+  settings = {
     **plain.flatten(config_lib.to_dict(config_lib.Config())),
     **plain.flatten(config),
+  }
+  follows = settings['algorithm'] in ('metamimic', 'bc') and not settings['task.learn']
+  return {
+    name: value
+    for name, value in settings.items()
+    if not (follows and name.startswith('task.'))
   }
 
 

@@ -172,10 +172,11 @@ class D4PGConfig:
   """Learner steps over which the weights of the policy are averaged that is evaluated
   and loaded; actors act with the newest; 0: so do all. (Ours, after Polyak & Juditsky
   1992.)"""
-  reset_after: int = 0
-  """Learner steps after which, once, all that is learned begins anew, from the
-  experience that there is by then; 0: never. (After Nikishin et al. 2022, who do it
-  again and again: what was learned of early experience stands in the way of later.)"""
+  reset_at: float = 0.0
+  """Share of the learner's steps after which, once, all that is learned begins anew,
+  from the experience that there is by then; 0: never. (After Nikishin et al. 2022, who
+  do it again and again: what was learned of early experience stands in the way of
+  later.)"""
   steps_per_call: int = 10
   """Learner steps done by one call into the graph. Changes speed only. (Ours.)"""
 
@@ -270,18 +271,21 @@ class TaskConfig:
   disturbance: disturbances.Disturbance = disturbances.NONE
   """What goes wrong in task actors' episodes, at most; mass and friction stay 1.
   (Ours.)"""
-  turned: bool = False
+  turned: bool = True
   """Whether the policy and what judges it see arm and objects turned together about the
-  arm's first joint, until that is at nought; not with pictures. Actions do the same all
-  around that joint, so that what is learned in one place holds in all. (Ours.)"""
+  arm's first joint, until that is at nought; with pictures nothing is turned. Actions
+  do the same all around that joint, so that what is learned in one place holds in all.
+  (Ours.)"""
   d4pg: D4PGConfig = D4PGConfig(
     discount=0.99,
     n_step=10,
     v_max=1.0,
     policy_learning_rate=3e-4,
     target_noise=0.2,
-    cloning_weight=5.0,
+    critics=2,
+    cloning_weight=1.0,
     averaged_steps=5_000,
+    reset_at=0.5,
   )
   """The learner of the task policy. (Ours.)"""
   replay: ReplayConfig = ReplayConfig(samples_per_insert=102.0)
@@ -408,9 +412,10 @@ class Config:
     """Returns whether a learner's policy is shown a demonstration to follow."""
     return learner == IMITATION or self.algorithm == 'bc'
 
-  def turns(self, learner: str) -> bool:
-    """Returns whether a learner's policy sees what is turned; see `TaskConfig`."""
-    return self.task.turned and not self.follows(learner)
+  @property
+  def turned(self) -> bool:
+    """Whether policies that are shown nothing see what is turned; see `TaskConfig`."""
+    return self.task.turned and self.pictures is None
 
   def averages(self, learner: str) -> bool:
     """Returns whether a learner's policy is averaged before anybody uses it."""
@@ -443,6 +448,10 @@ class Config:
   def last_step(self, learner: str) -> int:
     """Returns after how many steps a learner is done."""
     return self.task.learner_steps if learner == TASK else self.learner_steps
+
+  def reset_after(self, learner: str) -> int:
+    """Returns after how many steps a learner begins anew, once; 0: never."""
+    return round(self.d4pg_of(learner).reset_at * self.last_step(learner))
 
   def arm(self, learner: str) -> str:
     """Returns the name that a learner's policy has in evaluations."""

@@ -56,7 +56,7 @@ class Policy(snt.Module):
     self.look_ahead = config.imitation.look_ahead
     self.pixels = config.pixels
     self._relative = config.imitation.relative
-    self._turned = config.task.turned
+    self._turned = config.turned
     self.features = self._make_features(mean, deviation)
     self.encoder = self._make_encoder(config.network)
     self.network = self.with_torso(
@@ -314,7 +314,8 @@ def create(
     demonstrations: whose observations give mean and deviation.
   """
   train = [demonstrations.demonstrations[i].observations for i in demonstrations.train]
-  statistics = features_lib.statistics(layout, train, config.turns(learner))
+  turned = config.turned and not config.follows(learner)
+  statistics = features_lib.statistics(layout, train, turned)
   return kind(learner, config)(layout, config, *statistics, config.components(learner))
 
 

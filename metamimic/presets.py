@@ -20,7 +20,10 @@ SMALL_TORSOS = config.NetworkConfig(
 def _from_pictures(
   learner_steps: int, steps_per_call: int, max_size: int
 ) -> config.Config:
-  """Returns what runs from pictures have in common; arguments as in the settings."""
+  """Returns what runs from pictures have in common; arguments as in the settings.
+
+  Their task policy learns in the way that was measured from pictures.
+  """
   batch, environments, sigma = 64, 8, 0.1
 
   def replay(samples_per_insert: float) -> config.ReplayConfig:
@@ -34,8 +37,14 @@ def _from_pictures(
     replay=replay(32.0),
     actor=config.ActorConfig(environments=environments, sigma=sigma),
     task=config.TaskConfig(
+      turned=False,
       d4pg=dataclasses.replace(
-        config.TaskConfig().d4pg, batch_size=batch, steps_per_call=steps_per_call
+        config.TaskConfig().d4pg,
+        critics=1,
+        cloning_weight=5.0,
+        reset_at=0.0,
+        batch_size=batch,
+        steps_per_call=steps_per_call,
       ),
       replay=replay(51.0),
       actor=config.ActorConfig(environments=environments, sigma=sigma),

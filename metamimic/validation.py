@@ -205,11 +205,6 @@ def check_pixels(config: config_lib.Config, where: str = '') -> None:
       'residual; expected 0: what decodes is an encoder that policy and critic share'
     )
   in_hand = [name for name, camera in pictures.CAMERAS.items() if camera.in_hand]
-  if config.task.turned:
-    raise ValueError(
-      f'{where}task.turned is set with pixels.cameras; expected one of them: pictures '
-      'are not turned'
-    )
   if config.imitation.relative and not set(in_hand) & set(pixels.cameras):
     raise ValueError(
       f'{where}pixels.cameras are {pixels.cameras} with imitation.relative; expected '
@@ -275,7 +270,7 @@ def _validate_learning(values: Mapping[str, Any], prefix: str) -> None:
     _positive(values, name)
   for name in (
     *(f'{d4pg}{n}' for n in ('target_noise', 'cloning_weight', 'averaged_steps')),
-    *(f'{d4pg}{n}' for n in ('gradient_clip', 'action_gradient_clip', 'reset_after')),
+    *(f'{d4pg}{n}' for n in ('gradient_clip', 'action_gradient_clip')),
     *(f'{actor}{n}' for n in ('sigma', 'random_steps', 'update_period')),
   ):
     _not_negative(values, name)
@@ -295,12 +290,9 @@ def _validate_learning(values: Mapping[str, Any], prefix: str) -> None:
     raise ValueError(
       f'{d4pg}num_atoms is {values[f"{d4pg}num_atoms"]}; expected at least 2'
     )
-  reset_after, steps = values[f'{d4pg}reset_after'], values[f'{prefix}learner_steps']
-  if reset_after >= steps:
-    raise ValueError(
-      f'{d4pg}reset_after is {reset_after}; expected less than {prefix}learner_steps '
-      f'({steps}), or 0'
-    )
+  reset_at = values[f'{d4pg}reset_at']
+  if not 0 <= reset_at < 1:
+    raise ValueError(f'{d4pg}reset_at is {reset_at}; expected at least 0 and below 1')
   min_size, max_size = values[f'{replay}min_size'], values[f'{replay}max_size']
   if min_size > max_size:
     raise ValueError(

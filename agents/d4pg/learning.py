@@ -33,6 +33,7 @@ class D4PGLearner(off_policy.OffPolicyLearner):
     seed: int = 0,
     averaged_policy: snt.Module | None = None,
     encoders: off_policy.Encoders | None = None,
+    reset_after: int = 0,
   ):
     """Takes networks whose variables exist.
 
@@ -52,6 +53,7 @@ class D4PGLearner(off_policy.OffPolicyLearner):
       seed: of the target action's noise.
       averaged_policy: one more policy, if the configuration asks for the average.
       encoders: of pictures; None: there are none.
+      reset_after: updates after which, once, all that is learned begins anew; 0: never.
     """
     metrics = ['critic_loss', 'policy_loss']
     if encoders is not None and encoders.decoding is not None:
@@ -68,6 +70,7 @@ class D4PGLearner(off_policy.OffPolicyLearner):
       seed,
       averaged_policy,
       encoders,
+      reset_after,
       metrics,
     )
     self._policy, self._critic = policy, critic

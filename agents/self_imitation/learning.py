@@ -38,6 +38,7 @@ class SelfImitationLearner(off_policy.OffPolicyLearner):
     seed: int = 0,
     averaged_policy: snt.Module | None = None,
     encoders: off_policy.Encoders | None = None,
+    reset_after: int = 0,
   ):
     """Takes networks whose variables exist.
 
@@ -55,6 +56,7 @@ class SelfImitationLearner(off_policy.OffPolicyLearner):
       seed: of the shifts of pictures.
       averaged_policy: one more policy, if the configuration asks for the average.
       encoders: of pictures; None: there are none.
+      reset_after: updates after which, once, all that is learned begins anew; 0: never.
     """
     super().__init__(
       embed,
@@ -68,6 +70,7 @@ class SelfImitationLearner(off_policy.OffPolicyLearner):
       seed,
       averaged_policy,
       encoders,
+      reset_after,
       ('value_loss', 'policy_loss', 'better'),
     )
     self._policy = policy

@@ -46,7 +46,9 @@ CONFIG = dataclasses.replace(
     learner_steps=6,
     start_after=20,
     start_within=1.0,
-    d4pg=dataclasses.replace(_TINY.task.d4pg, batch_size=16, steps_per_call=2),
+    d4pg=dataclasses.replace(
+      _TINY.task.d4pg, batch_size=16, steps_per_call=2, reset_at=0.0
+    ),
     actor=dataclasses.replace(_TINY.task.actor, environments=1),
   ),
   evaluation=dataclasses.replace(_TINY.evaluation, videos=0),

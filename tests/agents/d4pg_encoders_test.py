@@ -119,6 +119,7 @@ def _learner(
   config: config_lib.D4PGConfig = CONFIG,
   shift: int = 0,
   seed: int = 0,
+  reset_after: int = 0,
 ) -> learning.D4PGLearner:
   online, target, averaged = networks.online, networks.target, networks.averaged
   averages = config.averaged_steps > 0
@@ -141,6 +142,7 @@ def _learner(
       averaged['encoder'] if averages else None,
       shift,
     ),
+    reset_after=reset_after,
   )
 
 
@@ -313,14 +315,13 @@ def test_restored_learner_goes_on_bit_for_bit(
 @pytest.mark.usefixtures('eagerly')
 def test_from_a_reset_on_the_encoder_learns_anew_too() -> None:
   config = dataclasses.replace(CONFIG, averaged_steps=2)
-  resetting = dataclasses.replace(config, reset_after=2)
   batches = _batches(6, 5)
   first, second = _networks(), _networks()
   for averaged, online in zip(
     _variables(second.averaged), _variables(second.online), strict=True
   ):
     averaged.assign(online)
-  learner = _learner(first, iter(batches), resetting)
+  learner = _learner(first, iter(batches), config, reset_after=2)
   for _ in range(2):
     learner.step()
   fresh = _learner(second, iter(batches[2:]), config)

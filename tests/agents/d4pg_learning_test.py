@@ -113,6 +113,7 @@ def _learner(
   config: config_lib.D4PGConfig,
   seed: int = 0,
   averaged: snt.Module | None = None,
+  reset_after: int = 0,
 ) -> learning.D4PGLearner:
   return learning.D4PGLearner(
     lambda observation: observation,
@@ -127,6 +128,7 @@ def _learner(
     reward='imitation',
     seed=seed,
     averaged_policy=averaged,
+    reset_after=reset_after,
   )
 
 
@@ -530,16 +532,17 @@ def test_from_a_reset_on_it_learns_as_a_new_learner(
     LIKE_ACME, averaged_steps=2, target_update_rate=0.1, steps_per_call=3
   )
   calls = _batches(5, 4, size=3 * BATCH)
-  resetting = dataclasses.replace(config, reset_after=5)
   networks, averaged = _networks(0), _networks(1).policy
-  learner = _learner(networks, iter(calls), resetting, averaged=averaged)
+  learner = _learner(networks, iter(calls), config, reset_after=5, averaged=averaged)
   learner.step()
   assert learner.num_steps == 3
   assert _distance(networks.weights(), _networks(0).weights()) > RATE
   path = tf.train.Checkpoint(**learner.state).save(str(tmp_path / 'checkpoint'))
   # A learner that goes on from before the reset is reset like the other.
   others = _networks(2).policy
-  again = _learner(_networks(0), iter(calls[1:]), resetting, averaged=others)
+  again = _learner(
+    _networks(0), iter(calls[1:]), config, reset_after=5, averaged=others
+  )
   tf.train.Checkpoint(**again.state).restore(path).assert_consumed()
   new = _networks(0)
   fresh = _learner(new, iter(calls[2:]), config, averaged=_networks(0).policy)

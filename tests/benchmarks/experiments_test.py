@@ -133,10 +133,11 @@ def test_what_stands_beside_variants_is_plain_and_as_long() -> None:
 def test_ways_to_learn_the_task_differ_in_what_they_say(
   task: str, learner_steps: int, begins_anew: int, longer: int
 ) -> None:
-  ends = ('', 'two_critics', 'turned', 'reset', 'reset_long', 'reset_own', 'hurried')
-  plain, careful, turned, anew, long, own, hurried = (
-    _config('_'.join(filter(None, (task, 'task', end)))) for end in ends
-  )
+  def way(end: str) -> config_lib.Config:
+    return _config('_'.join(filter(None, (task, 'task', end))))
+
+  ends = ('', 'two_critics', 'turned', 'reset', 'reset_long', 'hurried')
+  plain, careful, turned, anew, long, hurried = map(way, ends)
   usual = plain.task.learner_steps
   assert config_lib.differences(plain, careful) == [
     f'task.learner_steps: {usual} -> {learner_steps}',
@@ -148,14 +149,19 @@ def test_ways_to_learn_the_task_differ_in_what_they_say(
     'task.turned: False -> True',
   ]
   assert config_lib.differences(turned, anew) == [
-    f'task.d4pg.reset_after: 0 -> {begins_anew}'
+    f'task.d4pg.reset_at: 0.0 -> {begins_anew / usual}'
   ]
   assert config_lib.differences(anew, long) == [
-    f'task.learner_steps: {usual} -> {longer}'
+    f'task.learner_steps: {usual} -> {longer}',
+    f'task.d4pg.reset_at: {begins_anew / usual} -> {begins_anew / longer}',
   ]
-  assert config_lib.differences(anew, own) == [
+  assert {c.reset_after('task') for c in (anew, long)} == {begins_anew}
+  assert config_lib.differences(anew, way('reset_own')) == [
     'task.imitation_share: 0.75 -> 0.5',
     'task.patience: 1.5 -> 2.5',
+  ]
+  assert config_lib.differences(anew, way('reset_farsighted')) == [
+    'task.d4pg.discount: 0.99 -> 0.995'
   ]
   assert config_lib.differences(turned, hurried) == ['task.d4pg.discount: 0.99 -> 0.97']
 

@@ -95,6 +95,17 @@ def test_seed_of_another_configuration_goes(runs: pathlib.Path) -> None:
   assert _collected() == {0: 0.25}
 
 
+@pytest.mark.parametrize(('learn', 'kept'), [(False, {1: 0.5}), (True, {})])
+def test_how_a_task_is_learned_matters_where_it_is(
+  runs: pathlib.Path, learn: bool, kept: dict[int, float]
+) -> None:
+  _finish(runs, 1, 0.5, task={'learn': learn, 'turned': False})
+  _collected()
+  shutil.rmtree(runs)
+  _finish(runs, 0, 0.25, task={'learn': learn, 'turned': True})
+  assert _collected() == {0: 0.25, **kept}
+
+
 def test_runs_of_different_configurations_are_refused(runs: pathlib.Path) -> None:
   _finish(runs, 0, 0.5, learner_steps=1)
   _finish(runs, 1, 0.5, learner_steps=2)

@@ -58,6 +58,7 @@ TASK_STEPS = {'imitation': 4000, 'task': 2000}
 START_AFTER = 500  # Transitions, in the tiny preset.
 RESET_AFTER = 1995
 """Learner steps of the task policy after which it begins anew; in no whole call."""
+RESET_AT = RESET_AFTER / TASK_STEPS['task']
 
 
 @dataclasses.dataclass
@@ -471,7 +472,7 @@ def task_run_fixture(
       *('--preset', 'tiny', '--demonstrations', demonstrations, '--task.learn'),
       *('--learner-steps', str(steps['imitation'])),
       *('--task.learner-steps', str(steps['task'])),
-      *('--task.d4pg.reset-after', str(RESET_AFTER)),
+      *('--task.d4pg.reset-at', str(RESET_AT)),
       **meanwhile,
     )
 

@@ -360,17 +360,12 @@ _SEEING = {'pixels.cameras': ('front',)}
       "['wrist'] among them: only a wrist camera shows where objects are to the hand",
     ),
     (
-      {'d4pg.reset_after': 300, 'learner_steps': 300},
-      'd4pg.reset_after is 300; expected less than learner_steps (300), or 0',
+      {'d4pg.reset_at': 1.0},
+      'd4pg.reset_at is 1.0; expected at least 0 and below 1',
     ),
     (
-      {'task.d4pg.reset_after': -1},
-      'task.d4pg.reset_after is -1; expected 0 or more',
-    ),
-    (
-      {**_SEEING, 'task.turned': True},
-      'task.turned is set with pixels.cameras; expected one of them: pictures are not '
-      'turned',
+      {'task.d4pg.reset_at': -0.1},
+      'task.d4pg.reset_at is -0.1; expected at least 0 and below 1',
     ),
   ],
 )
