@@ -224,6 +224,12 @@ for _task, (_, _, _alone) in _PACE.items():
       *('--algorithm', 'd4pgfd', *_PLAIN, *_ALONE, _alone),
       learns_from='task actors, demonstrations',
     ),
+    f'{_task}_d4pgfd_reset': _beside(
+      _task,
+      *('--algorithm', 'd4pgfd', '--task.d4pg.reset-at', '.5', *_ALONE, _alone),
+      learns_from='task actors, demonstrations, two critics, a fifth of the cloning, '
+      'turned, begun anew once',
+    ),
     f'{_task}_bc_no_goal': _beside(
       _task,
       *('--algorithm', 'bc_no_goal', '--task.no-turned', '--learner-steps', '40000'),

@@ -163,6 +163,13 @@ def test_ways_to_learn_the_task_differ_in_what_they_say(
   assert config_lib.differences(anew, way('reset_farsighted')) == [
     'task.d4pg.discount: 0.99 -> 0.995'
   ]
+  baseline, better = (_config(f'{task}_d4pgfd{end}') for end in ('', '_reset'))
+  assert config_lib.differences(baseline, better) == [
+    'task.turned: False -> True',
+    'task.d4pg.critics: 1 -> 2',
+    'task.d4pg.cloning_weight: 5.0 -> 1.0',
+    'task.d4pg.reset_at: 0.0 -> 0.5',
+  ]
   assert config_lib.differences(turned, hurried) == ['task.d4pg.discount: 0.99 -> 0.97']
 
 
