@@ -17,6 +17,7 @@ from agents import replay
 from agents import sampling
 from agents import waiting
 from metamimic import config as config_lib
+from metamimic import notices
 
 _LOG_PERIOD = 2.0
 
@@ -59,6 +60,7 @@ class LearnerProcess(acme.Worker):
     self._name = name
     self._learner = learner
     self._client = client
+    self._run_dir = run_dir
     self._logger = logger
     self._config = config
     self._stop = stop
@@ -83,6 +85,7 @@ class LearnerProcess(acme.Worker):
   def run(self) -> None:
     """Learns until the last step is done or the run is stopped."""
     last = self._config.last_step(self._name)
+    anew = self._config.reset_after(self._name)
     self._publish()
     publish = logs.Clock(self._config.actor_of(self._name).update_period)
     meter = _Meter(self._client, self._tables, self._learner.num_steps)
@@ -91,8 +94,15 @@ class LearnerProcess(acme.Worker):
       self._warm_up()
       while self._learner.num_steps < last and not self._stop.is_set():
         try:
-          meter.add(self._learner.step(last - self._learner.num_steps))
+          before = self._learner.num_steps
+          meter.add(self._learner.step(last - before))
           starving = None
+          if before < anew <= self._learner.num_steps:
+            notices.tell(
+              self._run_dir,
+              f'the learner of {self._name} begins anew after {anew} steps, from all '
+              "experience so far: for a while its policy is a beginner's",
+            )
         except sampling.Starved as e:
           starving = starving or waiting.Reminder()
           starving.remind(functools.partial(replay.describe, self._client, e.table))

@@ -97,6 +97,7 @@ class OffPolicyLearner(acme.Learner):
       averaged_policy: one more policy, if the configuration asks for the average.
       encoders: of pictures; None: there are none.
       reset_after: updates after which, once, all that is learned begins anew; 0: never.
+        Where a learner that goes on is further and has not yet, it does so at once.
       metrics: names of what an update returns.
     """
     self._embed = embed
@@ -123,6 +124,7 @@ class OffPolicyLearner(acme.Learner):
     }
     self._num_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
     self._reset_after = reset_after
+    self._reset_step = tf.Variable(0, dtype=tf.int64, trainable=False)
     self._at_first = self._learned_values() if reset_after else {}
     self._mix(1.0)
     # Slots exist from the start, so that a checkpoint can be restored into them and
@@ -152,12 +154,13 @@ class OffPolicyLearner(acme.Learner):
     Args:
       most: updates to do, if that is fewer; what more was sampled is left.
     """
+    due = self._reset_after > 0 and not self._reset_step.numpy()
     left = self._reset_after - self.num_steps
-    if left > 0:
+    if due and left > 0:
       most = left if most is None else min(left, most)
     number = updates.number(self._config.steps_per_call, most)
     metrics = self._updates(next(self._dataset), number)
-    if left > 0 and self.num_steps == self._reset_after:
+    if due and self.num_steps >= self._reset_after:
       self._reset()
     return {name: float(value.numpy()) for name, value in metrics.items()}
 
@@ -170,6 +173,7 @@ class OffPolicyLearner(acme.Learner):
   def _reset(self) -> None:
     """Makes all that is learned, and averages of it, what they were at first."""
     logging.info('learning begins anew after %d steps', self.num_steps)
+    self._reset_step.assign(self._num_steps)
     for name, values in self._at_first.items():
       for variable, value in zip(self._learning[name].variables, values, strict=True):
         variable.assign(value)
@@ -208,6 +212,7 @@ class OffPolicyLearner(acme.Learner):
       'target_encoder': encoders.target,
       **{f'{name}_optimizer': adam for name, adam in self._optimizers.items()},
       'num_steps': self._num_steps,
+      'reset_step': self._reset_step,
     }
 
   def _many_updates(self, batches: Any, number: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -240,8 +245,7 @@ class OffPolicyLearner(acme.Learner):
     if self._averaged_policy is not None:
       # The mean of all since learning began, or began anew, until there are as many as
       # it is to span.
-      reset = tf.constant(self._reset_after, tf.int64)
-      steps = self._num_steps - tf.where(self._num_steps > reset, reset, 0)
+      steps = self._num_steps - self._reset_step
       share = tf.cast(tf.minimum(steps, self._config.averaged_steps), tf.float32)
       policy = self._networks['policy']
       updates.mix(policy.variables, self._averaged_policy.variables, 1 / share)

@@ -33,7 +33,9 @@ RESULTS = ROOT / 'results'
 _README, _RESULTS, _RUNNING = 'README.md', 'docs/results.md', 'docs/running.md'
 _ABLATIONS = """\
 What our own choices are worth: the plain run, then the same with one thing changed.
-*Difference* is to the plain run on the same demonstrations or starts."""
+*Difference* is to the plain run on the same demonstrations or starts; that of the task
+policy has one critic, five times today's pull, features as they are, and no new
+beginning."""
 _DEMONSTRATIONS = """\
 How many demonstrations it takes: the first of the file's are trained on, the held-out
 ones are the same. Rewards are calibrated on those that a run has."""

@@ -88,7 +88,7 @@ def collect(name: str) -> None:
       'wall_seconds': round(seconds_running(directory / 'events.jsonl'), 1),
       'processor': common.processor(),
     }
-    found = json.loads((directory / 'config.json').read_text())
+    found = config_lib.to_dict(config_lib.load(str(directory / 'config.json')))
     del found['seed'], found['demonstrations']
     if config and _settings(found) != _settings(config):
       raise SystemExit(f'{directory}: its configuration is not that of earlier seeds')
@@ -133,18 +133,17 @@ def _kept(
 def _settings(config: dict[str, Any]) -> dict[str, Any]:
   """Returns what a run can depend on, by dotted name; newer settings, too.
 
-  A run of which nothing learns to solve a task does not depend on how that is learned.
+  What does not learn to solve a task by reinforcement does not depend on how that is
+  done.
   """
   settings = {
     **plain.flatten(config_lib.to_dict(config_lib.Config())),
     **plain.flatten(config),
   }
-  follows = settings['algorithm'] in ('metamimic', 'bc') and not settings['task.learn']
-  return {
-    name: value
-    for name, value in settings.items()
-    if not (follows and name.startswith('task.'))
-  }
+  if settings['task.learn'] or settings['algorithm'] in ('d4pg', 'd4pgfd'):
+    return settings
+  seen = {'task.turned'} if settings['algorithm'] == 'bc_no_goal' else set()
+  return {k: v for k, v in settings.items() if not k.startswith('task.') or k in seen}
 
 
 def seconds_running(events: pathlib.Path) -> float:

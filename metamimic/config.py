@@ -246,7 +246,7 @@ class TaskConfig:
   components: int = 8
   """self_imitation: actions between which the policy chooses, each with a deviation and
   a probability. (Ours: of several ways to do a thing the mean is none.)"""
-  learner_steps: int = 60_000
+  learner_steps: int = 80_000
   """Learner steps of the task policy, whichever algorithm learns it. (Ours.)"""
   imitation_share: float = 0.75
   """metamimic: share of each batch that imitation actors wrote, the rest being the task
@@ -333,7 +333,7 @@ class Config:
   """metamimic learns from its own experience and sees no actions; bc clones the
   demonstrators' actions, bc_no_goal without being shown what to do; d4pg learns the
   task from its reward alone, d4pgfd with demonstrations and their actions in replay.
-  Those two have the settings under task."""
+  Those two have the settings under task, bc_no_goal task.turned."""
   seed: int = 0
   """Seed of networks, of the noise on target actions, of cloning's order, and of the
   episodes and exploration with which actors begin. Processes run freely, so two runs of
@@ -450,7 +450,7 @@ class Config:
     return self.task.learner_steps if learner == TASK else self.learner_steps
 
   def reset_after(self, learner: str) -> int:
-    """Returns after how many steps a learner begins anew, once; 0: never."""
+    """Returns after how many steps a learner begins anew, if it has not; 0: never."""
     return round(self.d4pg_of(learner).reset_at * self.last_step(learner))
 
   def arm(self, learner: str) -> str:

@@ -1,4 +1,6 @@
-"""What is checked before any process of a run starts, and what they must agree on.
+"""What is checked before any process of a run starts.
+
+What came of it, and all of them must agree on, goes to `run_description`.
 
 Without TensorFlow, which takes seconds to import: a mistake is told at once.
 """

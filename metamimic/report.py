@@ -269,9 +269,10 @@ def _figures(run: _Run) -> dict[str, str]:
   """Returns SVG elements by name; what has no data is left out."""
   figures = {}
   if len(run.evaluator) or len(run.evaluation):
-    for arm in run.policies:
+    for arm, learner in zip(run.policies, run.config.learners, strict=True):
+      begins_anew = run.config.reset_after(learner)
       figures[f'learning curve of {arm}'] = run_figures.learning_curve(
-        arm, run.evaluator, run.evaluation
+        arm, run.evaluator, run.evaluation, begins_anew
       )
   if len(run.arms) and statistics.terms(run.arms):
     figures['terms'] = run_figures.term_rewards(run.arms)

@@ -21,7 +21,7 @@ from metamimic import statistics
 
 @mpl.rc_context(plotting.STYLE)
 def learning_curve(
-  arm: str, evaluator: pd.DataFrame, evaluation: pd.DataFrame
+  arm: str, evaluator: pd.DataFrame, evaluation: pd.DataFrame, begins_anew: int = 0
 ) -> figure_lib.Figure:
   """Draws a policy's reward, return and success over learner steps, per split.
 
@@ -34,6 +34,7 @@ def learning_curve(
     evaluator: logs/evaluator.csv.
     evaluation: evaluation.csv; its last point is the one with the most episodes, and
       its controls are preferred to the evaluator's own.
+    begins_anew: learner steps after which it does, and a line says so; 0: never.
   """
   points = evaluator
   if not evaluation.empty:
@@ -79,6 +80,8 @@ def learning_curve(
       text = f'{name}: {plotting.label(control)}'
       _draw_level(panels[0], level['reward'].iloc[-1], text, control)
   for axes in panels:
+    if 0 < begins_anew <= policy['learner_steps'].max():
+      _draw_beginning(axes, begins_anew)
     _steps_axis(axes, policy['learner_steps'])
   success.legend(title='demonstrations', loc='lower right', alignment='left')
   return figure
@@ -274,6 +277,22 @@ def _draw_level(axes: axes_lib.Axes, value: float, text: str, arm: str) -> None:
     ha='right',
     va='bottom' if up else 'top',
     color=plotting.colour(arm),
+    fontsize=9,
+  )
+
+
+def _draw_beginning(axes: axes_lib.Axes, steps: int) -> None:
+  axes.axvline(steps, color='#999999', linestyle=':', linewidth=1.2, zorder=1)
+  axes.annotate(
+    'begins anew',
+    (steps, 0.985),
+    xycoords=axes.get_xaxis_transform(),
+    xytext=(-4, 0),
+    textcoords='offset points',
+    rotation=90,
+    ha='right',
+    va='top',
+    color='#777777',
     fontsize=9,
   )
 

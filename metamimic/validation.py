@@ -291,8 +291,12 @@ def _validate_learning(values: Mapping[str, Any], prefix: str) -> None:
       f'{d4pg}num_atoms is {values[f"{d4pg}num_atoms"]}; expected at least 2'
     )
   reset_at = values[f'{d4pg}reset_at']
-  if not 0 <= reset_at < 1:
-    raise ValueError(f'{d4pg}reset_at is {reset_at}; expected at least 0 and below 1')
+  steps = values[f'{prefix}learner_steps']
+  if not (0 <= reset_at < 1 and round(reset_at * steps) < steps):
+    raise ValueError(
+      f'{d4pg}reset_at is {reset_at}; expected 0 or more, and some of the {steps} '
+      'learner steps left'
+    )
   min_size, max_size = values[f'{replay}min_size'], values[f'{replay}max_size']
   if min_size > max_size:
     raise ValueError(

@@ -550,7 +550,7 @@ def test_from_a_reset_on_it_learns_as_a_new_learner(
     # What more was sampled than is left until the reset, is left.
     each.step()
     assert each.num_steps == 5
-    for a, b in zip(_everything(each)[:-1], _everything(fresh)[:-1], strict=True):
+    for a, b in zip(_everything(each)[:-2], _everything(fresh)[:-2], strict=True):
       np.testing.assert_array_equal(a, b)
   for each in (learner, again, fresh):
     each.step()
@@ -558,8 +558,35 @@ def test_from_a_reset_on_it_learns_as_a_new_learner(
   assert (learner.num_steps, fresh.num_steps) == (9, 4)
   assert _distance(new.weights(), _networks(0).weights()) > RATE
   for each in (again, fresh):
-    for a, b in zip(_everything(learner)[:-1], _everything(each)[:-1], strict=True):
+    for a, b in zip(_everything(learner)[:-2], _everything(each)[:-2], strict=True):
       np.testing.assert_allclose(a, b, rtol=0, atol=1e-6 if in_graphs else 0)
+
+
+@pytest.mark.usefixtures('eagerly')
+@pytest.mark.parametrize(
+  ('before', 'then', 'anew'),
+  [
+    (3, 6, False),  # It is to go on for longer, and has begun anew already.
+    (0, 2, True),  # It is to begin anew earlier than it is.
+    (0, 6, True),
+    (6, 0, False),
+  ],
+)
+def test_a_learner_that_goes_on_begins_anew_once(
+  before: int, then: int, anew: bool, tmp_path: Any
+) -> None:
+  config = dataclasses.replace(LIKE_ACME, steps_per_call=3)
+  calls = _batches(2, 4, size=3 * BATCH)
+  learner = _learner(_networks(0), iter(calls), config, reset_after=before)
+  learner.step()
+  path = tf.train.Checkpoint(**learner.state).save(str(tmp_path / 'checkpoint'))
+  networks = _networks(0)
+  resumed = _learner(networks, iter(calls[1:]), config, reset_after=then)
+  tf.train.Checkpoint(**resumed.state).restore(path).assert_consumed()
+  resumed.step()
+  assert resumed.num_steps == 6
+  learned, at_first = (n.weights('policy', 'critic') for n in (networks, _networks(0)))
+  assert (_distance(learned, at_first) == 0) == anew
 
 
 @pytest.mark.usefixtures('eagerly')
@@ -583,7 +610,10 @@ def test_restored_learner_goes_on_bit_for_bit(tmp_path: Any) -> None:
 
 
 def _everything(learner: learning.D4PGLearner) -> list[np.ndarray]:
-  """Returns all that a learner holds, the slots of the optimisers included."""
+  """Returns all that a learner holds, the slots of the optimisers included.
+
+  Last come the steps that it has done, and after how many of them it began anew.
+  """
   found = []
   for value in learner.state.values():
     variables = value.variables if hasattr(value, 'variables') else [value]

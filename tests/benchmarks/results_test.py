@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import shutil
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from benchmarks import experiments
 from benchmarks import readme
 from benchmarks import results
+from metamimic import config as config_lib
 
 _LAUNCH, _START, _END = 'launch', 'start', 'end'
 
@@ -48,15 +50,15 @@ def runs_fixture(
   return tmp_path / 'runs'
 
 
-def _finish(runs: pathlib.Path, seed: int, reward: float, **config: object) -> None:
+def _finish(runs: pathlib.Path, seed: int, reward: float, **config: Any) -> None:
   """Leaves what a run leaves when it is done."""
   found = pd.read_csv(readme.ROOT / 'results' / f'{NAME}.csv')
   folder = runs / f'{NAME}-seed{seed}'
   folder.mkdir(parents=True)
   found.assign(seed=seed, reward=reward).to_csv(folder / 'evaluation.csv', index=False)
   (folder / 'summary.json').write_text('{"learner_steps": {"imitation": 20000}}')
-  about = {'seed': seed, 'demonstrations': 'data/some.hdf5', **config}
-  (folder / 'config.json').write_text(json.dumps(about))
+  about = dataclasses.replace(config_lib.Config(), seed=seed, **config)
+  config_lib.save(about, str(folder / 'config.json'))
   event = {'wall_time': 100.0, 'event': 'launch'}
   (folder / 'events.jsonl').write_text(json.dumps(event) + '\n')
 
@@ -95,15 +97,34 @@ def test_seed_of_another_configuration_goes(runs: pathlib.Path) -> None:
   assert _collected() == {0: 0.25}
 
 
-@pytest.mark.parametrize(('learn', 'kept'), [(False, {1: 0.5}), (True, {})])
+@pytest.mark.parametrize(
+  ('algorithm', 'learn', 'change', 'kept'),
+  [
+    ('metamimic', False, {'turned': False}, True),
+    ('metamimic', True, {'turned': False}, False),
+    ('d4pg', False, {'patience': 9.0}, False),
+    ('bc_no_goal', False, {'turned': False}, False),
+    ('bc_no_goal', False, {'patience': 9.0}, True),
+  ],
+)
 def test_how_a_task_is_learned_matters_where_it_is(
-  runs: pathlib.Path, learn: bool, kept: dict[int, float]
+  runs: pathlib.Path, algorithm: str, learn: bool, change: dict[str, Any], kept: bool
 ) -> None:
-  _finish(runs, 1, 0.5, task={'learn': learn, 'turned': False})
+  task = config_lib.TaskConfig(learn=learn)
+  _finish(runs, 1, 0.5, algorithm=algorithm, task=task)
   _collected()
   shutil.rmtree(runs)
-  _finish(runs, 0, 0.25, task={'learn': learn, 'turned': True})
-  assert _collected() == {0: 0.25, **kept}
+  changed = dataclasses.replace(task, **change)
+  _finish(runs, 0, 0.25, algorithm=algorithm, task=changed)
+  assert _collected() == ({0: 0.25, 1: 0.5} if kept else {0: 0.25})
+
+
+def test_a_run_of_other_settings_than_todays_is_refused(runs: pathlib.Path) -> None:
+  _finish(runs, 0, 0.5)
+  path = runs / f'{NAME}-seed0' / 'config.json'
+  path.write_text(path.read_text().replace('"reset_at"', '"reset_after"'))
+  with pytest.raises(ValueError, match=f'^{path}: .*reset_a'):
+    results.collect(NAME)
 
 
 def test_runs_of_different_configurations_are_refused(runs: pathlib.Path) -> None:

@@ -360,12 +360,14 @@ _SEEING = {'pixels.cameras': ('front',)}
       "['wrist'] among them: only a wrist camera shows where objects are to the hand",
     ),
     (
-      {'d4pg.reset_at': 1.0},
-      'd4pg.reset_at is 1.0; expected at least 0 and below 1',
+      {'d4pg.reset_at': 0.999, 'learner_steps': 400},
+      'd4pg.reset_at is 0.999; expected 0 or more, and some of the 400 learner steps '
+      'left',
     ),
     (
-      {'task.d4pg.reset_at': -0.1},
-      'task.d4pg.reset_at is -0.1; expected at least 0 and below 1',
+      {'task.d4pg.reset_at': -0.1, 'task.learner_steps': 9},
+      'task.d4pg.reset_at is -0.1; expected 0 or more, and some of the 9 learner steps '
+      'left',
     ),
   ],
 )
@@ -511,3 +513,9 @@ def test_each_learner_has_its_own_settings() -> None:
   assert settings.d4pg_of('task') is task.d4pg
   assert settings.replay_of('task') is task.replay
   assert settings.actor_of('task') is task.actor
+
+
+def test_what_is_seen_in_pictures_is_not_turned() -> None:
+  assert _with({'task.learn': True}).turned
+  assert not _with({'task.learn': True, 'task.turned': False}).turned
+  assert not _with({**_SEEING, 'task.learn': True}).turned

@@ -1,6 +1,7 @@
 """Tests of metamimic.run_figures: what is drawn, not how it looks."""
 
 from matplotlib import lines
+from matplotlib import text
 import numpy as np
 import pandas as pd
 
@@ -101,6 +102,18 @@ def test_learning_curve_of_a_dense_reward_has_its_return() -> None:
   assert (
     len(run_figures.learning_curve('task_policy', sparse, pd.DataFrame()).axes) == 1
   )
+
+
+def test_learning_curve_says_where_the_policy_begins_anew() -> None:
+  def said(steps: int) -> list[tuple[str, float]]:
+    figure = run_figures.learning_curve(
+      'task_policy', _task_policy(), pd.DataFrame(), begins_anew=steps
+    )
+    texts = figure.axes[0].texts
+    return [(t.get_text(), t.xy[0]) for t in texts if isinstance(t, text.Annotation)]
+
+  assert said(50) == [('begins anew', 50)]
+  assert said(0) == said(101) == []
 
 
 def test_learning_curve_is_of_the_arm_asked_for() -> None:
