@@ -84,9 +84,9 @@ demonstrations, and acts in every frame."""
 _PROFILE = """\
 What each preset gets done on two cores, on lift_brick, half a minute after it has begun
 to learn: steps of all learners and of all actors, by the clock and per CPU second of
-those who do them; and how CPU time is shared. Below it, what the main threads of actors
-and learners are at, waiting for a core and for each other included
-(`python -m benchmarks.profiling`)."""
+those who do them; and how CPU time is shared. The task policy there has one critic and
+features as they are. Below it, what the main threads of actors and learners are at,
+waiting for a core and for each other included (`python -m benchmarks.profiling`)."""
 _FAULTS = """\
 From a fault to the learner's next logged step (a row comes every two seconds), and what
 was lost: what there was, less what is in the set that is gone on from. These are runs

@@ -285,13 +285,13 @@ def _draw_beginning(axes: axes_lib.Axes, steps: int) -> None:
   axes.axvline(steps, color='#999999', linestyle=':', linewidth=1.2, zorder=1)
   axes.annotate(
     'begins anew',
-    (steps, 0.985),
+    (steps, 0.02),
     xycoords=axes.get_xaxis_transform(),
-    xytext=(-4, 0),
+    xytext=(-3, 0),
     textcoords='offset points',
     rotation=90,
     ha='right',
-    va='top',
+    va='bottom',
     color='#777777',
     fontsize=9,
   )

@@ -524,6 +524,9 @@ def test_task_learner_begins_anew_once(task_run: TaskRun) -> None:
   log = (task_run.dir / 'learner-1.log').read_text()
   assert log.count(f'learning begins anew after {RESET_AFTER} steps') == 1
   assert 'begins anew' not in (task_run.dir / 'learner-0.log').read_text()
+  told = f'the learner of task begins anew after {RESET_AFTER} steps'
+  assert told in task_run.done.output
+  assert '>begins anew</text>' in (task_run.dir / 'report.html').read_text()
 
 
 def test_task_learner_has_what_both_kinds_of_actors_wrote(task_run: TaskRun) -> None:
