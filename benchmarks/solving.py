@@ -12,7 +12,6 @@ from metamimic import statistics
 
 FIGURE = 'steps_to_success.svg'
 """File of the figure."""
-_PLAIN = 'imitation and task actors'  # What a task policy learns from, if nothing else.
 
 
 class Curve(NamedTuple):
@@ -92,13 +91,15 @@ def curves(folder: pathlib.Path) -> list[Curve]:
     folder: of the files.
   """
   found = []
-  for results, row, _ in _shown(folder):
+  first: dict[str, str] = {}
+  for results, row, control in _shown(folder):
     experiment = results.experiment
     if experiment.preset != 'laptop':
       continue
     label = arms.ARMS[row.arm].full_label
-    if row.arm == tables.SOLVER and experiment.learns_from != _PLAIN:
-      label += f', {experiment.learns_from.removeprefix(f"{_PLAIN}, ")}'
+    plain = first.setdefault(row.arm, experiment.learns_from)
+    if not control and experiment.learns_from != plain:
+      label += f', {experiment.learns_from.removeprefix(f"{plain}, ")}'
     of_arm = results.rows['arm'] == row.arm
     solved = results.rows.loc[of_arm, 'solved'].fillna(np.inf).to_numpy(float)
     found.append(Curve(experiment.task, row.arm, label, np.sort(solved)))

@@ -54,6 +54,8 @@ def folder_fixture(tmp_path: pathlib.Path) -> pathlib.Path:
   two = {'task_policy': [80.0, 70.0], 'replay': [100.0, 110.0]}
   _write(tmp_path, 'lift_brick_task_two_critics', two)
   _write(tmp_path, 'lift_brick_d4pg', {'d4pg': [math.nan] * 2}, task=500)
+  for name in ('lift_brick_d4pgfd', 'lift_brick_d4pgfd_reset'):
+    _write(tmp_path, name, {'d4pgfd': [60.0, math.nan]}, task=500)
   _write(tmp_path, 'stack_2_bricks_task', {'task_policy': [200.0, math.nan]})
   # Neither ablations nor what sees pictures is drawn; the latter is in the table.
   _write(tmp_path, 'lift_brick_ablation_task_no_cloning', two)
@@ -76,6 +78,7 @@ def test_the_table_says_whose_experience_it_was(folder: pathlib.Path) -> None:
     ('open-loop replay (sees actions)', '', '', '1.00'),
     ('task policy', '400', '0.75', '1.00'),
     ('D4PG', '500', '', '0.00'),
+    *2 * [('D4PGfD (sees actions)', '500', '', '0.50')],
     ('task policy', '400', '0.75', '0.50'),
     ('task policy', '400', '0.75', '1.00'),
   ]
@@ -96,12 +99,18 @@ def test_curves_are_of_features_and_end_at_the_share_solved(
     ('lift_brick', 'open-loop replay (sees actions)'),
     ('lift_brick', 'task policy, two critics, a fifth of the cloning'),
     ('lift_brick', 'D4PG'),
+    ('lift_brick', 'D4PGfD (sees actions)'),
+    (
+      'lift_brick',
+      'D4PGfD (sees actions), two critics, a fifth of the cloning, turned, begun anew '
+      'once',
+    ),
     ('stack_2_bricks', 'task policy'),
   ]
   np.testing.assert_array_equal(curves[1].solved, [90, np.inf])
   np.testing.assert_array_equal(curves[3].solved, [70, 80])
   lift, stack = figures.steps_to_success(curves).axes
-  _, policy, _, two_critics, d4pg = lift.lines
+  _, policy, _, two_critics, d4pg, *_ = lift.lines
   last = 1.05 * 120
   assert np.asarray(policy.get_xydata()).tolist() == [[0, 0], [90, 0.5], [last, 0.5]]
   assert np.asarray(d4pg.get_xydata()).tolist() == [[0, 0], [last, 0]]
@@ -133,6 +142,6 @@ def test_every_way_to_learn_the_task_has_a_line_of_its_own(
   for name in names:
     _write(tmp_path, name, {'task_policy': [80.0, math.nan]})
   (axes,) = figures.steps_to_success(solving.curves(tmp_path)).axes
-  assert len(axes.lines) == len(names)
+  assert len(axes.lines) == len({line.get_label() for line in axes.lines}) == len(names)
   # Each takes the next of these.
   assert len(names) <= len(figures.STYLES) == len(set(figures.STYLES))
