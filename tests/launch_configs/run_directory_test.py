@@ -117,7 +117,8 @@ def test_finished(
 def test_finished_with_two_learners(
   path: pathlib.Path, settings: config.Config, steps: int, finished: bool
 ) -> None:
-  both = dataclasses.replace(settings, task=config.TaskConfig(learn=True))
+  task = config.TaskConfig(learn=True, learner_steps=60_000)
+  both = dataclasses.replace(settings, task=task)
   done = {'learner_steps': {'imitation': 1_000_000, 'task': steps}}
   (path / 'summary.json').write_text(json.dumps(done))
   assert run_directory.is_finished(path, both) == finished
