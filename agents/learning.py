@@ -43,7 +43,8 @@ class LearnerProcess(acme.Worker):
 
     Args:
       name: of the learner, as in `config.learners`.
-      learner: has `step`, which takes the most updates to do, `num_steps` and `state`.
+      learner: has `step`, which takes the most updates to do, `num_steps`, `reset_step`
+        and `state`.
       published: what others need of it, by the name under which they find it.
       extra_state: what a checkpoint holds beside the learner's state.
       client: of the replay server.
@@ -85,7 +86,6 @@ class LearnerProcess(acme.Worker):
   def run(self) -> None:
     """Learns until the last step is done or the run is stopped."""
     last = self._config.last_step(self._name)
-    anew = self._config.reset_after(self._name)
     self._publish()
     publish = logs.Clock(self._config.actor_of(self._name).update_period)
     meter = _Meter(self._client, self._tables, self._learner.num_steps)
@@ -94,19 +94,15 @@ class LearnerProcess(acme.Worker):
       self._warm_up()
       while self._learner.num_steps < last and not self._stop.is_set():
         try:
-          before = self._learner.num_steps
-          meter.add(self._learner.step(last - before))
+          before = self._learner.reset_step
+          meter.add(self._learner.step(last - self._learner.num_steps))
           starving = None
-          if before < anew <= self._learner.num_steps:
-            notices.tell(
-              self._run_dir,
-              f'the learner of {self._name} begins anew after {anew} steps, from all '
-              "experience so far: for a while its policy is a beginner's",
-            )
+          if self._learner.reset_step != before:
+            self._tell_of_reset()
         except sampling.Starved as e:
           starving = starving or waiting.Reminder()
           starving.remind(functools.partial(replay.describe, self._client, e.table))
-        meter.log(self._logger, self._learner.num_steps)
+        meter.log(self._logger, self._learner)
         if publish.due():
           self._publish()
         self._checkpointer.poll()
@@ -114,10 +110,17 @@ class LearnerProcess(acme.Worker):
       pass
     # Without a server there is nothing new to tell, and a stopped run has little time.
     if starving is None:
-      meter.log(self._logger, self._learner.num_steps, at_once=True)
+      meter.log(self._logger, self._learner, at_once=True)
     # Before replay is saved: from a server that is restored, too, all learn of the end.
     self._publish_surely()
     self._checkpointer.finish()
+
+  def _tell_of_reset(self) -> None:
+    notices.tell(
+      self._run_dir,
+      f'the learner of {self._name} begins anew after {self._learner.reset_step} '
+      "steps, from all experience so far: for a while its policy is a beginner's",
+    )
 
   def _publish(self) -> None:
     for publisher in self._publishers:
@@ -143,14 +146,15 @@ class _Meter:
   def add(self, metrics: Mapping[str, float]) -> None:
     self._metrics.append(metrics)
 
-  def log(self, logger: loggers.Logger, steps: int, at_once: bool = False) -> None:
+  def log(self, logger: loggers.Logger, learner: Any, at_once: bool = False) -> None:
     if not self._clock.due(at_once) or not self._metrics:
       return
-    now = time.monotonic()
+    now, steps = time.monotonic(), learner.num_steps
     seconds = now - self._written
     row: dict[str, Any] = {
       'learner_steps': steps,
       'learner_steps_per_second': (steps - self._steps) / seconds,
+      'reset_step': learner.reset_step,
     }
     if self._tables:
       info = replay.info(self._client)

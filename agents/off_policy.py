@@ -146,6 +146,11 @@ class OffPolicyLearner(acme.Learner):
     """Updates done so far, earlier runs of a resumed one included."""
     return int(self._num_steps.numpy())
 
+  @property
+  def reset_step(self) -> int:
+    """Updates after which all that is learned began anew; 0: it has not."""
+    return int(self._reset_step.numpy())
+
   def step(self, most: int | None = None) -> dict[str, float]:
     """Does `steps_per_call` updates; returns the means of what they report.
 
@@ -154,7 +159,7 @@ class OffPolicyLearner(acme.Learner):
     Args:
       most: updates to do, if that is fewer; what more was sampled is left.
     """
-    due = self._reset_after > 0 and not self._reset_step.numpy()
+    due = self._reset_after > 0 and not self.reset_step
     left = self._reset_after - self.num_steps
     if due and left > 0:
       most = left if most is None else min(left, most)

@@ -270,9 +270,8 @@ def _figures(run: _Run) -> dict[str, str]:
   figures = {}
   if len(run.evaluator) or len(run.evaluation):
     for arm, learner in zip(run.policies, run.config.learners, strict=True):
-      begins_anew = run.config.reset_after(learner)
       figures[f'learning curve of {arm}'] = run_figures.learning_curve(
-        arm, run.evaluator, run.evaluation, begins_anew
+        arm, run.evaluator, run.evaluation, _begun_anew(run, learner)
       )
   if len(run.arms) and statistics.terms(run.arms):
     figures['terms'] = run_figures.term_rewards(run.arms)
@@ -283,6 +282,14 @@ def _figures(run: _Run) -> dict[str, str]:
     if len(table):
       figures[f'training of {name}'] = run_figures.training(table, _of(run, name))
   return {name: plotting.svg(figure) for name, figure in figures.items()}
+
+
+def _begun_anew(run: _Run, learner: str) -> int:
+  """Returns the learner steps after which it began anew; 0: it has not."""
+  table = run.learners.get(learner, pd.DataFrame())
+  if 'reset_step' not in table or not len(table):
+    return 0
+  return int(table['reset_step'].fillna(0).max())
 
 
 def _of(run: _Run, learner: str) -> list[pd.DataFrame]:

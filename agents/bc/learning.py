@@ -86,6 +86,11 @@ class BCLearner(acme.Learner):
     """Updates done so far, earlier runs of a resumed one included."""
     return int(self._num_steps.numpy())
 
+  @property
+  def reset_step(self) -> int:
+    """Nought, because it never begins anew."""
+    return 0
+
   def step(self, most: int | None = None) -> dict[str, float]:
     """Does `steps_per_call` updates.
 

@@ -23,6 +23,7 @@ from agents import waiting
 from metamimic import checkpoints
 from metamimic import config as config_lib
 from metamimic import drafts
+from metamimic import notices
 
 CONFIG = config_lib.Config(learner_steps=6, checkpoint_period=1e6)
 
@@ -34,6 +35,7 @@ class _Learner:
     self.weight = tf.Variable(0.0)
     self.steps = tf.Variable(0, dtype=tf.int64)
     self._then, self._at = then, at
+    self.reset_step = 0
 
   @property
   def num_steps(self) -> int:
@@ -130,6 +132,17 @@ def test_it_learns_to_the_last_step_and_says_so(
   (row,) = _rows(tmp_path)
   assert (row['learner_steps'], row['loss']) == ('6', '2')
   assert row['environment_steps'] == row['replay_size'] == '1'
+
+
+def test_it_tells_where_the_learner_begins_anew(
+  client: reverb.Client, tmp_path: pathlib.Path
+) -> None:
+  client.insert(np.zeros(1, np.float32), {replay.IMITATION: 1.0})
+  learner = _Learner(lambda: setattr(learner, 'reset_step', 4), at=4)
+  _process(learner, client, tmp_path).run()
+  (told,) = (tmp_path / notices.FILE).read_text().splitlines()
+  assert told.startswith('the learner of imitation begins anew after 4 steps, ')
+  assert _rows(tmp_path)[-1]['reset_step'] == '4'
 
 
 def test_it_does_not_go_beyond_its_last_step(
