@@ -19,6 +19,8 @@ from launch_configs import loopback
 
 RESULTS = 'results'
 """Folder of the results, in the working directory."""
+RUNS = pathlib.Path(__file__).resolve().parents[1] / 'runs' / 'results'
+"""Folder of the runs that results are of."""
 
 _PACKAGES = ('tensorflow-cpu', 'dm-reverb', 'dm-acme', 'dm-control', 'mujoco', 'numpy')
 _CHECKOUT = pathlib.Path(__file__).resolve().parents[1]

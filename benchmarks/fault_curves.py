@@ -155,7 +155,7 @@ def main(arguments: Arguments) -> int:
   experiment = experiments.EXPERIMENTS[_EXPERIMENT]
   results.run(_EXPERIMENT, experiment.seeds)
   found: dict[tuple[int, int], pd.Series] = {
-    (seed, 0): curve(experiments.RUNS / f'{_EXPERIMENT}-seed{seed}')
+    (seed, 0): curve(common.RUNS / f'{_EXPERIMENT}-seed{seed}')
     for seed in experiment.seeds
   }
   for i in range(arguments.runs):

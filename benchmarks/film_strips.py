@@ -37,7 +37,7 @@ _SIZE = (120, 160)  # height, width of a picture
 class Arguments:
   """Draws skills that training never showed, demonstrated and imitated."""
 
-  runs: str = str(experiments.RUNS)
+  runs: str = str(common.RUNS)
   """Folder of the runs."""
   output: str = f'{common.RESULTS}/skills.png'
   """Picture to write."""

@@ -63,7 +63,7 @@ def run(name: str, seeds: Sequence[int]) -> None:
 
 
 def _directory(name: str, seed: int) -> pathlib.Path:
-  return experiments.RUNS / f'{name}-seed{seed}'
+  return common.RUNS / f'{name}-seed{seed}'
 
 
 def _call(module: str, *arguments: str) -> None:
@@ -94,7 +94,7 @@ def collect(name: str) -> None:
       raise SystemExit(f'{directory}: its configuration is not that of earlier seeds')
     config = found
   if not evaluations:
-    raise SystemExit(f'{name}: no finished run under {experiments.RUNS}')
+    raise SystemExit(f'{name}: no finished run under {common.RUNS}')
   for seed, (about_run, rows) in _kept(name, config).items():
     evaluations.setdefault(seed, rows)
     runs.setdefault(seed, about_run)

@@ -70,7 +70,7 @@ class Arguments:
   """Which to measure; rows of others are kept, and of arms that are not measured."""
   episodes: int = 50
   """Held-out demonstrations."""
-  runs: str = str(experiments.RUNS)
+  runs: str = str(common.RUNS)
   """Folder of the runs."""
   output_dir: str = common.RESULTS
   """Folder of the CSV and the figure."""
@@ -87,9 +87,10 @@ def settings(which: str) -> Iterator[tuple[str, float, disturbances.Disturbance]
 
 
 FOLLOWERS = ('', *experiments.VARIANTS, 'bc')
-ARMS = (*FOLLOWERS, 'task_reset', 'task_displaced', 'bc_no_goal', 'd4pg', 'd4pgfd')
+ARMS = (*FOLLOWERS, 'task_reset', 'task_displaced', 'bc_no_goal', 'd4pgfd_reset')
 """Experiments, after the task's name, whose policies are measured, the plain one as
-`experiments.BESIDE_VARIANTS` says; an arm that several have is that of the first."""
+`experiments.BESIDE_VARIANTS` says; an arm that several have is that of the first. D4PG
+is not among them, since it never solves a task where nothing goes wrong."""
 SEEING = 'pixels'
 SEEING_ARMS = (
   *(SEEING, f'{SEEING}_blind', f'{SEEING}_bc'),

@@ -41,7 +41,7 @@ _GRID = 20_000  # Frames between the evaluations that were published.
 class Arguments:
   """Compares how fast reach_duplo is learned with what others have published."""
 
-  runs: str = str(experiments.RUNS)
+  runs: str = str(common.RUNS)
   """Folder of the runs."""
   output_dir: str = common.RESULTS
   """Folder of the CSV and the figure."""

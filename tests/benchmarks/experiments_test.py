@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from benchmarks import experiment as experiment_lib
 from benchmarks import experiments
 from envs import reward_library
 from envs import rewards
@@ -203,5 +204,5 @@ def test_make_train_records_what_the_experiments_want(task: str) -> None:
     text=True,
     check=True,
   )
-  train, valid = experiments.Experiment(task).recorded
+  train, valid = experiment_lib.Experiment(task).recorded
   assert f'--train {train} --valid {valid} --seed 0\n' in made.stdout
