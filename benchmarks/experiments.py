@@ -27,15 +27,18 @@ EXPERIMENTS = {
   for name, usual in EXPERIMENTS.items()
 }
 
-_FARTHEST = {_LIFT: '.06', _STACK: '.03'}
+FARTHEST = {_LIFT: '.06', _STACK: '.03'}
 """By task: how far objects are displaced in training, in m. The lifting hand is wide,
 and two centimetres do not matter to it."""
+TURNED, NOISE = '.3', '.3'
+"""How far they are turned, to either side, in rad; and noise on the actions, of full
+scale 1."""
 
 
 def _displaced(task: str) -> tuple[str, ...]:
   return (
-    *('--imitation.disturbance.displacement', _FARTHEST[task]),
-    *('--imitation.disturbance.turn', '.3'),
+    *('--imitation.disturbance.displacement', FARTHEST[task]),
+    *('--imitation.disturbance.turn', TURNED),
   )
 
 
@@ -53,7 +56,7 @@ for _task, _usual, _relative in (
   for _name, _steps, _arguments in (
     ('relative', _relative, ('--imitation.relative', *_displaced(_task))),
     ('displaced', _usual, _displaced(_task)),
-    ('noisy', _usual, ('--imitation.disturbance.action-noise', '.3')),
+    ('noisy', _usual, ('--imitation.disturbance.action-noise', NOISE)),
   ):
     EXPERIMENTS[f'{_task}_{_name}'] = experiment.beside(
       _task, '--learner-steps', _steps, *_arguments, variant=_name
@@ -125,8 +128,8 @@ for _task, (_, _, _alone) in experiment.PACE.items():
       _task,
       experiment.both(
         _task,
-        *(*experiment.PLAIN, '--task.disturbance.displacement', _FARTHEST[_task]),
-        *('--task.disturbance.turn', '.5'),
+        *(*experiment.PLAIN, '--task.disturbance.displacement', FARTHEST[_task]),
+        *('--task.disturbance.turn', TURNED),
       ),
       learns_from='imitation and task actors, objects displaced',
       controls=False,

@@ -14,6 +14,7 @@ import re
 import pandas as pd
 
 from benchmarks import demonstrations_study
+from benchmarks import experiments
 from benchmarks import figures
 from benchmarks import network_study
 from benchmarks import robustness_tables
@@ -57,7 +58,9 @@ _ROBUSTNESS = """\
 Where something goes wrong on {where}: the share of episodes from held-out starts in
 which the task is solved at any time, of all seeds together
 (`python -m benchmarks.robustness {name}`). An arm that follows has until the
-demonstration's end, the others until the time limit."""
+demonstration's end, the others until the time limit. *Displaced in training* are
+objects by up to {farthest:g} cm, and turned by up to {turned} rad; *noise in training*
+is of up to {noise} on the actions."""
 
 
 _LAYERS = """\
@@ -89,11 +92,11 @@ features as they are. Below it, what the main threads of actors and learners are
 waiting for a core and for each other included (`python -m benchmarks.profiling`)."""
 _FAULTS = """\
 From a fault to the learner's next logged step (a row comes every two seconds), and what
-was lost: what there was, less what is in the set that is gone on from. These are runs
-of the preset `tiny`, which save a set every five seconds, or less often: saving takes
-no more than a fiftieth of the time. By default it is one a minute. A node is killed
-with SIGKILL and comes back by itself; after its end the launcher is started again by
-hand (`python -m benchmarks.faults`)."""
+was lost: the progress at the fault, less that in the set from which the run goes on.
+These are runs of the preset `tiny`, which save a set every five seconds, or less often:
+saving takes no more than a fiftieth of the time. By default it is one a minute. A node
+is killed with SIGKILL and comes back by itself; after its end the launcher is started
+again by hand (`python -m benchmarks.faults`)."""
 _CURVES = """\
 Whether runs learn as others do while nodes are killed all along, all of them in turn:
 lifting, held-out reward; 95 % prediction intervals
@@ -151,7 +154,13 @@ def _robustness(folder: pathlib.Path) -> list['str | tables.Table']:
     name = path.stem.partition('_')[2]
     task, pictures, _ = name.partition('_pixels')
     where = f'{task}, seen in pictures' if pictures else task
-    said = _ROBUSTNESS.format(where=where, name=name)
+    said = _ROBUSTNESS.format(
+      where=where,
+      name=name,
+      farthest=100 * float(experiments.FARTHEST[task]),
+      turned=experiments.TURNED,
+      noise=experiments.NOISE,
+    )
     blocks += [said, *robustness_tables.table(path)]
     if path.with_suffix('.svg').exists():
       blocks.append(

@@ -181,9 +181,11 @@ def main(arguments: Arguments) -> pd.DataFrame:
   """Measures, writes and prints; returns all rows.
 
   Raises:
-    ValueError: there are no runs of the task.
+    ValueError: there are no runs of the task, or one's reward has changed since.
   """
   runs = find_runs(arguments)
+  for run in runs:  # All of them, before hours go into the first.
+    run_description.reward(str(run.path))
   path = runs[0].config.demonstrations
   demonstrations = storage.load(path, with_actions=storage.has_actions(path))
   tables = []

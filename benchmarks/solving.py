@@ -53,6 +53,7 @@ def table(folder: pathlib.Path) -> list[tables.Table]:
         'task': tables.Cell(found.experiment.task),
         'arm': tables.Cell(arms.ARMS[row.arm].full_label),
         'learns from': _learns_from(found, row, control),
+        'learner steps': _learner_steps(found, row),
         **_experience(found, control),
         **tables.solving_cells(found, row),
       }
@@ -62,12 +63,13 @@ def table(folder: pathlib.Path) -> list[tables.Table]:
 
 def _learns_from(found: tables.Results, row: Any, control: bool) -> tables.Cell:
   if row.arm == tables.IMITATOR:
-    steps = found.rows.loc[found.rows['arm'] == row.arm, 'learner_steps'].max()
-    return tables.Cell(
-      f'imitation actors, {steps:,} learner steps',
-      f'{found.where(row.arm)}: learner_steps',
-    )
+    return tables.Cell('imitation actors')
   return tables.Cell('' if control else found.experiment.learns_from)
+
+
+def _learner_steps(found: tables.Results, row: Any) -> tables.Cell:
+  steps = found.rows.loc[found.rows['arm'] == row.arm, 'learner_steps'].max()
+  return tables.Cell(f'{steps:,}' if steps else '', found.where(row.arm))
 
 
 def _experience(found: tables.Results, control: bool) -> dict[str, tables.Cell]:

@@ -31,10 +31,10 @@ class ImitationConfig:
   envs.reward_library. (Kernels on body and objects, time-aligned: recalled; terms,
   weights and temperatures: ours.)"""
   relative: bool = False
-  """Whether the policy is also shown how hand and objects shall be to each other, and
-  is rewarded for that (see RELATIVE and PIXELS_RELATIVE in envs.reward_library), not
-  for where they are. From pictures a wrist camera shows it. (Ours, for objects that are
-  not where the demonstration had them.)"""
+  """Whether the policy is also shown the desired pose of hand and objects relative to
+  each other, and is rewarded for that (see RELATIVE and PIXELS_RELATIVE in
+  envs.reward_library), not for where they are. From pictures a wrist camera shows it.
+  (Ours, for objects that are not where the demonstration had them.)"""
   disturbance: disturbances.Disturbance = disturbances.NONE
   """What goes wrong in training episodes, at most; mass and friction stay 1. (Ours.)"""
   look_ahead: tuple[int, ...] = (1, 2, 5)
@@ -125,17 +125,18 @@ class D4PGConfig:
   """The off-policy learner (D4PG)."""
 
   discount: float = 0.9
-  """Discount per control step of 0.04 s. (Ours: rewards are dense, so a second of
-  horizon is enough; .99 learns far slower.)"""
+  """Discount per control step of 0.04 s. (Ours: .9 for imitation, whose reward is
+  dense, so that a second of horizon is enough; .99 for the task's.)"""
   n_step: int = 3
-  """Control steps of reward summed before bootstrapping. (Ours; D4PG uses 5, which
-  here learns more slowly, and 1 as fast.)"""
+  """Control steps of reward summed before bootstrapping. (Ours: 3 for imitation, 10 for
+  the task; D4PG uses 5.)"""
   num_atoms: int = 51
   """Atoms of the categorical critic. (D4PG.)"""
   v_min: float = 0.0
   """Lowest return an atom stands for. (Ours: rewards lie in [0, 1].)"""
   v_max: float = 10.0
-  """Highest return an atom stands for; 1 / (1 - discount) is reachable. (Ours.)"""
+  """Highest return an atom stands for: 1 / (1 - discount) where every step is rewarded,
+  1 where success alone is. (Ours.)"""
   batch_size: int = 128
   """Transitions per learner step. (D4PG uses 256; 128 is better per CPU second.)"""
   policy_learning_rate: float = 5e-4
@@ -202,8 +203,9 @@ class ReplayConfig:
   min_size: int = 2_000
   """Transitions before the learner starts. (Ours.)"""
   samples_per_insert: float = 51.0
-  """Transitions sampled for each one inserted; whoever is ahead waits. (Ours: .4
-  learner steps of batch 128 per environment step.)"""
+  """Transitions sampled for each one inserted; whoever is ahead waits. That is so many
+  learner steps per environment step, times the batch. (Ours: .4 for imitation, .8 for
+  the task.)"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,9 +253,9 @@ class TaskConfig:
   imitation_share: float = 0.75
   """metamimic: share of each batch that imitation actors wrote, the rest being the task
   actors'; 1: there are no task actors. The task learner then goes as fast as its
-  machine lets it, whatever `task.replay.samples_per_insert`: those who write go on for
-  as long as the imitation learner does, who need not wait for it, nor it for them. (All
-  in one memory: paper; a fixed share: ours.)"""
+  machine lets it, whatever `task.replay.samples_per_insert`: actors write until the
+  imitation learner is done, and they and the task learner do not wait for each other.
+  (All in one memory: paper; a fixed share: ours.)"""
   demonstration_share: float = 0.25
   """d4pgfd: share of each batch from the demonstrations, with their actions. (Kept in
   replay for ever: Vecerik et al. 2017; a fixed share: ours.)"""
@@ -290,7 +292,7 @@ class TaskConfig:
   """The learner of the task policy. (Ours.)"""
   replay: ReplayConfig = ReplayConfig(samples_per_insert=102.0)
   """Of the task actors' experience; what a batch holds of other experience counts as
-  sampled, too. (Ours: .8 learner steps of batch 128 per environment step.)"""
+  sampled, too."""
   actor: ActorConfig = ActorConfig(sigma=0.1)
   """The task actors. (Ours.)"""
 

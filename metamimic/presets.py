@@ -18,11 +18,12 @@ SMALL_TORSOS = config.NetworkConfig(
 
 
 def _from_pictures(
-  learner_steps: int, steps_per_call: int, max_size: int
+  learner_steps: int, start_after: int, steps_per_call: int, max_size: int
 ) -> config.Config:
   """Returns what runs from pictures have in common; arguments as in the settings.
 
-  Their task policy learns in the way that was measured from pictures.
+  Their task policy learns in the way that was measured from pictures, for half as many
+  steps again as imitation.
   """
   batch, environments, sigma = 64, 8, 0.1
 
@@ -38,6 +39,8 @@ def _from_pictures(
     actor=config.ActorConfig(environments=environments, sigma=sigma),
     task=config.TaskConfig(
       turned=False,
+      learner_steps=learner_steps * 3 // 2,
+      start_after=start_after,
       d4pg=dataclasses.replace(
         config.TaskConfig().d4pg,
         critics=1,
@@ -52,9 +55,11 @@ def _from_pictures(
   )
 
 
-_PIXELS = _from_pictures(learner_steps=20_000, steps_per_call=4, max_size=60_000)
+_PIXELS = _from_pictures(
+  learner_steps=20_000, start_after=15_000, steps_per_call=4, max_size=60_000
+)
 _PIXELS_PAPER = _from_pictures(
-  learner_steps=200_000, steps_per_call=1, max_size=200_000
+  learner_steps=200_000, start_after=40_000, steps_per_call=1, max_size=200_000
 )
 
 LAPTOP = config.Config(learner_steps=40_000)
@@ -106,7 +111,7 @@ PRESETS: Mapping[str, tuple[str, config.Config]] = {
     ),
   ),
   'paper': (
-    'Large normalised networks and many actors: hours, and a larger machine.',
+    'Large normalised networks and many actors: days, on a larger machine.',
     config.Config(
       network=config.NetworkConfig(
         policy_width=1024, policy_blocks=4, critic_width=1024, critic_blocks=4
