@@ -190,9 +190,7 @@ class Builder:
     # episodes.
     begun = int(time.time() * 1000) if logger.last_count('environment_steps') else 0
     seeds = [self._seed(_ACTOR, index, i, begun) for i in range(settings.environments)]
-    reader = parameters.Reader(
-      client, name, policy.variables, config.last_step(name), settings.update_period
-    )
+    reader = self._reader(client, name, name, policy, settings.update_period)
     make = environments_lib.solving
     if config.follows(name):
       make = environments_lib.imitating
@@ -221,6 +219,25 @@ class Builder:
       may_begin,
       steps=logger.last_count('environment_steps'),
       episodes=logger.last_count('episodes'),
+    )
+
+  def _reader(
+    self,
+    client: reverb.Client,
+    learner: str,
+    published: str,
+    policy: policy_lib.Policy,
+    period: float = 0.0,
+  ) -> parameters.Reader:
+    """Returns what copies a learner's parameters into a policy."""
+    last = self._config.last_step(learner)
+    return parameters.Reader(
+      client,
+      published,
+      policy.variables,
+      last,
+      period,
+      lambda: checkpoints.has_reached(self._run_dir, learner, last),
     )
 
   def _writer(
@@ -276,10 +293,8 @@ class Builder:
         arm = config.arm(name)
         show = functools.partial(showing.write_solution, videos, arm, solve_in[0])
       draw.append(functools.partial(show, demonstrations, act))
-      last_step = config.last_step(name)
       published = parameters.used(config, name)
-      reader = parameters.Reader(client, published, policy.variables, last_step)
-      readers[name] = reader
+      readers[name] = reader = self._reader(client, name, published, policy)
       learned.append(evaluator_lib.Learned(config.arm(name), reader, run, misguided))
     whole = unseen[0].environment.layout
     controls = controllers.controls(demonstrations, whole)
@@ -315,7 +330,7 @@ class Builder:
         name: reader.progress.learner_steps for name, reader in readers.items()
       },
       'environment_steps': replay.written(info, self._config),
-      'wall_seconds': time.time() - self._description['started'],
+      'wall_seconds': run_description.seconds_running(self._run_dir, time.time()),
     }
     # Its plots take a second to import, and no other node draws any.
     from metamimic import report

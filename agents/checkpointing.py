@@ -319,8 +319,9 @@ class Checkpointer:
     return previous.replay_seconds, previous.environment_steps
 
   def _warn(self, text: str, tell: bool = True) -> None:
-    free = shutil.disk_usage(self._run_dir).free
-    text = f'{text}; {free / 1e6:,.0f} MB are free, and earlier sets are as they were'
+    with contextlib.suppress(OSError):  # A shared file system has its moments.
+      text += f'; {shutil.disk_usage(self._run_dir).free / 1e6:,.0f} MB are free'
+    text += ', and earlier sets are as they were'
     logging.warning(text)
     if tell:
       notices.tell(self._run_dir, text)

@@ -86,6 +86,13 @@ class LearnerProcess(acme.Worker):
   def run(self) -> None:
     """Learns until the last step is done or the run is stopped."""
     last = self._config.last_step(self._name)
+    after = self._config.reset_after(self._name)
+    if self._learner.num_steps > after > self._learner.reset_step == 0:
+      notices.tell(
+        self._run_dir,
+        f'the learner of {self._name} does not begin anew after {after} steps, since '
+        'it has done more: before, it was to learn for longer',
+      )
     self._publish()
     publish = logs.Clock(self._config.actor_of(self._name).update_period)
     meter = _Meter(self._client, self._tables, self._learner.num_steps)

@@ -12,6 +12,8 @@ from acme.utils import loggers
 import numpy as np
 import tensorflow as tf
 
+from metamimic import files
+
 
 class Clock:
   """Says when a period has passed."""
@@ -50,13 +52,6 @@ def _last_row(path: str) -> dict[str, str]:
     raise ValueError(f'{path}: expected CSV ({e})') from e
 
 
-def _cut_torn_line(path: str) -> None:
-  """Removes a last line without its end, within which a process died."""
-  if os.path.exists(path):
-    with open(path, 'rb+') as f:
-      f.truncate(f.read().rfind(b'\n') + 1)
-
-
 class RoleLogger(loggers.Logger):
   """Appends rows to `logs/<role>.csv` and scalars to `tensorboard/<role>`."""
 
@@ -70,7 +65,7 @@ class RoleLogger(loggers.Logger):
     """
     os.makedirs(os.path.join(run_dir, 'logs'), exist_ok=True)
     self._path = os.path.join(run_dir, 'logs', f'{role}.csv')
-    _cut_torn_line(self._path)
+    files.cut_torn_line(self._path)
     self.last = _last_row(self._path)
     """The last row that an earlier process of this role wrote, by column; or empty."""
     self._file = open(self._path, 'a', newline='')

@@ -159,13 +159,13 @@ class OffPolicyLearner(acme.Learner):
     Args:
       most: updates to do, if that is fewer; what more was sampled is left.
     """
-    due = self._reset_after > 0 and not self.reset_step
     left = self._reset_after - self.num_steps
-    if due and left > 0:
+    due = left > 0 and not self.reset_step
+    if due:
       most = left if most is None else min(left, most)
     number = updates.number(self._config.steps_per_call, most)
     metrics = self._updates(next(self._dataset), number)
-    if due and self.num_steps >= self._reset_after:
+    if due and self.num_steps == self._reset_after:
       self._reset()
     return {name: float(value.numpy()) for name, value in metrics.items()}
 

@@ -27,7 +27,7 @@ class Progress(NamedTuple):
 
   learner_steps: int
   finished: bool
-  """Whether that was its last step."""
+  """Whether that was its last step, and is saved."""
 
 
 def used(config: config_lib.Config, learner: str) -> str:
@@ -141,6 +141,7 @@ class Reader:
     variables: Sequence[tf.Variable],
     last_step: int,
     period: float = 0.0,
+    is_saved: Callable[[], bool] = lambda: True,
   ):
     """Reads nothing yet.
 
@@ -152,12 +153,15 @@ class Reader:
         run may have another one than was published.
       period: seconds that must pass between two fetches of `update`; 0: it is called
         seldom, and can wait.
+      is_saved: says of a learner that has published its last step whether that is in a
+        checkpoint set. Before, its end may be lost with it.
     """
     self._client = client
     self._table = table_name(learner)
     self._variables = list(variables)
     self._last_step = last_step
     self._period = period
+    self._is_saved = is_saved
     self._fetched = -float('inf')
     self._fetch = waiting.Call(self._fetch_now)
     self.progress = Progress(0, False)
@@ -165,12 +169,13 @@ class Reader:
 
   def wait(self, should_stop: Callable[[], bool]) -> bool:
     """Waits for the first parameters and reads them; False: was stopped instead."""
-    reminder = waiting.Reminder()
+    reminder, before = waiting.Reminder(), self._fetched
     while not should_stop():
       info = replay.info(self._client)
       if info is not None and info[self._table].current_size:
         self._update(_PATIENCE)
-        return True
+        if self._fetched > before:
+          return True
       reminder.remind(lambda: f'the first parameters in {self._table}')
       time.sleep(0.2)
     return False
@@ -205,7 +210,8 @@ class Reader:
     self._fetched = time.monotonic()
     for variable, value in zip(self._variables, values, strict=True):
       variable.assign(value[0])
-    self.progress = Progress(int(steps[0]), int(steps[0]) >= self._last_step)
+    finished = int(steps[0]) >= self._last_step and self._is_saved()
+    self.progress = Progress(int(steps[0]), finished)
     return self.progress
 
   def _fetch_now(self) -> Sequence[np.ndarray]:

@@ -291,7 +291,13 @@ def _pace(
   samples_per_insert = replay.samples_per_insert * k / d4pg.batch_size
   # Wide enough that neither side waits for the other's batch or episode: a learner
   # takes a whole call's samples at once.
-  buffer = max(4 * k * d4pg.steps_per_call, 0.1 * samples_per_insert * replay.min_size)
+  # Reverb wants what one insertion allows, at least.
+  buffer = max(
+    4 * k * d4pg.steps_per_call,
+    0.1 * samples_per_insert * replay.min_size,
+    samples_per_insert,
+    1.0,
+  )
   return reverb.rate_limiters.SampleToInsertRatio(
     samples_per_insert, replay.min_size, buffer
   )

@@ -28,6 +28,7 @@ from benchmarks import experiments
 from benchmarks import readme
 from metamimic import config as config_lib
 from metamimic import plain
+from metamimic import run_description
 from metamimic import statistics
 from metamimic.demonstrations import storage
 
@@ -85,7 +86,7 @@ def collect(name: str) -> None:
     evaluations[seed] = statistics.last(pd.read_csv(directory / 'evaluation.csv'))
     runs[seed] = {
       **json.loads((directory / 'summary.json').read_text()),
-      'wall_seconds': round(seconds_running(directory / 'events.jsonl'), 1),
+      'wall_seconds': round(run_description.seconds_running(directory), 1),
       'processor': common.processor(),
     }
     found = config_lib.to_dict(config_lib.load(str(directory / 'config.json')))
@@ -144,23 +145,6 @@ def _settings(config: dict[str, Any]) -> dict[str, Any]:
     return settings
   seen = {'task.turned'} if settings['algorithm'] == 'bc_no_goal' else set()
   return {k: v for k, v in settings.items() if not k.startswith('task.') or k in seen}
-
-
-def seconds_running(events: pathlib.Path) -> float:
-  """Returns for how long a run had a launcher, breaks between launches left out.
-
-  Args:
-    events: its events.jsonl. Of a launcher that was killed, its last event counts as
-      its end.
-  """
-  seconds = begun = last = 0.0
-  for line in events.read_text().splitlines():
-    event = json.loads(line)
-    if event['event'] == 'launch':
-      seconds += last - begun
-      begun = event['wall_time']
-    last = event['wall_time']
-  return seconds + last - begun
 
 
 def check() -> int:

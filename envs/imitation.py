@@ -90,7 +90,7 @@ class ImitationEnvironment(dm_env.Environment):
     self._early_end = early_end
     self._rng = np.random.RandomState(seed)
     self._disturber = disturber
-    self._step = 0
+    self._begun = self._step = 0
     self._reset_next_step = True
     self._follow(self._train[0])
 
@@ -143,7 +143,7 @@ class ImitationEnvironment(dm_env.Environment):
       step = 0
       if self._rng.uniform() < self._start_within:
         step = self._rng.randint(max(self._length - _TAIL, 1))
-    self._step = step
+    self._begun = self._step = step
     self._reset_next_step = False
     self.environment.pursue(self._skill)
     observation = self.environment.set_state(self._states[step])
@@ -194,7 +194,8 @@ class ImitationEnvironment(dm_env.Environment):
 
   def episode_measures(self) -> Mapping[str, float]:
     """Returns what there is to log of an episode that has just ended."""
-    return {'completed': self._step / self._length}
+    left = self._length - self._begun
+    return {'completed': (self._step - self._begun) / left}
 
   def close(self) -> None:
     """Closes the task."""

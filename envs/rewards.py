@@ -21,7 +21,7 @@ import importlib
 import math
 import numbers
 import re
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
@@ -63,6 +63,9 @@ class Term:
   """Distance at which the term has fallen to 1/e; None: see `calibrate`."""
 
 
+_Function: TypeAlias = distances.DistanceFunction
+
+
 class Reward:
   """A weighted mean of terms.
 
@@ -96,7 +99,7 @@ class Reward:
     self._weights = tuple(term.weight / total for term in terms)
     self._distances = None
     if layout is not None:
-      self._distances = tuple(term.distance.bind(layout) for term in terms)
+      self._distances = tuple(_bound(term, layout) for term in terms)
 
   def bind(self, layout: observations.Layout) -> 'Reward':
     """Returns this reward for observations laid out so.
@@ -121,9 +124,18 @@ class Reward:
 
   def distances(self, observation: Observation, goal: Observation) -> list[np.ndarray]:
     """Returns each term's distance, of shape (...), for (batched) observations."""
+    return [distance(observation, goal) for distance in self.bound]
+
+  @property
+  def bound(self) -> tuple[_Function, ...]:
+    """Each term's distance for observations of the layout.
+
+    Raises:
+      ValueError: there is no layout.
+    """
     if self._distances is None:
       raise ValueError('this reward is a declaration; bind(layout) it before calling')
-    return [distance(observation, goal) for distance in self._distances]
+    return self._distances
 
   def __call__(self, observation: Observation, goal: Observation) -> RewardResult:
     """Returns the reward of one observation; see `RewardFunction`.
@@ -176,13 +188,22 @@ def calibrate(
       work on batches.
   """
   terms = list(reward.terms)
+  missing = [i for i, term in enumerate(terms) if term.temperature is None]
   samples: list[list[np.ndarray]] = [[] for _ in terms]
   for observation in demonstrations:
     length = len(next(iter(observation.values())))
     for apart in (k for k in frames if k < length):
       now = {group: values[:-apart] for group, values in observation.items()}
       later = {group: values[apart:] for group, values in observation.items()}
-      for i, distance in enumerate(reward.distances(now, later)):
+      for i in missing:
+        try:
+          distance = reward.bound[i](now, later)
+        except Exception as e:  # Any: it may be the user's code that runs.
+          raise ValueError(
+            f'term {terms[i].name!r}: its distance raised {type(e).__name__}: {e}, '
+            f'given {length - apart} observations at once, as the terms are whose '
+            'temperature is left to calibration'
+          ) from e
         if np.shape(distance) != (length - apart,):
           raise ValueError(
             f'term {terms[i].name!r}: its distance returned shape '
@@ -190,15 +211,27 @@ def calibrate(
             'number for each'
           )
         samples[i].append(distance)
-  for i, term in enumerate(terms):
-    if term.temperature is None:
-      found = np.concatenate(samples[i]) if samples[i] else np.zeros(0)
-      moving = found[found > 0.05 * found.max(initial=0)]
-      if not moving.size:
-        raise ValueError(f'term {term.name!r}: nothing moves in the demonstrations')
-      tau = float(np.mean(moving)) / -math.log(value)
-      terms[i] = dataclasses.replace(term, temperature=float(f'{tau:.3g}'))
+  for i in missing:
+    found = np.concatenate(samples[i]) if samples[i] else np.zeros(0)
+    moving = found[found > 0.05 * found.max(initial=0)]
+    if not moving.size:
+      raise ValueError(f'term {terms[i].name!r}: nothing moves in the demonstrations')
+    tau = float(np.mean(moving)) / -math.log(value)
+    terms[i] = dataclasses.replace(terms[i], temperature=float(f'{tau:.3g}'))
   return reward.replaced(terms, reward.layout)
+
+
+def _bound(term: Term, layout: observations.Layout) -> _Function:
+  """Returns a term's distance for observations laid out so."""
+  try:
+    return term.distance.bind(layout)
+  except ValueError:
+    raise
+  except Exception as e:  # Any: it may be the user's code that runs.
+    raise ValueError(
+      f'term {term.name!r}: its distance cannot be bound to the observation: '
+      f'{type(e).__name__}: {e}'
+    ) from e
 
 
 def declaration(reward: RewardFunction) -> dict[str, str]:

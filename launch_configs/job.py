@@ -224,10 +224,9 @@ class ActorKeeper:
 
     Before that, a learner that is restored may need it once more.
     """
-    found = checkpoints.last(self._run_dir) if self._done else None
     name = self._settings.acts_for(self._index)
-    steps = found.learner_steps.get(name, 0) if found else 0
-    return self._done and steps >= self._settings.last_step(name)
+    last = self._settings.last_step(name)
+    return self._done and checkpoints.has_reached(self._run_dir, name, last)
 
   def _can_start(self) -> bool:
     address = run_directory.published_address(self._run_dir, 'replay')

@@ -19,7 +19,7 @@ import os
 import pathlib
 import signal
 import sys
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
@@ -81,7 +81,8 @@ def parse_options(
     args: the words after that.
 
   Raises:
-    ValueError: the run directory holds something else than a run.
+    ValueError: the run directory holds something else than a run, or a setting is of no
+      use.
     SystemExit: the command line is wrong, or asks for help.
   """
   first = argparse.ArgumentParser(program, add_help=False, allow_abbrev=False)
@@ -96,18 +97,24 @@ def parse_options(
       given.run_dir, base.imitation.reward, given.reward, '--imitation.reward'
     )
   listed = '\n'.join(f'  {n}: {text}' for n, (text, _) in presets.PRESETS.items())
-  return tyro.cli(
+  asked = tyro.cli(
     options,
     prog=program,
     description=f'{description}\nPresets:\n{listed}',
     args=args,
     default=options(**vars(base), run_dir=given.run_dir, preset=given.preset),
   )
+  validation.check_used(base, config.Config(**_fields(asked)))
+  return asked
+
+
+def _fields(options: Options) -> dict[str, Any]:
+  return {f.name: getattr(options, f.name) for f in dataclasses.fields(config.Config)}
 
 
 def resolve(options: Options) -> tuple[pathlib.Path, config.Config]:
   """Returns the run directory and the configuration that are meant."""
-  fields = {f.name: getattr(options, f.name) for f in dataclasses.fields(config.Config)}
+  fields = _fields(options)
   if options.demonstrations:
     # A node or a resumed launch may have another working directory.
     fields['demonstrations'] = os.path.abspath(options.demonstrations)

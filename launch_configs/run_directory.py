@@ -219,7 +219,7 @@ def is_finished(path: pathlib.Path, settings: config.Config) -> bool:
     return False
   done: Any = files.parse_json(text, str(summary)).get('learner_steps')
   try:
-    return all(done[name] >= settings.last_step(name) for name in settings.learners)
+    return settings.is_done(done)
   except (KeyError, TypeError) as e:
     raise ValueError(
       f'{summary}: expected a JSON object with the steps of {settings.learners} in '

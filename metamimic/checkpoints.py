@@ -87,6 +87,12 @@ def last(run_dir: str | os.PathLike[str]) -> CheckpointSet | None:
   return None
 
 
+def has_reached(run_dir: str | os.PathLike[str], learner: str, step: int) -> bool:
+  """Returns whether the newest set has a learner at a step, or later; see `last`."""
+  found = last(run_dir)
+  return found is not None and found.learner_steps.get(learner, 0) >= step
+
+
 def newest(
   run_dir: str | os.PathLike[str],
   part: str = '',

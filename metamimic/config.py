@@ -451,6 +451,18 @@ class Config:
     """Returns after how many steps a learner is done."""
     return self.task.learner_steps if learner == TASK else self.learner_steps
 
+  def is_done(self, learner_steps: Mapping[str, int]) -> bool:
+    """Returns whether each learner has done its last step.
+
+    Args:
+      learner_steps: by learner.
+
+    Raises:
+      KeyError: there are no steps of a learner.
+      TypeError: they are no numbers.
+    """
+    return all(learner_steps[name] >= self.last_step(name) for name in self.learners)
+
   def reset_after(self, learner: str) -> int:
     """Returns after how many steps a learner begins anew, if it has not; 0: never."""
     return round(self.d4pg_of(learner).reset_at * self.last_step(learner))

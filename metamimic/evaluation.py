@@ -23,6 +23,7 @@ from envs import solving
 from envs import stepping
 from envs import tasks
 from metamimic import controllers
+from metamimic import files
 from metamimic.demonstrations import types
 
 TRACKED = 0.05
@@ -326,6 +327,8 @@ def rows(
 def append_rows(path: str, rows_: Sequence[Mapping[str, str | int | float]]) -> None:
   """Appends rows to a CSV file, with a header if it is new; all of them or none.
 
+  A last row within which another process died is removed first.
+
   Raises:
     OSError: it cannot be written.
     ValueError: what is there has other columns.
@@ -334,6 +337,7 @@ def append_rows(path: str, rows_: Sequence[Mapping[str, str | int | float]]) -> 
     return
   columns = list(rows_[0])
   if os.path.exists(path):
+    files.cut_torn_line(path)
     with open(path, newline='') as there:
       found = next(csv.reader(there), columns)
     if found != columns:
@@ -349,6 +353,7 @@ def append_rows(path: str, rows_: Sequence[Mapping[str, str | int | float]]) -> 
     try:
       while content:
         content = content[f.write(content) :]
+      os.fsync(f.fileno())
     except OSError:
       f.truncate(size)
       raise

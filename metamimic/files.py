@@ -40,6 +40,17 @@ def read_text(path: str | os.PathLike[str]) -> str:
     raise ValueError(f'{path}: expected text in UTF-8 ({e})') from e
 
 
+def cut_torn_line(path: str | os.PathLike[str]) -> None:
+  """Removes a last line without its end, within which a process died, if there is one.
+
+  Raises:
+    OSError: the file cannot be read or written.
+  """
+  if os.path.exists(path):
+    with open(path, 'rb+') as f:
+      f.truncate(f.read().rfind(b'\n') + 1)
+
+
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
   """Returns the object that is in a file of JSON.
 

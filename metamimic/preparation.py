@@ -100,16 +100,19 @@ def _usable(config: config_lib.Config) -> types.DemonstrationSet:
       f'{config.demonstrations}: {len(demonstrations.train)} training and '
       f'{len(demonstrations.valid)} held-out demonstrations; expected some of each'
     )
+  shown = [demonstrations.demonstrations[i] for i in demonstrations.train]
+  if config.algorithm == 'd4pgfd' and not any(d.rewards.any() for d in shown):
+    raise ValueError(
+      f'{config.demonstrations}: no training demonstration has a reward; d4pgfd needs '
+      'some that succeed'
+    )
   if config.without_skills and not demonstrations.novel:
     raise ValueError(
       f'without_skills: {config.demonstrations}: no held-out demonstration of '
       f'{config.without_skills}; expected some to measure'
     )
   _check_states(config.demonstrations, demonstrations)
-  validation.check_horizon(
-    config,
-    max(demonstrations.demonstrations[i].num_steps for i in demonstrations.train),
-  )
+  validation.check_horizon(config, max(d.num_steps for d in shown))
   skills = tuple(tasks.get(demonstrations.task).skills)
   if len(skills) > 1 and not all(config.follows(name) for name in config.learners):
     raise ValueError(

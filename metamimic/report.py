@@ -128,11 +128,12 @@ def _read(directory: pathlib.Path, summary: Mapping[str, Any] | None = None) -> 
     solving = statistics.solving(evaluation) if len(evaluation) else pd.DataFrame()
   except ValueError as e:
     raise ValueError(f'{directory / "evaluation.csv"}: {e}') from e
+  config = config_lib.load(str(directory / 'config.json'))
   return _Run(
     directory,
-    config_lib.load(str(directory / 'config.json')),
+    config,
     files.read_json(described) if described.exists() else {},
-    _summary(directory / 'summary.json') if summary is None else summary,
+    _summary(directory / 'summary.json', config) if summary is None else summary,
     {
       path.stem.partition('-')[2]: tables.read(path, tables.LEARNER)
       for path in learners
@@ -145,7 +146,8 @@ def _read(directory: pathlib.Path, summary: Mapping[str, Any] | None = None) -> 
   )
 
 
-def _summary(path: pathlib.Path) -> dict[str, Any]:
+def _summary(path: pathlib.Path, config: config_lib.Config) -> dict[str, Any]:
+  """Returns what summary.json holds; nothing if the run has gone on since."""
   if not path.exists():
     return {}
   found = files.read_json(path)
@@ -154,7 +156,12 @@ def _summary(path: pathlib.Path) -> dict[str, Any]:
       raise ValueError(f'{path}: {name}: expected numbers of steps')
   if not files.is_number(found.get('wall_seconds', 0)):
     raise ValueError(f'{path}: wall_seconds: expected a number')
-  return found
+  try:
+    return found if config.is_done(found['learner_steps']) else {}
+  except (KeyError, TypeError) as e:
+    raise ValueError(
+      f'{path}: learner_steps: expected those of {config.learners} ({e!r})'
+    ) from e
 
 
 def _task(run: _Run) -> str:

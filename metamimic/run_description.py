@@ -4,6 +4,7 @@ The task, the rewards with their calibrated temperatures, and where pictures lie
 """
 
 from collections.abc import Callable, Mapping
+import json
 import os
 import time
 from typing import Any
@@ -50,14 +51,53 @@ def agree(run_dir: str, found: Mapping[str, Any]) -> None:
   except FileNotFoundError:
     write(run_dir, {**found, 'started': time.time()})
     return
+  if _names(before) == _names(found):  # They tell what was drawn, and may be moved.
+    before['frames'] = found['frames']
+    write(run_dir, before)
   for key, value in found.items():
     if before.get(key) != value:
-      drawn = 'Pictures lie elsewhere, or are drawn in another way here'
+      drawn = 'Pictures are drawn in another way here'
       why = drawn if key == 'frames' else 'The reward has changed'
       raise ValueError(
         f'{run_dir}/{_FILE}: the run began with {key} {before.get(key)}; now it is '
         f'{value}. {why}: begin a new run.'
       )
+
+
+def seconds_running(run_dir: str | os.PathLike[str], now: float | None = None) -> float:
+  """Returns for how long a run had a launcher, breaks between launches left out.
+
+  Args:
+    run_dir: a run directory; where nobody wrote events.jsonl, as on Vertex AI, breaks
+      count, too.
+    now: what the time is, if the last launcher is still there (time.time()). Of one
+      that was killed, its last event counts as its end.
+
+  Raises:
+    OSError: a file cannot be read.
+    ValueError: a file is damaged; the message names it.
+  """
+  path = os.path.join(run_dir, 'events.jsonl')
+  if not os.path.exists(path):
+    return (now or time.time()) - read(str(run_dir))['started']
+  seconds = begun = last = 0.0
+  with open(path) as f:
+    for line in f:
+      try:
+        event, at = (found := json.loads(line))['event'], float(found['wall_time'])
+      except (ValueError, KeyError, TypeError) as e:
+        raise ValueError(f'{path}: expected events as JSON ({e!r})') from e
+      if event == 'launch':
+        seconds += last - begun
+        begun = at
+      last = at
+  return seconds + (last if now is None else now) - begun
+
+
+def _names(description: Mapping[str, Any]) -> dict[str, str]:
+  """Returns the names of the files of pictures, wherever they lie, by group."""
+  drawn = description.get('frames', {})
+  return {group: os.path.basename(path) for group, path in drawn.items()}
 
 
 def write(run_dir: str, description: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """What is refused before a run starts: useless settings, code that only a run names."""
 
 from collections.abc import Mapping
+import fnmatch
 import math
 from typing import Any
 
@@ -84,6 +85,57 @@ def validate(config: config_lib.Config) -> None:
     _validate_start_after(config)
 
 
+_OFF_POLICY = ('d4pg.*', 'replay.*', 'actor.*')
+_UNUSED: Mapping[str, tuple[str, ...]] = {
+  'metamimic': ('bc.*', 'task.demonstration_share'),
+  'bc': (*_OFF_POLICY, 'task.*'),
+  'bc_no_goal': (*_OFF_POLICY, 'task.*'),
+  'd4pg': (*_OFF_POLICY, 'learner_steps', 'bc.*', 'task.demonstration_share'),
+  'd4pgfd': (*_OFF_POLICY, 'learner_steps', 'bc.*'),
+}
+"""By algorithm: settings that nobody reads."""
+_USED: Mapping[str, tuple[str, ...]] = {
+  'bc': ('actor.update_period',),
+  'bc_no_goal': ('actor.update_period', 'task.turned'),
+}
+"""By algorithm: settings among those that somebody does read."""
+
+
+def check_used(base: config_lib.Config, config: config_lib.Config) -> None:
+  """Refuses settings that were given and that the algorithm does without.
+
+  Args:
+    base: what the settings were before any was given.
+    config: what they are now.
+
+  Raises:
+    ValueError: the message names them, and those that are meant instead.
+  """
+  algorithm = config.algorithm
+  unused = _UNUSED[algorithm]
+  if algorithm == 'metamimic' and not config.task.learn:
+    unused = (*unused, 'task.*')
+  a, b = (plain.flatten(config_lib.to_dict(c)) for c in (base, config))
+  given = [name for name in b if a[name] != b[name]]
+  found = [
+    name
+    for name in given
+    if any(fnmatch.fnmatchcase(name, pattern) for pattern in unused)
+    and name not in ('task.learn', *_USED.get(algorithm, ()))
+  ]
+  if not found:
+    return
+  instead = 'leave them out'
+  if algorithm == 'metamimic' and any(name.startswith('task.') for name in found):
+    instead = 'task.learn, for a task policy beside the other'
+  elif algorithm in ('d4pg', 'd4pgfd') and any(f'task.{name}' in b for name in found):
+    instead = ', '.join(f'task.{name}' for name in found if f'task.{name}' in b)
+  raise ValueError(
+    f'{", ".join(found)} {"is" if len(found) == 1 else "are"} given, which the '
+    f'algorithm {algorithm} does without; expected: {instead}'
+  )
+
+
 def _validate_task(config: config_lib.Config) -> None:
   """Checks who learns the task, and from what."""
   if config.task.learn and config.algorithm != 'metamimic':
@@ -97,9 +149,17 @@ def _validate_task(config: config_lib.Config) -> None:
         f'task.reward is dense with the algorithm {config.algorithm}; expected d4pg: '
         'what imitation actors and demonstrations write has the sparse reward'
       )
-    d4pg, steps = config.task.d4pg, stepping.DENSE_STEPS
-    most = sum(d4pg.discount**step for step in range(steps))
-    _check_returns('task.', d4pg, most, f'{steps} steps of the dense reward may return')
+    _check_returns(
+      'task.',
+      config.task.d4pg,
+      _most_returned(config.task.d4pg.discount, stepping.DENSE_STEPS),
+      'the dense reward may return',
+    )
+  if config.algorithm == 'd4pgfd' and not config.borrowed:
+    raise ValueError(
+      f'task.demonstration_share is {config.task.demonstration_share} of batches of '
+      f'{config.task.d4pg.batch_size}, which is none; expected some with d4pgfd'
+    )
   if config_lib.TASK in config.learners and not config.task.is_dense:
     _check_returns('task.', config.task.d4pg, 1.0, 'the sparse reward returns')
   if config.imitates_itself(config_lib.TASK):
@@ -127,18 +187,28 @@ def check_horizon(config: config_lib.Config, steps: int) -> None:
     ValueError: the message names the field, its value and what was expected.
   """
   if config_lib.IMITATION in config.learners:
-    most = sum(config.d4pg.discount**step for step in range(steps))
-    why = f'{steps} steps may return with d4pg.discount {config.d4pg.discount}'
+    most = _most_returned(config.d4pg.discount, steps)
+    why = f'rewards of 1 may return with d4pg.discount {config.d4pg.discount}'
     _check_returns('', config.d4pg, most, why)
+
+
+def _most_returned(discount: float, steps: int) -> float:
+  """Returns what rewards of 1 come to, seen from any of so many steps.
+
+  An episode that is over in time has not ended for a learner, to whom the value of its
+  last state counts, too.
+  """
+  return 1 / (1 - discount) if discount < 1 else steps
 
 
 def _check_returns(
   prefix: str, d4pg: config_lib.D4PGConfig, most: float, why: str
 ) -> None:
+  most = math.ceil(10 * most - 1e-6) / 10  # 1 / (1 - .9) is more than 10.
   if d4pg.v_min > 0 or d4pg.v_max < most:
     raise ValueError(
       f'{prefix}d4pg.v_min and v_max are {d4pg.v_min} and {d4pg.v_max}; expected 0 or '
-      f'less, and {math.ceil(10 * most) / 10} or more, which {why}'
+      f'less, and {most} or more, which {why}'
     )
 
 
@@ -281,6 +351,7 @@ def _validate_learning(values: Mapping[str, Any], prefix: str) -> None:
     )
   for name in ('discount', 'target_update_rate'):
     _share(values, d4pg + name)
+  _positive(values, f'{d4pg}target_update_rate')
   v_min, v_max = values[f'{d4pg}v_min'], values[f'{d4pg}v_max']
   if v_max <= v_min:
     raise ValueError(

@@ -5,7 +5,10 @@ any camera and any size can be asked for later.
 """
 
 from collections.abc import Mapping, Sequence
+import contextlib
 import dataclasses
+import fcntl
+import glob
 import hashlib
 import itertools
 import os
@@ -148,21 +151,30 @@ def _draw(
   renderer: rendering.Renderer, states: Sequence[np.ndarray], path: str
 ) -> None:
   """Writes the pictures of all states, one after the other, as one array."""
-  # Others may be drawing the same.
-  temporary = f'{path}.{os.getpid()}.tmp'
+  _forget_drafts(path)
+  temporary = f'{path}.{os.getpid()}.tmp'  # Others may be drawing the same.
   try:
-    frames = np.lib.format.open_memmap(
-      temporary, 'w+', np.uint8, shape=(sum(map(len, states)), *renderer.size, 3)
-    )
-    # Where a disk is full, writing to mapped memory would end the process.
-    with open(temporary, 'r+b') as file:
-      os.posix_fallocate(file.fileno(), 0, os.path.getsize(temporary))
-    drawn = itertools.chain.from_iterable(map(renderer.render_states, states))
-    say = f'drawing the pictures of demonstrations, once: {path}'
-    for i, picture in enumerate(progress.track(drawn, say, len(frames))):
-      frames[i] = picture
-    frames.flush()
-    os.replace(temporary, path)
+    with open(temporary, 'w+b') as draft:
+      fcntl.flock(draft, fcntl.LOCK_EX)
+      frames = np.lib.format.open_memmap(
+        temporary, 'w+', np.uint8, shape=(sum(map(len, states)), *renderer.size, 3)
+      )
+      # Where a disk is full, writing to mapped memory would end the process.
+      os.posix_fallocate(draft.fileno(), 0, os.path.getsize(temporary))
+      drawn = itertools.chain.from_iterable(map(renderer.render_states, states))
+      say = f'drawing the pictures of demonstrations, once: {path}'
+      for i, picture in enumerate(progress.track(drawn, say, len(frames))):
+        frames[i] = picture
+      frames.flush()
+      os.replace(temporary, path)
   finally:
     if os.path.exists(temporary):
       os.remove(temporary)
+
+
+def _forget_drafts(path: str) -> None:
+  """Removes what those left who died while they drew; others hold their locks."""
+  for draft in glob.glob(f'{glob.escape(path)}.*.tmp'):
+    with contextlib.suppress(OSError), open(draft, 'r+b') as file:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      os.remove(draft)

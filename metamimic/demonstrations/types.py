@@ -92,6 +92,11 @@ class Demonstration:
       rewards = np.zeros(num_steps, np.float32)
     _check_array(name, 'rewards', rewards, np.float32, 1)
     _check_length(name, 'rewards', rewards, num_steps, 'one fewer than states has')
+    odd = rewards[(rewards != 0) & (rewards != 1)]
+    if odd.size:
+      raise ValueError(
+        f"{name}: rewards hold {odd[0]:g}; expected 0 or 1, the task's sparse reward"
+      )
     if actions is not None:
       _check_array(name, 'actions', actions, np.float32, 2)
       _check_length(name, 'actions', actions, num_steps, 'one fewer than states has')

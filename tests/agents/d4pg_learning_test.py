@@ -567,7 +567,7 @@ def test_from_a_reset_on_it_learns_as_a_new_learner(
   ('before', 'then', 'anew'),
   [
     (3, 6, False),  # It is to go on for longer, and has begun anew already.
-    (0, 2, True),  # It is to begin anew earlier than it is.
+    (0, 2, False),  # It is past that, because it is to end sooner than before.
     (0, 6, True),
     (6, 0, False),
   ],

@@ -145,6 +145,19 @@ def test_it_tells_where_the_learner_begins_anew(
   assert _rows(tmp_path)[-1]['reset_step'] == '4'
 
 
+def test_it_tells_that_it_is_too_late_to_begin_anew(
+  client: reverb.Client, tmp_path: pathlib.Path
+) -> None:
+  client.insert(np.zeros(1, np.float32), {replay.IMITATION: 1.0})
+  learner = _Learner(lambda: None)
+  for _ in range(2):
+    learner.step(2)
+  d4pg = dataclasses.replace(CONFIG.d4pg, reset_at=0.5)
+  _process(learner, client, tmp_path, d4pg=d4pg).run()
+  (told,) = (tmp_path / notices.FILE).read_text().splitlines()
+  assert told.startswith('the learner of imitation does not begin anew after 3 steps, ')
+
+
 def test_it_does_not_go_beyond_its_last_step(
   client: reverb.Client, tmp_path: pathlib.Path
 ) -> None:

@@ -1,6 +1,6 @@
 """Tests of agents.parameters, over a Reverb server."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import threading
 import types
 from typing import Any
@@ -59,6 +59,39 @@ def test_a_run_that_goes_on_longer_is_not_finished(client: reverb.Client) -> Non
     for last in (30, 60)
   ]
   assert found == [True, False]
+
+
+def test_an_end_that_is_not_saved_may_be_lost_and_come_again(
+  client: reverb.Client,
+) -> None:
+  saved = False
+  reader = parameters.Reader(
+    client, LEARNER, _variables(0.0), LAST, is_saved=lambda: saved
+  )
+  # Its learner dies while it saves its end, and goes on from the set before.
+  for steps in (LAST, 20, LAST):
+    parameters.publish(client, LEARNER, _variables(1.0), steps)
+    assert reader.update() == Progress(steps, False)
+  saved = True
+  assert reader.update() == Progress(LAST, True)
+
+
+def test_what_does_not_come_in_time_is_waited_for(
+  client: reverb.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  parameters.publish(client, LEARNER, _variables(1.0), 10)
+  reader = parameters.Reader(client, LEARNER, copies := _variables(0.0), LAST)
+  fetch, tries = reader._fetch, []
+
+  def slow(timeout: float) -> Sequence[np.ndarray]:
+    tries.append(timeout)
+    if len(tries) < 3:
+      raise TimeoutError
+    return fetch(timeout)
+
+  monkeypatch.setattr(reader, '_fetch', slow)
+  assert reader.wait(lambda: False)
+  assert len(tries) == 3 and _values(copies) == [1, 10, 1]
 
 
 def test_each_learner_has_its_own(client: reverb.Client) -> None:

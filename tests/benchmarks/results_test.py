@@ -9,32 +9,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from benchmarks import common
 from benchmarks import experiments
 from benchmarks import readme
 from benchmarks import results
 from metamimic import config as config_lib
-
-_LAUNCH, _START, _END = 'launch', 'start', 'end'
-
-
-@pytest.mark.parametrize(
-  ('events', 'seconds'),
-  [
-    ([(_LAUNCH, 100), (_START, 101), (_END, 160)], 60),
-    ([(_LAUNCH, 100), (_END, 160), (_LAUNCH, 1000), (_START, 1001), (_END, 1030)], 90),
-    # The first launcher was killed; nobody knows when.
-    ([(_LAUNCH, 100), (_START, 103), (_LAUNCH, 500), (_END, 510)], 13),
-  ],
-)
-def test_breaks_between_launches_do_not_count(
-  events: list[tuple[str, float]], seconds: float, tmp_path: pathlib.Path
-) -> None:
-  path = tmp_path / 'events.jsonl'
-  path.write_text(
-    ''.join(json.dumps({'wall_time': t, 'event': what}) + '\n' for what, t in events)
-  )
-  assert results.seconds_running(path) == pytest.approx(seconds)
-
 
 NAME = 'reach_duplo'
 
@@ -43,7 +22,7 @@ NAME = 'reach_duplo'
 def runs_fixture(
   tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> pathlib.Path:
-  monkeypatch.setattr(experiments, 'RUNS', tmp_path / 'runs')
+  monkeypatch.setattr(common, 'RUNS', tmp_path / 'runs')
   monkeypatch.setattr(readme, 'RESULTS', tmp_path / 'results')
   two = dataclasses.replace(experiments.EXPERIMENTS[NAME], seeds=(0, 1))
   monkeypatch.setitem(experiments.EXPERIMENTS, NAME, two)

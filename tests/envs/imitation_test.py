@@ -208,7 +208,7 @@ def test_what_there_is_to_log_of_steps_and_episodes(
     assert np.float32(measures['reward']) == timestep.reward['imitation']
     assert {'reward/arm', 'reward/brick'} <= set(measures)
   assert 1 < steps < _STEPS - 10
-  assert following.episode_measures() == {'completed': (10 + steps) / _STEPS}
+  assert following.episode_measures() == {'completed': steps / (_STEPS - 10)}
 
 
 def test_a_goal_is_a_demonstration_and_a_step(

@@ -1,6 +1,7 @@
 """Tests of envs.rewards and of the declarations in envs.reward_library."""
 
 from collections.abc import Callable
+import dataclasses
 import importlib
 import math
 import pathlib
@@ -496,6 +497,39 @@ def test_calibration_refuses_a_distance_that_takes_no_batches() -> None:
   )
   with pytest.raises(ValueError, match=message):
     rewards.calibrate(reward, [observed.random(10)])
+
+
+class _Raising:
+  """A user's distance: for one observation, or for none."""
+
+  def __init__(self, at_once: bool) -> None:
+    self._at_once = at_once
+
+  def bind(self, layout: observations.Layout) -> distances.DistanceFunction:
+    if self._at_once:
+      raise KeyError('hand')
+    return lambda o, g: math.dist(o['body'], g['body'])  # type: ignore[return-value]
+
+
+def test_what_a_users_distance_raises_is_told_with_its_term() -> None:
+  term = rewards.Term('near', _Raising(at_once=False), 1.0)
+  with pytest.raises(ValueError) as e:
+    rewards.calibrate(rewards.Reward([term], LAYOUT), [observed.random(10)])
+  assert str(e.value).startswith("term 'near': its distance raised TypeError: ")
+  assert str(e.value).endswith(
+    ', given 8 observations at once, as the terms are whose temperature is left to '
+    'calibration'
+  )
+  # With a temperature it need not take more than one.
+  warm = rewards.Reward([dataclasses.replace(term, temperature=1.0)], LAYOUT)
+  assert rewards.temperatures(rewards.calibrate(warm, [observed.random(10)])) == {
+    'near': 1.0
+  }
+  with pytest.raises(ValueError) as e:
+    rewards.Reward([rewards.Term('near', _Raising(at_once=True), 1.0)], LAYOUT)
+  assert str(e.value) == (
+    "term 'near': its distance cannot be bound to the observation: KeyError: 'hand'"
+  )
 
 
 class _Whole:

@@ -8,6 +8,7 @@ A fourth one learns from pictures.
 
 import base64
 from collections.abc import Callable, Iterator
+import contextlib
 import csv
 import dataclasses
 import itertools
@@ -31,6 +32,7 @@ from benchmarks import running
 from envs import tasks
 import metamimic
 from metamimic import checkpoints
+from metamimic import drafts
 from metamimic import loading
 from metamimic import statistics
 from metamimic import video
@@ -195,6 +197,12 @@ def _weights(run_dir: pathlib.Path) -> list[np.ndarray]:
   ]
 
 
+def _saved(run_dir: pathlib.Path) -> int:
+  """Returns the learner's steps in the newest set; 0: there is none."""
+  found = checkpoints.last(run_dir)
+  return found.learner_steps['imitation'] if found else 0
+
+
 def _kill(process: subprocess.Popen[str], run_dir: pathlib.Path, node: str) -> None:
   """Kills a node, and waits until it has been started again."""
   killed = _pids(run_dir)[node]
@@ -244,8 +252,7 @@ def runs_fixture(
   def kill_each(process: subprocess.Popen[str]) -> None:
     for node in KILLED:
       _wait_for_steps(process, run_dir, 2)
-      found = checkpoints.last(run_dir)
-      saved.append(found.learner_steps['imitation'] if found else 0)
+      saved.append(_saved(run_dir))
       _kill(process, run_dir, node)
     _wait_for_steps(process, run_dir, 2)
     process.send_signal(signal.SIGINT)
@@ -440,6 +447,40 @@ def test_cloning_runs_in_one_go_and_is_evaluated_alike(runs: Runs) -> None:
   means = held_out.mean()
   assert means['bc', 2000] > means['zero', 0] + 0.1
   assert (runs.cloning_dir / 'report.html').exists()
+
+
+def test_a_learner_that_dies_before_its_end_is_saved_comes_to_it_again(
+  tmp_path: pathlib.Path, demonstrations: str
+) -> None:
+  run_dir, steps = tmp_path / 'run', 4000
+  saved: list[int] = []
+
+  def kill_at_the_end(process: subprocess.Popen[str]) -> None:
+    _wait_for_steps(process, run_dir, 1)
+    with contextlib.ExitStack() as stack:
+      # While this one writes a set, nobody else does.
+      while not stack.enter_context(drafts.turn(run_dir)) or not _saved(run_dir):
+        stack.close()
+        assert process.poll() is None
+        time.sleep(0.05)
+      while _last(_learnt(run_dir), 'learner_steps') < steps and process.poll() is None:
+        time.sleep(0.1)
+      saved.append(_saved(run_dir))
+      time.sleep(2.0)  # For those who act, to learn of its end.
+      _kill(process, run_dir, 'learner-0')
+
+  settings = ['--preset', 'tiny', '--evaluation.videos', '0']
+  done = _launch(
+    run_dir,
+    *(*settings, '--demonstrations', demonstrations, '--learner-steps', str(steps)),
+    meanwhile=kill_at_the_end,
+  )
+  assert done.status == 0 and done.left == [], done.output
+  # It had experience to learn from, though its actor had nothing more to do before.
+  assert saved[0] < steps
+  assert _saved(run_dir) == steps
+  evaluated = pd.read_csv(run_dir / 'evaluation.csv')
+  assert evaluated[evaluated.arm == 'metamimic'].learner_steps.max() == steps
 
 
 @dataclasses.dataclass

@@ -32,17 +32,21 @@ def test_settings_come_from_the_preset_and_the_flags(tmp_path: pathlib.Path) -> 
       '/a/b.h5',
     ]
     + ['--d4pg.discount', '.95', '--imitation.look-ahead', '3', '4']
-    + ['--network.no-normalise', '--learner_steps', '7', '--algorithm', 'bc']
+    + ['--network.no-normalise', '--learner_steps', '7', '--task.learn']
   )
   assert run_dir == tmp_path / 'x'
   assert config.differences(presets.PRESETS['tiny'][1], settings) == [
     'demonstrations:  -> /a/b.h5',
-    'algorithm: metamimic -> bc',
     'learner_steps: 600 -> 7',
     'imitation.look_ahead: [1, 2, 5] -> [3, 4]',
     'network.normalise: True -> False',
     'd4pg.discount: 0.9 -> 0.95',
+    'task.learn: False -> True',
   ]
+  with pytest.raises(
+    ValueError, match=r'^task\.d4pg\.discount is given, which the alg'
+  ):
+    local.parse(['--task.d4pg.discount', '.95'])
 
 
 def test_laptop_is_the_default_and_the_directory_is_named_after_the_file(

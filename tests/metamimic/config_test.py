@@ -118,8 +118,8 @@ def test_values_of_a_dense_reward_reach_as_far_as_its_return() -> None:
   with pytest.raises(ValueError) as e:
     validation.validate(_with(dense))
   assert str(e.value) == (
-    'task.d4pg.v_min and v_max are 0.0 and 1.0; expected 0 or less, and 91.9 or more, '
-    'which 250 steps of the dense reward may return'
+    'task.d4pg.v_min and v_max are 0.0 and 1.0; expected 0 or less, and 100.0 or '
+    'more, which the dense reward may return'
   )
 
 
@@ -145,14 +145,18 @@ def test_values_reach_as_far_as_the_sparse_reward() -> None:
 
 def test_values_of_imitation_reach_as_far_as_its_return() -> None:
   validation.check_horizon(config.Config(), 1000)
-  far = _with({'d4pg.discount': 0.99, 'd4pg.v_max': 63.4})
-  validation.check_horizon(far, 100)
+  # Past the end of a demonstration, too: that is none for who learns.
+  validation.check_horizon(_with({'d4pg.discount': 0.99, 'd4pg.v_max': 100.0}), 60)
   with pytest.raises(ValueError) as e:
-    validation.check_horizon(far, 101)
+    validation.check_horizon(_with({'d4pg.discount': 0.99, 'd4pg.v_max': 99.9}), 60)
   assert str(e.value) == (
-    'd4pg.v_min and v_max are 0.0 and 63.4; expected 0 or less, and 63.8 or more, '
-    'which 101 steps may return with d4pg.discount 0.99'
+    'd4pg.v_min and v_max are 0.0 and 99.9; expected 0 or less, and 100.0 or more, '
+    'which rewards of 1 may return with d4pg.discount 0.99'
   )
+  undiscounted = _with({'d4pg.discount': 1.0, 'd4pg.v_max': 60.0})
+  validation.check_horizon(undiscounted, 60)
+  with pytest.raises(ValueError, match=r'expected 0 or less, and 61\.0 or more'):
+    validation.check_horizon(undiscounted, 61)
   validation.check_horizon(_with({'d4pg.v_max': 1.0, 'algorithm': 'bc'}), 100)
 
 
@@ -273,6 +277,11 @@ def test_values_of_imitation_reach_as_far_as_its_return() -> None:
       'imitation.look_ahead is (1, 0); expected steps >= 1',
     ),
     (
+      'd4pg.target_update_rate',
+      0.0,
+      'd4pg.target_update_rate is 0.0; expected a number above 0',
+    ),
+    (
       'demonstrations',
       '',
       'demonstrations is empty; expected the path of an HDF5 file '
@@ -286,6 +295,66 @@ def test_values_that_cannot_work_are_refused(
   with pytest.raises(ValueError) as e:
     validation.validate(_changed(name, value))
   assert str(e.value) == message
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    (
+      {'algorithm': 'd4pg', 'd4pg.discount': 0.5, 'learner_steps': 7},
+      'learner_steps, d4pg.discount are given, which the algorithm d4pg does without; '
+      'expected: task.learner_steps, task.d4pg.discount',
+    ),
+    (
+      {'task.learner_steps': 100},
+      'task.learner_steps is given, which the algorithm metamimic does without; '
+      'expected: task.learn, for a task policy beside the other',
+    ),
+    (
+      {'algorithm': 'bc', 'd4pg.batch_size': 64, 'actor.update_period': 1.0},
+      'd4pg.batch_size is given, which the algorithm bc does without; expected: leave '
+      'them out',
+    ),
+    (
+      {'algorithm': 'd4pg', 'bc.batch_size': 64},
+      'bc.batch_size is given, which the algorithm d4pg does without; expected: leave '
+      'them out',
+    ),
+  ],
+)
+def test_settings_that_nobody_reads_are_refused(
+  changes: dict[str, Any], message: str
+) -> None:
+  with pytest.raises(ValueError) as e:
+    validation.check_used(VALID, _with(changes))
+  assert str(e.value) == message
+  # What nobody gave now, as on resume, is of no account.
+  validation.check_used(_with(changes), _with(changes))
+
+
+@pytest.mark.parametrize(
+  'changes',
+  [
+    {'task.learn': True, 'task.learner_steps': 100, 'd4pg.discount': 0.5},
+    {'algorithm': 'd4pg', 'task.learner_steps': 100, 'seed': 3},
+    {'algorithm': 'd4pgfd', 'task.demonstration_share': 0.5},
+    {'algorithm': 'bc', 'bc.batch_size': 64, 'learner_steps': 7},
+    {'algorithm': 'bc_no_goal', 'task.turned': False},
+  ],
+)
+def test_settings_that_somebody_reads_are_taken(changes: dict[str, Any]) -> None:
+  validation.check_used(VALID, _with(changes))
+
+
+def test_batches_of_d4pgfd_have_demonstrations() -> None:
+  with pytest.raises(ValueError) as e:
+    validation.validate(
+      _with({'algorithm': 'd4pgfd', 'task.demonstration_share': 0.001})
+    )
+  assert str(e.value) == (
+    'task.demonstration_share is 0.001 of batches of 128, which is none; expected some '
+    'with d4pgfd'
+  )
 
 
 _SEEING = {'pixels.cameras': ('front',)}

@@ -335,6 +335,17 @@ def test_rows_are_appended_all_or_none(tmp_path: pathlib.Path) -> None:
   assert path.read_text().split() == ['arm,total', 'zero,0.5', 'replay,1.0']
 
 
+def test_a_row_within_which_a_process_died_is_removed(tmp_path: pathlib.Path) -> None:
+  path = tmp_path / 'evaluation.csv'
+  evaluation.append_rows(str(path), [{'arm': 'zero', 'total': 0.5}])
+  path.write_text(path.read_text() + 'repl')
+  evaluation.append_rows(str(path), [{'arm': 'tracker', 'total': 1.0}])
+  assert path.read_text().split() == ['arm,total', 'zero,0.5', 'tracker,1.0']
+  path.write_text('ar')
+  evaluation.append_rows(str(path), [{'arm': 'tracker', 'total': 1.0}])
+  assert path.read_text().split() == ['arm,total', 'tracker,1.0']
+
+
 def test_rows_of_other_columns_are_not_appended(tmp_path: pathlib.Path) -> None:
   path = tmp_path / 'evaluation.csv'
   evaluation.append_rows(str(path), [{'arm': 'zero', 'total': 0.5}])

@@ -120,13 +120,24 @@ def test_pictures_are_drawn_once_for_all_runs_and_again_if_they_are_gone(
     assert len(pictures) == len(demonstration.states)
 
 
+def test_pictures_may_be_moved(path: str, tmp_path: pathlib.Path) -> None:
+  here = _prepared(_config(path, frames=str(tmp_path / 'here')), tmp_path / 'run')
+  (tmp_path / 'here').rename(tmp_path / 'there')
+  there = _prepared(_config(path, frames=str(tmp_path / 'there')), tmp_path / 'run')
+  (drawn,) = (tmp_path / 'there').iterdir()
+  assert there == {**here, 'frames': {'pixels/front': str(drawn)}}
+
+
 def test_a_run_whose_pictures_are_others_does_not_go_on(
   path: str, tmp_path: pathlib.Path
 ) -> None:
-  _prepared(_config(path, frames=str(tmp_path / 'here')), tmp_path / 'run')
-  elsewhere = _config(path, frames=str(tmp_path / 'there'))
-  with pytest.raises(ValueError, match='Pictures lie elsewhere, or are drawn in anoth'):
-    preparation.prepare(elsewhere, str(tmp_path / 'run'))
+  _prepared(_config(path, frames=str(tmp_path)), tmp_path / 'run')
+  settings = _config(path, frames=str(tmp_path))
+  more = dataclasses.replace(settings.pixels, cameras=('front', 'side'))
+  with pytest.raises(ValueError, match='Pictures are drawn in another way here'):
+    preparation.prepare(
+      dataclasses.replace(settings, pixels=more), str(tmp_path / 'run')
+    )
 
 
 def test_the_factor_is_on_the_temperatures_of_training_alone(

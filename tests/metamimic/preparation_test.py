@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
+import numpy as np
 import pytest
 
 from envs import distances
@@ -221,6 +222,34 @@ def test_file_without_held_out_demonstrations_is_refused(
     preparation.prepare(dataclasses.replace(CONFIG, demonstrations=train))
   assert str(e.value) == (
     f'{train}: 3 training and 0 held-out demonstrations; expected some of each'
+  )
+
+
+def test_demonstrations_without_success_are_no_use_to_d4pgfd(
+  path: str, tmp_path: pathlib.Path
+) -> None:
+  lost = str(tmp_path / 'lost.hdf5')
+  found = storage.load(path, with_actions=True)
+  failed = tuple(_failed(d) for d in found.demonstrations)
+  storage.save(lost, dataclasses.replace(found, demonstrations=failed))
+  config = dataclasses.replace(CONFIG, demonstrations=lost)
+  preparation.prepare(config)
+  with pytest.raises(ValueError) as e:
+    preparation.prepare(dataclasses.replace(config, algorithm='d4pgfd'))
+  assert str(e.value) == (
+    f'{lost}: no training demonstration has a reward; d4pgfd needs some that succeed'
+  )
+
+
+def _failed(demonstration: types.Demonstration) -> types.Demonstration:
+  return types.Demonstration(
+    name=demonstration.name,
+    task=demonstration.task,
+    skill=demonstration.skill,
+    observations=demonstration.observations,
+    states=demonstration.states,
+    actions=demonstration.actions,
+    rewards=np.zeros_like(demonstration.rewards),
   )
 
 

@@ -1,6 +1,7 @@
 """Tests of metamimic.report on a run directory made up for them."""
 
 import base64
+import dataclasses
 import json
 import pathlib
 import re
@@ -258,6 +259,19 @@ def test_running_run_is_reported_so_far(tmp_path: pathlib.Path) -> None:
   assert 'wall time 11 min 7 s' in text
 
 
+def test_a_run_that_goes_on_for_longer_is_not_finished(tmp_path: pathlib.Path) -> None:
+  run = make_run(tmp_path)
+  assert 'learner steps 40 000' in _text(pathlib.Path(report.write(run)).read_text())
+  path = run / 'config.json'
+  settings = config_lib.load(str(path))
+  config_lib.save(dataclasses.replace(settings, learner_steps=80_000), str(path))
+  with open(run / 'logs' / 'learner-imitation.csv', 'a') as f:
+    f.write(f'1700000700.0,55000{"," * 6}\n')
+  text = _text(pathlib.Path(report.write(run)).read_text())
+  assert 'not finished' in text
+  assert 'learner steps 55 000' in text
+
+
 def test_bc_needs_no_environment_steps(tmp_path: pathlib.Path) -> None:
   run = make_run(tmp_path)
   config_lib.save(config_lib.Config(algorithm='bc'), str(run / 'config.json'))
@@ -295,7 +309,8 @@ def _solving(starts: int) -> pd.DataFrame:
 def run_with_two_fixture(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
   """Returns a run that learned a task policy beside the other."""
   run = make_run(tmp_path_factory.mktemp('runs') / 'two')
-  config = config_lib.Config(task=config_lib.TaskConfig(learn=True))
+  task = config_lib.TaskConfig(learn=True, learner_steps=60_000)
+  config = config_lib.Config(learner_steps=40_000, task=task)
   config_lib.save(config, str(run / 'config.json'))
   summary = {
     'learner_steps': {'imitation': 40_000, 'task': 60_000},

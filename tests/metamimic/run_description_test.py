@@ -1,6 +1,7 @@
 """Tests of metamimic.run_description."""
 
 import dataclasses
+import json
 import pathlib
 from typing import Any
 
@@ -13,6 +14,7 @@ from metamimic import run_description
 
 NAME = reward_library.DEFAULTS['lift_brick']
 LAYOUT = tasks.get('lift_brick').layout
+_LAUNCH, _START, _END = 'launch', 'start', 'end'
 TEMPERATURES = {'arm': 0.1, 'fingers': 0.2, 'pinch': 0.1, 'brick': 0.02}
 
 
@@ -49,7 +51,7 @@ def test_what_is_agreed_on_stays(tmp_path: pathlib.Path) -> None:
   assert run_description.read(str(tmp_path)) == before
   for name, value, why in (
     ('terms', ['arm'], 'The reward has changed'),
-    ('frames', {'pixels/front': '/x'}, 'Pictures lie elsewhere'),
+    ('frames', {'pixels/front': '/x'}, 'Pictures are drawn in another way'),
   ):
     with pytest.raises(ValueError, match='the run began with ') as e:
       run_description.agree(str(tmp_path), {**_found(), name: value})
@@ -103,3 +105,29 @@ def test_a_run_whose_reward_has_changed_is_refused(
   declaration = rewards.declaration(rewards.load(NAME, LAYOUT, TEMPERATURES))
   with pytest.raises(ValueError, match='the run began with declaration '):
     run_description.agree(str(tmp_path), {**_found(), 'declaration': declaration})
+
+
+@pytest.mark.parametrize(
+  ('events', 'seconds'),
+  [
+    ([(_LAUNCH, 100), (_START, 101), (_END, 160)], 60),
+    ([(_LAUNCH, 100), (_END, 160), (_LAUNCH, 1000), (_START, 1001), (_END, 1030)], 90),
+    # The first launcher was killed; nobody knows when.
+    ([(_LAUNCH, 100), (_START, 103), (_LAUNCH, 500), (_END, 510)], 13),
+  ],
+)
+def test_breaks_between_launches_do_not_count(
+  events: list[tuple[str, float]], seconds: float, tmp_path: pathlib.Path
+) -> None:
+  (tmp_path / 'events.jsonl').write_text(
+    ''.join(json.dumps({'wall_time': t, 'event': what}) + '\n' for what, t in events)
+  )
+  assert run_description.seconds_running(tmp_path) == pytest.approx(seconds)
+  # While the last launcher is still there.
+  later = events[-1][1] + 7
+  assert run_description.seconds_running(tmp_path, later) == pytest.approx(seconds + 7)
+
+
+def test_without_events_breaks_do_count(tmp_path: pathlib.Path) -> None:
+  run_description.write(str(tmp_path), {**_found(), 'started': 100.0})
+  assert run_description.seconds_running(tmp_path, 160.0) == 60.0

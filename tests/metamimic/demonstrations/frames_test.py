@@ -1,6 +1,7 @@
 """Tests of metamimic.demonstrations.frames, and of a reward from pictures."""
 
 from collections.abc import Iterator
+import fcntl
 import os
 import pathlib
 
@@ -124,6 +125,19 @@ def test_drawing_that_fails_leaves_no_file(
   with pytest.raises(OSError, match='no space left'):
     frames.draw(demonstrations[:1], _PICTURES, str(tmp_path))
   assert not os.listdir(tmp_path)
+
+
+def test_what_another_left_who_died_is_removed_and_what_is_drawn_is_not(
+  demonstrations: tuple[types.Demonstration, ...], tmp_path: pathlib.Path
+) -> None:
+  (path,) = frames.draw(demonstrations[:1], _PICTURES, str(tmp_path)).values()
+  os.remove(path)
+  dead, drawing = (pathlib.Path(f'{path}.{pid}.tmp') for pid in (1, 2))
+  dead.write_bytes(b'half')
+  with open(drawing, 'wb') as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    frames.draw(demonstrations[:1], _PICTURES, str(tmp_path))
+    assert set(tmp_path.iterdir()) == {pathlib.Path(path), drawing}
 
 
 def test_a_demonstration_with_pictures_can_be_followed(

@@ -193,6 +193,10 @@ _ACTIONS = _arguments()['actions']
       'demo_0: rewards has length 4; expected 3, one fewer than states has',
     ),
     (
+      dict(rewards=np.array([0, 1, -0.5], np.float32)),
+      "demo_0: rewards hold -0.5; expected 0 or 1, the task's sparse reward",
+    ),
+    (
       dict(expert={'speed': np.float32(1)}),
       'demo_0: expert holds Object of type float32 is not JSON serializable; expected '
       'JSON values',
