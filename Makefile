@@ -39,7 +39,7 @@ train: check  ## record demonstrations, train on them, report; again: resume
 	$(PY) -m launch_configs.local --preset $(PRESET) --run-dir $(RUN) \
 	  --demonstrations $(DEMONSTRATIONS) $(ARGS)
 
-results-%: setup  ## (results-lift_brick, ...) one experiment, all its seeds, anew
+results-%: setup  ## (results-lift_brick, ...) one experiment, all its seeds; what is done in runs/ is kept
 	$(PY) -m benchmarks.results $*
 
 test: check lint pytest  ## every check: formatter, linter, types, tests
