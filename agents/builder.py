@@ -313,6 +313,13 @@ class Builder:
       self._stop,
     )
 
+  def _seconds_running(self) -> float:
+    now = time.time()
+    try:
+      return run_description.seconds_running(self._run_dir, now)
+    except FileNotFoundError:  # There is no launcher of ours.
+      return now - self._description['started']
+
   def _finish(
     self,
     client: reverb.Client,
@@ -330,7 +337,7 @@ class Builder:
         name: reader.progress.learner_steps for name, reader in readers.items()
       },
       'environment_steps': replay.written(info, self._config),
-      'wall_seconds': run_description.seconds_running(self._run_dir, time.time()),
+      'wall_seconds': self._seconds_running(),
     }
     # Its plots take a second to import, and no other node draws any.
     from metamimic import report

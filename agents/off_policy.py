@@ -97,7 +97,7 @@ class OffPolicyLearner(acme.Learner):
       averaged_policy: one more policy, if the configuration asks for the average.
       encoders: of pictures; None: there are none.
       reset_after: updates after which, once, all that is learned begins anew; 0: never.
-        Where a learner that goes on is further and has not yet, it does so at once.
+        Where a learner that goes on is further and has not, it does not any more.
       metrics: names of what an update returns.
     """
     self._embed = embed

@@ -58,7 +58,8 @@ _ROBUSTNESS = """\
 Where something goes wrong on {where}: the share of episodes from held-out starts in
 which the task is solved at any time, of all seeds together
 (`python -m benchmarks.robustness {name}`). An arm that follows has until the
-demonstration's end, the others until the time limit. *Displaced in training* are
+demonstration's end, the others until the time limit."""
+_IN_TRAINING = """ *Displaced in training* are
 objects by up to {farthest:g} cm, and turned by up to {turned} rad; *noise in training*
 is of up to {noise} on the actions."""
 
@@ -154,13 +155,13 @@ def _robustness(folder: pathlib.Path) -> list['str | tables.Table']:
     name = path.stem.partition('_')[2]
     task, pictures, _ = name.partition('_pixels')
     where = f'{task}, seen in pictures' if pictures else task
-    said = _ROBUSTNESS.format(
-      where=where,
-      name=name,
-      farthest=100 * float(experiments.FARTHEST[task]),
-      turned=experiments.TURNED,
-      noise=experiments.NOISE,
-    )
+    said = _ROBUSTNESS.format(where=where, name=name)
+    if task in experiments.FARTHEST:
+      said += _IN_TRAINING.format(
+        farthest=100 * float(experiments.FARTHEST[task]),
+        turned=experiments.TURNED,
+        noise=experiments.NOISE,
+      )
     blocks += [said, *robustness_tables.table(path)]
     if path.with_suffix('.svg').exists():
       blocks.append(

@@ -30,6 +30,7 @@ from metamimic import config as config_lib
 from metamimic import plain
 from metamimic import run_description
 from metamimic import statistics
+from metamimic import validation
 from metamimic.demonstrations import storage
 
 
@@ -58,8 +59,12 @@ def run(name: str, seeds: Sequence[int]) -> None:
     )
   for seed in seeds:
     arguments = ['--demonstrations', str(data), '--seed', str(seed)]
-    directory = ['--run-dir', str(_directory(name, seed))]
-    _call('launch_configs.local', *experiment.all_arguments, *directory, *arguments)
+    directory = _directory(name, seed)
+    if (directory / 'summary.json').exists():
+      print(f'{directory} is finished')
+      continue
+    place = ['--run-dir', str(directory)]
+    _call('launch_configs.local', *experiment.all_arguments, *place, *arguments)
   collect(name)
 
 
@@ -132,19 +137,13 @@ def _kept(
 
 
 def _settings(config: dict[str, Any]) -> dict[str, Any]:
-  """Returns what a run can depend on, by dotted name; newer settings, too.
-
-  What does not learn to solve a task by reinforcement does not depend on how that is
-  done.
-  """
+  """Returns what a run depends on, by dotted name; newer settings, too."""
   settings = {
     **plain.flatten(config_lib.to_dict(config_lib.Config())),
     **plain.flatten(config),
   }
-  if settings['task.learn'] or settings['algorithm'] in ('d4pg', 'd4pgfd'):
-    return settings
-  seen = {'task.turned'} if settings['algorithm'] == 'bc_no_goal' else set()
-  return {k: v for k, v in settings.items() if not k.startswith('task.') or k in seen}
+  unread = validation.unread(settings['algorithm'], settings['task.learn'], settings)
+  return {name: value for name, value in settings.items() if name not in unread}
 
 
 def check() -> int:

@@ -189,6 +189,7 @@ def calibrate(
   """
   terms = list(reward.terms)
   missing = [i for i, term in enumerate(terms) if term.temperature is None]
+  bound = reward.bound
   samples: list[list[np.ndarray]] = [[] for _ in terms]
   for observation in demonstrations:
     length = len(next(iter(observation.values())))
@@ -197,12 +198,12 @@ def calibrate(
       later = {group: values[apart:] for group, values in observation.items()}
       for i in missing:
         try:
-          distance = reward.bound[i](now, later)
+          distance = bound[i](now, later)
         except Exception as e:  # Any: it may be the user's code that runs.
           raise ValueError(
             f'term {terms[i].name!r}: its distance raised {type(e).__name__}: {e}, '
-            f'given {length - apart} observations at once, as the terms are whose '
-            'temperature is left to calibration'
+            f'called on {length - apart} observations at once, as calibration does '
+            'for terms without a temperature'
           ) from e
         if np.shape(distance) != (length - apart,):
           raise ValueError(

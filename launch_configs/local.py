@@ -104,7 +104,7 @@ def parse_options(
     args=args,
     default=options(**vars(base), run_dir=given.run_dir, preset=given.preset),
   )
-  validation.check_used(base, config.Config(**_fields(asked)))
+  validation.check_read(base, config.Config(**_fields(asked)))
   return asked
 
 

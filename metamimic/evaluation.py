@@ -264,6 +264,8 @@ class _Following:
 def measured(path: str) -> set[tuple[str, str, str]]:
   """Returns (arm, split, demonstration) of each row in a file of `append_rows`.
 
+  For whom appends to it: a last row within which another process died is removed.
+
   Args:
     path: the file; it may not be there yet.
 
@@ -272,6 +274,7 @@ def measured(path: str) -> set[tuple[str, str, str]]:
   """
   if not os.path.exists(path):
     return set()
+  files.cut_torn_line(path)
   try:
     with open(path, newline='') as f:
       return {

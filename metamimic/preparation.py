@@ -112,7 +112,6 @@ def _usable(config: config_lib.Config) -> types.DemonstrationSet:
       f'{config.without_skills}; expected some to measure'
     )
   _check_states(config.demonstrations, demonstrations)
-  validation.check_horizon(config, max(d.num_steps for d in shown))
   skills = tuple(tasks.get(demonstrations.task).skills)
   if len(skills) > 1 and not all(config.follows(name) for name in config.learners):
     raise ValueError(

@@ -68,25 +68,21 @@ def seconds_running(run_dir: str | os.PathLike[str], now: float | None = None) -
   """Returns for how long a run had a launcher, breaks between launches left out.
 
   Args:
-    run_dir: a run directory; where nobody wrote events.jsonl, as on Vertex AI, breaks
-      count, too.
+    run_dir: a run directory.
     now: what the time is, if the last launcher is still there (time.time()). Of one
       that was killed, its last event counts as its end.
 
   Raises:
-    OSError: a file cannot be read.
-    ValueError: a file is damaged; the message names it.
+    OSError: there is no events.jsonl, as on Vertex AI, or it cannot be read.
   """
   path = os.path.join(run_dir, 'events.jsonl')
-  if not os.path.exists(path):
-    return (now or time.time()) - read(str(run_dir))['started']
   seconds = begun = last = 0.0
   with open(path) as f:
     for line in f:
       try:
         event, at = (found := json.loads(line))['event'], float(found['wall_time'])
-      except (ValueError, KeyError, TypeError) as e:
-        raise ValueError(f'{path}: expected events as JSON ({e!r})') from e
+      except (ValueError, KeyError, TypeError):
+        continue  # Written as a disk was full, or the power went.
       if event == 'launch':
         seconds += last - begun
         begun = at

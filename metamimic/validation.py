@@ -1,14 +1,12 @@
 """What is refused before a run starts: useless settings, code that only a run names."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 import fnmatch
-import math
 from typing import Any
 
 from envs import disturbances
 from envs import pictures
 from envs import reward_library
-from envs import stepping
 from metamimic import config as config_lib
 from metamimic import plain
 
@@ -81,59 +79,76 @@ def validate(config: config_lib.Config) -> None:
       'demonstrations is empty; expected the path of an HDF5 file '
       '(python -m metamimic.record makes one)'
     )
+  if config_lib.IMITATION in config.learners:
+    _check_dense_returns('', config.d4pg)
   if config.learners == (config_lib.IMITATION, config_lib.TASK) and config.borrowed:
     _validate_start_after(config)
 
 
 _OFF_POLICY = ('d4pg.*', 'replay.*', 'actor.*')
-_UNUSED: Mapping[str, tuple[str, ...]] = {
+_BOTH = ('task.start_after', 'task.imitation_share')
+_FOLLOWING = ('task.start_within', 'task.patience', 'task.demonstration_share')
+_UNREAD: Mapping[str, tuple[str, ...]] = {
   'metamimic': ('bc.*', 'task.demonstration_share'),
   'bc': (*_OFF_POLICY, 'task.*'),
   'bc_no_goal': (*_OFF_POLICY, 'task.*'),
-  'd4pg': (*_OFF_POLICY, 'learner_steps', 'bc.*', 'task.demonstration_share'),
-  'd4pgfd': (*_OFF_POLICY, 'learner_steps', 'bc.*'),
+  'd4pg': (*_OFF_POLICY, 'learner_steps', 'bc.*', *_BOTH, *_FOLLOWING),
+  'd4pgfd': (*_OFF_POLICY, 'learner_steps', 'bc.*', *_BOTH),
 }
 """By algorithm: settings that nobody reads."""
-_USED: Mapping[str, tuple[str, ...]] = {
+_READ: Mapping[str, tuple[str, ...]] = {
   'bc': ('actor.update_period',),
   'bc_no_goal': ('actor.update_period', 'task.turned'),
 }
 """By algorithm: settings among those that somebody does read."""
 
 
-def check_used(base: config_lib.Config, config: config_lib.Config) -> None:
-  """Refuses settings that were given and that the algorithm does without.
+def unread(algorithm: str, learns_task: bool, names: Iterable[str]) -> list[str]:
+  """Returns which settings a run does without.
+
+  Args:
+    algorithm: of the run.
+    learns_task: `task.learn`.
+    names: of settings.
+  """
+  patterns, but = _UNREAD[algorithm], ('task.learn', *_READ.get(algorithm, ()))
+  if algorithm == 'metamimic' and not learns_task:
+    patterns = (*patterns, 'task.*')
+  return [
+    name
+    for name in names
+    if name not in but and any(fnmatch.fnmatchcase(name, p) for p in patterns)
+  ]
+
+
+def check_read(base: config_lib.Config, config: config_lib.Config) -> None:
+  """Refuses settings that were given and that nobody reads.
 
   Args:
     base: what the settings were before any was given.
     config: what they are now.
 
   Raises:
-    ValueError: the message names them, and those that are meant instead.
+    ValueError: the message names each, and what is meant instead.
   """
-  algorithm = config.algorithm
-  unused = _UNUSED[algorithm]
-  if algorithm == 'metamimic' and not config.task.learn:
-    unused = (*unused, 'task.*')
   a, b = (plain.flatten(config_lib.to_dict(c)) for c in (base, config))
   given = [name for name in b if a[name] != b[name]]
-  found = [
-    name
-    for name in given
-    if any(fnmatch.fnmatchcase(name, pattern) for pattern in unused)
-    and name not in ('task.learn', *_USED.get(algorithm, ()))
-  ]
-  if not found:
-    return
-  instead = 'leave them out'
-  if algorithm == 'metamimic' and any(name.startswith('task.') for name in found):
-    instead = 'task.learn, for a task policy beside the other'
-  elif algorithm in ('d4pg', 'd4pgfd') and any(f'task.{name}' in b for name in found):
-    instead = ', '.join(f'task.{name}' for name in found if f'task.{name}' in b)
-  raise ValueError(
-    f'{", ".join(found)} {"is" if len(found) == 1 else "are"} given, which the '
-    f'algorithm {algorithm} does without; expected: {instead}'
-  )
+  found = unread(config.algorithm, config.task.learn, given)
+  if found:
+    lines = [f'  {name}: expected {_instead(name, config, b)}' for name in found]
+    raise ValueError(
+      f'the algorithm {config.algorithm} does without settings that are given:\n'
+      + '\n'.join(lines)
+    )
+
+
+def _instead(name: str, config: config_lib.Config, names: Collection[str]) -> str:
+  if config.algorithm in ('d4pg', 'd4pgfd') and f'task.{name}' in names:
+    return f'task.{name}'
+  could = not unread('metamimic', True, [name])
+  if config.algorithm == 'metamimic' and could:
+    return 'task.learn with it, for a task policy beside the other'
+  return 'none'
 
 
 def _validate_task(config: config_lib.Config) -> None:
@@ -149,12 +164,7 @@ def _validate_task(config: config_lib.Config) -> None:
         f'task.reward is dense with the algorithm {config.algorithm}; expected d4pg: '
         'what imitation actors and demonstrations write has the sparse reward'
       )
-    _check_returns(
-      'task.',
-      config.task.d4pg,
-      _most_returned(config.task.d4pg.discount, stepping.DENSE_STEPS),
-      'the dense reward may return',
-    )
+    _check_dense_returns('task.', config.task.d4pg)
   if config.algorithm == 'd4pgfd' and not config.borrowed:
     raise ValueError(
       f'task.demonstration_share is {config.task.demonstration_share} of batches of '
@@ -174,42 +184,30 @@ def _validate_task(config: config_lib.Config) -> None:
       )
 
 
-def check_horizon(config: config_lib.Config, steps: int) -> None:
-  """Refuses atoms that returns of the imitation reward go beyond.
-
-  They would be cut off, and with them what tells good actions from better ones.
-
-  Args:
-    config: of the run.
-    steps: of its longest demonstration.
-
-  Raises:
-    ValueError: the message names the field, its value and what was expected.
-  """
-  if config_lib.IMITATION in config.learners:
-    most = _most_returned(config.d4pg.discount, steps)
-    why = f'rewards of 1 may return with d4pg.discount {config.d4pg.discount}'
-    _check_returns('', config.d4pg, most, why)
-
-
-def _most_returned(discount: float, steps: int) -> float:
-  """Returns what rewards of 1 come to, seen from any of so many steps.
-
-  An episode that is over in time has not ended for a learner, to whom the value of its
-  last state counts, too.
-  """
-  return 1 / (1 - discount) if discount < 1 else steps
-
-
 def _check_returns(
   prefix: str, d4pg: config_lib.D4PGConfig, most: float, why: str
 ) -> None:
-  most = math.ceil(10 * most - 1e-6) / 10  # 1 / (1 - .9) is more than 10.
-  if d4pg.v_min > 0 or d4pg.v_max < most:
+  if d4pg.v_min > 0 or d4pg.v_max < most * (1 - 1e-6):  # 1 / (1 - .9) is more than 10.
     raise ValueError(
       f'{prefix}d4pg.v_min and v_max are {d4pg.v_min} and {d4pg.v_max}; expected 0 or '
-      f'less, and {most} or more, which {why}'
+      f'less, and {most:.6g} or more, which {why}'
     )
+
+
+def _check_dense_returns(prefix: str, d4pg: config_lib.D4PGConfig) -> None:
+  """Refuses atoms that returns of rewards in [0, 1] at each step go beyond.
+
+  They would be cut off, and with them what tells good actions from better ones. An
+  episode that is over in time has not ended for a learner, to whom the value of its
+  last state counts, too.
+  """
+  if d4pg.discount == 1:
+    raise ValueError(
+      f'{prefix}d4pg.discount is 1; expected less, with a reward at each step'
+    )
+  most = 1 / (1 - d4pg.discount)
+  why = f'rewards of 1 return with {prefix}d4pg.discount {d4pg.discount}'
+  _check_returns(prefix, d4pg, most, why)
 
 
 def check_pixels(config: config_lib.Config, where: str = '') -> None:

@@ -12,6 +12,7 @@ import glob
 import hashlib
 import itertools
 import os
+from typing import BinaryIO
 
 import numpy as np
 from rich import progress
@@ -154,8 +155,7 @@ def _draw(
   _forget_drafts(path)
   temporary = f'{path}.{os.getpid()}.tmp'  # Others may be drawing the same.
   try:
-    with open(temporary, 'w+b') as draft:
-      fcntl.flock(draft, fcntl.LOCK_EX)
+    with _locked(temporary) as draft:
       frames = np.lib.format.open_memmap(
         temporary, 'w+', np.uint8, shape=(sum(map(len, states)), *renderer.size, 3)
       )
@@ -170,6 +170,18 @@ def _draw(
   finally:
     if os.path.exists(temporary):
       os.remove(temporary)
+
+
+def _locked(path: str) -> BinaryIO:
+  """Returns a new file that nobody takes for one of somebody who died."""
+  while True:
+    file = open(path, 'w+b')
+    fcntl.flock(file, fcntl.LOCK_EX)
+    # Before it was locked, another may have removed it.
+    with contextlib.suppress(FileNotFoundError):
+      if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+        return file
+    file.close()
 
 
 def _forget_drafts(path: str) -> None:

@@ -81,7 +81,9 @@ def test_seed_of_another_configuration_goes(runs: pathlib.Path) -> None:
   [
     ('metamimic', False, {'turned': False}, True),
     ('metamimic', True, {'turned': False}, False),
-    ('d4pg', False, {'patience': 9.0}, False),
+    ('d4pg', False, {'turned': False}, False),
+    ('d4pg', False, {'patience': 9.0}, True),
+    ('d4pgfd', False, {'patience': 9.0}, False),
     ('bc_no_goal', False, {'turned': False}, False),
     ('bc_no_goal', False, {'patience': 9.0}, True),
   ],

@@ -517,8 +517,8 @@ def test_what_a_users_distance_raises_is_told_with_its_term() -> None:
     rewards.calibrate(rewards.Reward([term], LAYOUT), [observed.random(10)])
   assert str(e.value).startswith("term 'near': its distance raised TypeError: ")
   assert str(e.value).endswith(
-    ', given 8 observations at once, as the terms are whose temperature is left to '
-    'calibration'
+    ', called on 8 observations at once, as calibration does for terms without a '
+    'temperature'
   )
   # With a temperature it need not take more than one.
   warm = rewards.Reward([dataclasses.replace(term, temperature=1.0)], LAYOUT)

@@ -118,8 +118,8 @@ def test_values_of_a_dense_reward_reach_as_far_as_its_return() -> None:
   with pytest.raises(ValueError) as e:
     validation.validate(_with(dense))
   assert str(e.value) == (
-    'task.d4pg.v_min and v_max are 0.0 and 1.0; expected 0 or less, and 100.0 or '
-    'more, which the dense reward may return'
+    'task.d4pg.v_min and v_max are 0.0 and 1.0; expected 0 or less, and 100 or '
+    'more, which rewards of 1 return with task.d4pg.discount 0.99'
   )
 
 
@@ -138,26 +138,34 @@ def test_values_reach_as_far_as_the_sparse_reward() -> None:
   with pytest.raises(ValueError) as e:
     validation.validate(_with({'task.learn': True, 'task.d4pg.v_max': 0.5}))
   assert str(e.value) == (
-    'task.d4pg.v_min and v_max are 0.0 and 0.5; expected 0 or less, and 1.0 or more, '
+    'task.d4pg.v_min and v_max are 0.0 and 0.5; expected 0 or less, and 1 or more, '
     'which the sparse reward returns'
   )
 
 
-def test_values_of_imitation_reach_as_far_as_its_return() -> None:
-  validation.check_horizon(config.Config(), 1000)
+@pytest.mark.parametrize(
+  ('discount', 'least'), [(0.9, 10.0), (0.97, 33.34), (0.7, 3.34), (0.99, 100.0)]
+)
+def test_values_of_imitation_reach_as_far_as_its_return(
+  discount: float, least: float
+) -> None:
   # Past the end of a demonstration, too: that is none for who learns.
-  validation.check_horizon(_with({'d4pg.discount': 0.99, 'd4pg.v_max': 100.0}), 60)
+  validation.validate(_with({'d4pg.discount': discount, 'd4pg.v_max': least}))
+  less = {'d4pg.discount': discount, 'd4pg.v_max': least - 0.02}
   with pytest.raises(ValueError) as e:
-    validation.check_horizon(_with({'d4pg.discount': 0.99, 'd4pg.v_max': 99.9}), 60)
+    validation.validate(_with(less))
   assert str(e.value) == (
-    'd4pg.v_min and v_max are 0.0 and 99.9; expected 0 or less, and 100.0 or more, '
-    'which rewards of 1 may return with d4pg.discount 0.99'
+    f'd4pg.v_min and v_max are 0.0 and {least - 0.02}; expected 0 or less, and '
+    f'{1 / (1 - discount):.6g} or more, which rewards of 1 return with d4pg.discount '
+    f'{discount}'
   )
-  undiscounted = _with({'d4pg.discount': 1.0, 'd4pg.v_max': 60.0})
-  validation.check_horizon(undiscounted, 60)
-  with pytest.raises(ValueError, match=r'expected 0 or less, and 61\.0 or more'):
-    validation.check_horizon(undiscounted, 61)
-  validation.check_horizon(_with({'d4pg.v_max': 1.0, 'algorithm': 'bc'}), 100)
+  validation.validate(_with({**less, 'algorithm': 'bc'}))
+
+
+def test_rewards_at_each_step_are_discounted() -> None:
+  with pytest.raises(ValueError, match=r'^d4pg\.discount is 1; expected less, with a'):
+    validation.validate(_with({'d4pg.discount': 1.0, 'd4pg.v_max': 1000.0}))
+  validation.validate(_with({'task.learn': True, 'task.d4pg.discount': 1.0}))
 
 
 @pytest.mark.parametrize(
@@ -298,38 +306,63 @@ def test_values_that_cannot_work_are_refused(
 
 
 @pytest.mark.parametrize(
-  ('changes', 'message'),
+  ('changes', 'algorithm', 'expected'),
   [
     (
       {'algorithm': 'd4pg', 'd4pg.discount': 0.5, 'learner_steps': 7},
-      'learner_steps, d4pg.discount are given, which the algorithm d4pg does without; '
-      'expected: task.learner_steps, task.d4pg.discount',
+      'd4pg',
+      [
+        'learner_steps: expected task.learner_steps',
+        'd4pg.discount: expected task.d4pg.discount',
+      ],
     ),
     (
-      {'task.learner_steps': 100},
-      'task.learner_steps is given, which the algorithm metamimic does without; '
-      'expected: task.learn, for a task policy beside the other',
+      {'task.learner_steps': 100, 'bc.batch_size': 64},
+      'metamimic',
+      [
+        'bc.batch_size: expected none',
+        'task.learner_steps: expected task.learn with it, for a task policy beside the '
+        'other',
+      ],
+    ),
+    (
+      {'task.learn': True, 'task.demonstration_share': 0.5},
+      'metamimic',
+      ['task.demonstration_share: expected none'],
+    ),
+    (
+      {'task.demonstration_share': 0.5},
+      'metamimic',
+      ['task.demonstration_share: expected none'],
     ),
     (
       {'algorithm': 'bc', 'd4pg.batch_size': 64, 'actor.update_period': 1.0},
-      'd4pg.batch_size is given, which the algorithm bc does without; expected: leave '
-      'them out',
+      'bc',
+      ['d4pg.batch_size: expected none'],
     ),
     (
-      {'algorithm': 'd4pg', 'bc.batch_size': 64},
-      'bc.batch_size is given, which the algorithm d4pg does without; expected: leave '
-      'them out',
+      {'algorithm': 'd4pg', 'bc.batch_size': 64, 'task.start_within': 0.5},
+      'd4pg',
+      ['bc.batch_size: expected none', 'task.start_within: expected none'],
+    ),
+    (
+      {'algorithm': 'd4pgfd', 'task.start_within': 0.5, 'task.imitation_share': 0.5},
+      'd4pgfd',
+      ['task.imitation_share: expected none'],
     ),
   ],
 )
 def test_settings_that_nobody_reads_are_refused(
-  changes: dict[str, Any], message: str
+  changes: dict[str, Any], algorithm: str, expected: list[str]
 ) -> None:
   with pytest.raises(ValueError) as e:
-    validation.check_used(VALID, _with(changes))
-  assert str(e.value) == message
+    validation.check_read(VALID, _with(changes))
+  assert str(e.value).splitlines() == [
+    f'the algorithm {algorithm} does without settings that are given:',
+    *(f'  {line}' for line in expected),
+  ]
   # What nobody gave now, as on resume, is of no account.
-  validation.check_used(_with(changes), _with(changes))
+  validation.check_read(_with(changes), _with(changes))
 
 
 @pytest.mark.parametrize(
@@ -343,7 +376,7 @@ def test_settings_that_nobody_reads_are_refused(
   ],
 )
 def test_settings_that_somebody_reads_are_taken(changes: dict[str, Any]) -> None:
-  validation.check_used(VALID, _with(changes))
+  validation.check_read(VALID, _with(changes))
 
 
 def test_batches_of_d4pgfd_have_demonstrations() -> None:

@@ -346,6 +346,17 @@ def test_a_row_within_which_a_process_died_is_removed(tmp_path: pathlib.Path) ->
   assert path.read_text().split() == ['arm,total', 'tracker,1.0']
 
 
+def test_a_row_within_which_a_process_died_is_not_measured(
+  tmp_path: pathlib.Path,
+) -> None:
+  path = tmp_path / 'evaluation.csv'
+  path.write_text(
+    'arm,split,demonstration,total\nzero,valid,demo_0,1\nzero,valid,demo_1,0'
+  )
+  assert evaluation.measured(str(path)) == {('zero', 'valid', 'demo_0')}
+  assert path.read_text().endswith('demo_0,1\n')
+
+
 def test_rows_of_other_columns_are_not_appended(tmp_path: pathlib.Path) -> None:
   path = tmp_path / 'evaluation.csv'
   evaluation.append_rows(str(path), [{'arm': 'zero', 'total': 0.5}])

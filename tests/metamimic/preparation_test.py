@@ -66,10 +66,6 @@ def test_what_the_nodes_must_agree_on_is_written(
       },
       "no field 'base/position' in the observation",
     ),
-    (
-      {'d4pg': dataclasses.replace(CONFIG.d4pg, discount=1.0)},
-      'd4pg.v_min and v_max are 0.0 and 10.0; expected 0 or less, and ',
-    ),
     ({'gpu': True}, '-m uv pip install --no-deps tensorflow==2.12.1'),
     (
       {'imitation': config_lib.ImitationConfig(relative=True)},

@@ -128,6 +128,9 @@ def test_breaks_between_launches_do_not_count(
   assert run_description.seconds_running(tmp_path, later) == pytest.approx(seconds + 7)
 
 
-def test_without_events_breaks_do_count(tmp_path: pathlib.Path) -> None:
-  run_description.write(str(tmp_path), {**_found(), 'started': 100.0})
-  assert run_description.seconds_running(tmp_path, 160.0) == 60.0
+def test_a_torn_event_costs_nothing_but_itself(tmp_path: pathlib.Path) -> None:
+  launch, end = (json.dumps({'wall_time': t, 'event': _LAUNCH}) for t in (100, 130))
+  end = end.replace(_LAUNCH, _END)
+  text = '\n'.join([launch, f'{{"wall_time": 1{launch}', '\0' * 9, 'null', end])
+  (tmp_path / 'events.jsonl').write_text(text)
+  assert run_description.seconds_running(tmp_path) == 30.0
