@@ -219,7 +219,8 @@ def run_fixture(
   run.wait(lambda: not cluster.run('squeue', '-h'), 'nothing is left in the queue')
   for i in range(2):
     run.cancelled.append(run.log(f'slurm/actor-{i}.log').splitlines()[-1])
-  run.last = run.steps() + MORE
+  # What is logged may be behind what a cancelled learner has saved.
+  run.last = max(run.steps(), run.saved()) + MORE
   jobs = run.submit(demonstrations, run.last)
   run.wait(lambda: not cluster.run('squeue', '-h'), 'the run is finished')
   names = [jobs['head'], *(f'{jobs["actors"]}_{i}' for i in range(2))]
