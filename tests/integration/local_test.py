@@ -48,9 +48,12 @@ STEPS = 8000
 TERMS = ['arm', 'fingers', 'pinch', 'brick']
 NODES = {'replay-0', 'learner-0', 'actor-0', 'actor-1', 'evaluator-0'}
 KILLED = ['actor-1', 'learner-0', 'evaluator-0', 'replay-0']
-SETTINGS = [
-  *('--preset', 'tiny', '--actor.num-actors', '2', '--seed', '7'),
+BASICS = [
+  *('--preset', 'tiny', '--seed', '7'),
   *('--evaluation.episodes', '3', '--evaluation.final-episodes', '3'),
+]
+SETTINGS = [
+  *(*BASICS, '--actor.num-actors', '2'),
   *('--d4pg.policy-learning-rate', '1e-3', '--d4pg.critic-learning-rate', '2e-3'),
 ]
 
@@ -268,8 +271,8 @@ def runs_fixture(
   done = _launch(run_dir, *settings, '--learner-steps', str(STEPS))
   cloned = _launch(
     cloning_dir,
-    *settings,
-    *('--algorithm', 'bc', '--learner-steps', '2000', '--evaluation.videos', '0'),
+    *(*BASICS, '--demonstrations', demonstrations, '--evaluation.videos', '0'),
+    *('--algorithm', 'bc', '--learner-steps', '2000'),
   )
   yield Runs(
     run_dir,
