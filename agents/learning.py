@@ -87,7 +87,8 @@ class LearnerProcess(acme.Worker):
     """Learns until the last step is done or the run is stopped."""
     last = self._config.last_step(self._name)
     after = self._config.reset_after(self._name)
-    if self._learner.num_steps >= after > self._learner.reset_step == 0:
+    has_not = after > 0 and not self._learner.reset_step
+    if has_not and self._learner.num_steps >= after:
       notices.tell(
         self._run_dir,
         f'the learner of {self._name} does not begin anew after {after} steps, since '

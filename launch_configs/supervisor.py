@@ -12,15 +12,14 @@ started, the nursery knows.
 from collections.abc import Iterator, Sequence
 import contextlib
 import dataclasses
-import errno
 import json
 import os
 import pathlib
-import shutil
 import signal
 import time
 from typing import Any
 
+from launch_configs import disk
 from launch_configs import display
 from launch_configs import entry
 from launch_configs import loopback
@@ -33,7 +32,6 @@ from metamimic import notices
 DONE, FAILED = 0, 1
 _POLL = 0.1
 _PAUSE = 2.0  # Seconds before a node is tried again that could not be started.
-_LITTLE = 1_000_000  # Bytes on a disk that is as good as full.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +99,7 @@ class Supervisor:
     self._notices = display.LineTail(run_dir / notices.FILE, new=True)
     self._said: set[str] = set()
     self._signals = [] if signals is None else signals
-    self._disk_full = False
+    self._disk = disk.Watch(run_dir)
     self._next_stall = 0.0
     self._last_exit = time.monotonic()
     self._next_start = 0.0
@@ -248,23 +246,8 @@ class Supervisor:
       self._display.say(line, 'yellow')
 
   def _tell_full_disk(self) -> None:
-    """Says that the disk is full, and that it is no more: nodes cannot write it."""
-    try:
-      free = shutil.disk_usage(self._run_dir).free
-    except OSError:
-      return  # A file system that other hosts share has its moments.
-    full = free < (_LITTLE if not self._disk_full else 2 * _LITTLE)
-    if full == self._disk_full:
-      return
-    self._disk_full = full
-    if full:
-      self._display.say(
-        f'{self._run_dir}: {os.strerror(errno.ENOSPC)} ({free / 1e6:.1f} MB are free); '
-        'until there is room nothing is logged or saved',
-        'bold red',
-      )
-    else:
-      self._display.say(f'{self._run_dir}: there is room again', 'yellow')
+    if said := self._disk.look():
+      self._display.say(said, 'bold red' if self._disk.full else 'yellow')
 
   def _exited(self) -> list[_Running]:
     exited = [run for run in self._running.values() if run.process.poll() is not None]

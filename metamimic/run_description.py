@@ -51,7 +51,8 @@ def agree(run_dir: str, found: Mapping[str, Any]) -> None:
   except FileNotFoundError:
     write(run_dir, {**found, 'started': time.time()})
     return
-  if _names(before) == _names(found):  # They tell what was drawn, and may be moved.
+  moved = before.get('frames') != found['frames'] and _names(before) == _names(found)
+  if moved:  # Their names tell what was drawn.
     before['frames'] = found['frames']
     write(run_dir, before)
   for key, value in found.items():

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 import pytest
 
+from launch_configs import disk
 from launch_configs import restarts
 from launch_configs import run_directory
 from launch_configs import supervisor
@@ -494,7 +495,7 @@ def test_full_disk_is_said_once_and_so_is_room(
   run = supervisor.Supervisor(tmp_path, config.Config(), [], nursery)
   for free in (5_000_000, 0, 65_536, 1_500_000, 5_000_000, 1_500_000):
     usage = types.SimpleNamespace(free=free)
-    monkeypatch.setattr(supervisor.shutil, 'disk_usage', lambda path, u=usage: u)
+    monkeypatch.setattr(disk.shutil, 'disk_usage', lambda path, u=usage: u)
     run._tell_full_disk()
   said = ' '.join(capsys.readouterr().out.split())
   full = f'{tmp_path}: No space left on device (0.0 MB are free); until there is room'
