@@ -8,7 +8,8 @@ RUN ?= runs/$(TASK)
 PRESET ?= laptop
 ARGS ?=
 DEMONSTRATIONS ?= data/$(TASK).hdf5
-# How many are recorded, where there is no such file; more of the task with eight skills.
+# How many are recorded, where there is no such file and none is named (a mistyped name is
+# refused by the launcher); more of the task with eight skills.
 RECORDED = --train 500 --valid 50
 RECORDED_two_bricks = --train 800 --valid 160
 # An interpreter for the set-up to use instead of looking for Python 3.10.
@@ -34,8 +35,10 @@ check: setup  ## print the versions and what does not fit this machine
 	$(PY) -m metamimic.check
 
 train: check  ## record demonstrations, train on them, report; again: resume
+ifeq ($(origin DEMONSTRATIONS),file)
 	test -e $(DEMONSTRATIONS) || $(PY) -m metamimic.record --task $(TASK) \
 	  --output $(DEMONSTRATIONS) $(or $(RECORDED_$(TASK)),$(RECORDED)) --seed 0
+endif
 	$(PY) -m launch_configs.local --preset $(PRESET) --run-dir $(RUN) \
 	  --demonstrations $(DEMONSTRATIONS) $(ARGS)
 

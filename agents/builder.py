@@ -147,14 +147,16 @@ class Builder:
     )
 
     def warm_up() -> None:
+      learner.compile(learners.blank_batch(name, self._config, self._codec))
+
+    def fill() -> None:
       if replay.DEMONSTRATIONS in replay.sources(self._config, name):
         seen = self._references(demonstrations)
         demonstrators.write(
           client, self._codec, demonstrations, self._stop.is_set, seen
         )
-      learner.compile(learners.blank_batch(name, self._config, self._codec))
 
-    return self._process(name, learner, policies, client, warm_up)
+    return self._process(name, learner, policies, client, warm_up, fill)
 
   def _process(
     self,
@@ -163,6 +165,7 @@ class Builder:
     policies: Mapping[str, policy_lib.Policy],
     client: reverb.Client,
     warm_up: Callable[[], None] = lambda: None,
+    fill: Callable[[], None] = lambda: None,
   ) -> learning.LearnerProcess:
     return learning.LearnerProcess(
       name,
@@ -176,6 +179,7 @@ class Builder:
       self._stop,
       self._sources([name]),
       warm_up,
+      fill,
     )
 
   def actor(self, client: reverb.Client, index: int) -> actors.Actor:
@@ -190,7 +194,7 @@ class Builder:
     # episodes.
     begun = int(time.time() * 1000) if logger.last_count('environment_steps') else 0
     seeds = [self._seed(_ACTOR, index, i, begun) for i in range(settings.environments)]
-    reader = self._reader(client, name, name, policy, settings.update_period)
+    reader = self._reader(client, name, name, policy, settings.update_period, False)
     make = environments_lib.solving
     if config.follows(name):
       make = environments_lib.imitating
@@ -227,7 +231,8 @@ class Builder:
     learner: str,
     published: str,
     policy: policy_lib.Policy,
-    period: float = 0.0,
+    period: float,
+    can_wait: bool = True,
   ) -> parameters.Reader:
     """Returns what copies a learner's parameters into a policy."""
     last = self._config.last_step(learner)
@@ -238,6 +243,7 @@ class Builder:
       last,
       period,
       lambda: checkpoints.has_reached(self._run_dir, learner, last),
+      can_wait,
     )
 
   def _writer(
@@ -294,7 +300,9 @@ class Builder:
         show = functools.partial(showing.write_solution, videos, arm, solve_in[0])
       draw.append(functools.partial(show, demonstrations, act))
       published = parameters.used(config, name)
-      readers[name] = reader = self._reader(client, name, published, policy)
+      # Those of a policy that clones are published as often as an actor would ask.
+      period = config.actor_of(name).update_period
+      readers[name] = reader = self._reader(client, name, published, policy, period)
       learned.append(evaluator_lib.Learned(config.arm(name), reader, run, misguided))
     whole = unseen[0].environment.layout
     controls = controllers.controls(demonstrations, whole)

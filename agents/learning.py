@@ -38,6 +38,7 @@ class LearnerProcess(acme.Worker):
     stop: threading.Event,
     tables: Collection[str] = (),
     warm_up: Callable[[], None] = lambda: None,
+    fill: Callable[[], None] = lambda: None,
   ):
     """Takes its parts, and restores the learner from the newest checkpoint set.
 
@@ -54,6 +55,8 @@ class LearnerProcess(acme.Worker):
       stop: ends `run`, after a last checkpoint.
       tables: from which it samples.
       warm_up: called while actors begin to fill replay.
+      fill: writes to replay what is to be there for good; called before that, and while
+        there is nothing to sample, as when a server has come back without it.
 
     Raises:
       DamagedError: there are checkpoint sets, and none is good.
@@ -66,7 +69,7 @@ class LearnerProcess(acme.Worker):
     self._config = config
     self._stop = stop
     self._tables = tuple(tables)
-    self._warm_up = warm_up
+    self._warm_up, self._fill = warm_up, fill
     self._publishers = [
       parameters.Publisher(client, as_, variables, lambda: learner.num_steps)
       for as_, variables in published.items()
@@ -99,6 +102,7 @@ class LearnerProcess(acme.Worker):
     meter = _Meter(self._client, self._tables, self._learner.num_steps)
     starving: waiting.Reminder | None = None
     try:
+      self._fill()
       self._warm_up()
       while self._learner.num_steps < last and not self._stop.is_set():
         try:
@@ -110,6 +114,7 @@ class LearnerProcess(acme.Worker):
         except sampling.Starved as e:
           starving = starving or waiting.Reminder()
           starving.remind(functools.partial(replay.describe, self._client, e.table))
+          self._fill()
         meter.log(self._logger, self._learner)
         if publish.due():
           self._publish()

@@ -142,6 +142,7 @@ class Reader:
     last_step: int,
     period: float = 0.0,
     is_saved: Callable[[], bool] = lambda: True,
+    can_wait: bool = True,
   ):
     """Reads nothing yet.
 
@@ -151,10 +152,11 @@ class Reader:
       variables: as those that are published.
       last_step: after which the learner is done. Not for the learner to tell: a resumed
         run may have another one than was published.
-      period: seconds that must pass between two fetches of `update`; 0: it is called
-        seldom, and can wait.
+      period: seconds that must pass between two fetches of `update`.
       is_saved: says of a learner that has published its last step whether that is in a
         checkpoint set. Before, its end may be lost with it.
+      can_wait: whether `update` waits for the server. An actor has no time for that: it
+        gets what has been on its way since an earlier call.
     """
     self._client = client
     self._table = table_name(learner)
@@ -162,6 +164,7 @@ class Reader:
     self._last_step = last_step
     self._period = period
     self._is_saved = is_saved
+    self._patience = _PATIENCE if can_wait else _BRIEF
     self._fetched = -float('inf')
     self._fetch = waiting.Call(self._fetch_now)
     self.progress = Progress(0, False)
@@ -200,7 +203,7 @@ class Reader:
     """
     if time.monotonic() - self._fetched < self._period:
       return self.progress
-    return self._update(_BRIEF if self._period else _PATIENCE)
+    return self._update(self._patience)
 
   def _update(self, timeout: float) -> Progress:
     try:

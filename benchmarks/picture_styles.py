@@ -170,6 +170,14 @@ def main(arguments: Arguments) -> pd.DataFrame:
   imitator = loading.load(path)
   if imitator.policy.layout.pictures is None:
     raise ValueError(f'{path}: its policy sees no pictures; expected one that does')
+  cameras = imitator.policy.layout.pictures.cameras
+  if 'dm_control' in arguments.styles and any(
+    pictures_lib.get(camera).in_hand for camera in cameras
+  ):
+    raise ValueError(
+      f"{path}: its policy sees with {cameras}; expected styles without 'dm_control', "
+      'whose camera no hand carries'
+    )
   file = arguments.demonstrations or imitator.config.demonstrations
   demonstrations = storage.load(file)
   chosen = demonstrations.valid[: arguments.episodes]

@@ -12,7 +12,7 @@ says where.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import json
 import os
 import pathlib
@@ -30,7 +30,7 @@ from metamimic import config as config_lib
 from metamimic import plain
 from metamimic import run_description
 from metamimic import statistics
-from metamimic import validation
+from metamimic import unread
 from metamimic.demonstrations import storage
 
 
@@ -138,12 +138,20 @@ def _kept(
 
 def _settings(config: dict[str, Any]) -> dict[str, Any]:
   """Returns what a run depends on, by dotted name; newer settings, too."""
-  settings = {
-    **plain.flatten(config_lib.to_dict(config_lib.Config())),
-    **plain.flatten(config),
+  whole = _complete(config_lib.to_dict(config_lib.Config()), config)
+  without = unread.unread(config_lib.from_dict(whole))
+  settings = {**plain.flatten(whole), **plain.flatten(config)}
+  return {name: value for name, value in settings.items() if name not in without}
+
+
+def _complete(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns all settings that there are, with the values that are given."""
+  return {
+    name: _complete(value, given.get(name, {}))
+    if isinstance(value, Mapping)
+    else given.get(name, value)
+    for name, value in defaults.items()
   }
-  unread = validation.unread(settings['algorithm'], settings['task.learn'], settings)
-  return {name: value for name, value in settings.items() if name not in unread}
 
 
 def check() -> int:

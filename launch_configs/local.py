@@ -32,6 +32,7 @@ from metamimic import checkpoints
 from metamimic import config
 from metamimic import drafts
 from metamimic import presets
+from metamimic import unread
 from metamimic import validation
 
 REFUSED = 2
@@ -104,7 +105,7 @@ def parse_options(
     args=args,
     default=options(**vars(base), run_dir=given.run_dir, preset=given.preset),
   )
-  validation.check_read(base, config.Config(**_fields(asked)))
+  unread.check(base, config.Config(**_fields(asked)))
   return asked
 
 

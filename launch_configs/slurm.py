@@ -245,7 +245,7 @@ def _submit(run_dir: pathlib.Path, texts: dict[str, str]) -> dict[str, str]:
 
 
 def _show(run_dir: pathlib.Path, settings: config.Config, texts: dict[str, str]) -> int:
-  """Checks what can be without writing anything, and prints what is to be submitted."""
+  """Checks what can be, writing at most pictures of demonstrations, and prints."""
   from metamimic import preparation
 
   run_directory.check_resumable(run_dir, settings)

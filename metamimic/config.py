@@ -104,8 +104,9 @@ class NetworkConfig:
   block_layers: int = 1
   """Linear layers within one residual block. (Ours.)"""
   normalise: bool = True
-  """Layer normalisation after the first layer and in every residual block.
-  (Normalisation is needed: paper; where: ours.)"""
+  """Layer normalisation after the first layer, in every residual block and of what is
+  made of pictures, and instance normalisation in residual torsos. (Normalisation is
+  needed: paper; where: ours.)"""
   torso: Literal['patches', 'residual'] = 'patches'
   """What makes numbers of pictures. `patches`: a few convolutions, common to policy and
   critic and taught by the critic's loss. (Ours, for processors.) `residual`: stages of
@@ -145,7 +146,8 @@ class D4PGConfig:
   """Adam step size of the critic. (Ours; D4PG uses 1e-4.)"""
   encoder_learning_rate: float = 5e-4
   """Adam step size of what makes numbers of pictures, and learns from the loss of
-  critic or value, and not of the policy. (Ours, after Yarats et al. 2021.)"""
+  critic or value, and not of the policy. Residual torsos learn with policy and critic,
+  at their step sizes. (Ours, after Yarats et al. 2021.)"""
   target_update_rate: float = 0.005
   """Share of the online weights mixed into the targets at each update; 1: a copy.
   (Ours; D4PG copies.)"""
@@ -354,7 +356,7 @@ class Config:
   waits."""
   gpu: bool = False
   """Whether learners work on the GPUs of their host; nobody else does, but for drawing.
-  Wants the wheel tensorflow beside tensorflow-cpu (docs/method.md)."""
+  Wants the wheel tensorflow beside tensorflow-cpu (docs/running.md)."""
   imitation: ImitationConfig = ImitationConfig()
   pixels: PixelsConfig = PixelsConfig()
   network: NetworkConfig = NetworkConfig()
@@ -404,6 +406,13 @@ class Config:
     size = self.pixels.size
     cameras = self.pixels.cameras
     return pictures.Pictures(cameras, size, size) if cameras else None
+
+  @property
+  def needs_frames(self) -> bool:
+    """Whether rewards or policies see the pictures of demonstrations."""
+    if self.pictures is None:
+      return False
+    return IMITATION in self.learners or (self.sees_actions and not self.pixels.blind)
 
   @property
   def sees_actions(self) -> bool:

@@ -152,8 +152,12 @@ def _seen(
   """Returns the demonstrations; those shown, with pictures if there are any."""
   found: list[types.Demonstration | frames.Seen] = [*demonstrations.demonstrations]
   if layout.pictures is not None:
-    for i in itertools.chain.from_iterable(chosen.values()):
-      found[i] = frames.see(demonstrations.demonstrations[i], layout.pictures)
+    shown = [*itertools.chain.from_iterable(chosen.values())]
+    seen = frames.see(
+      [demonstrations.demonstrations[i] for i in shown], layout.pictures
+    )
+    for i, demonstration in zip(shown, seen, strict=True):
+      found[i] = demonstration
   return found
 
 
@@ -205,8 +209,13 @@ class Measure:
       layout.pictures,
       dense,
     )
-    self._bank = goals.GoalBank(_seen(demonstrations, layout, chosen), layout)
+    self._layout = layout
     self._draw: list[Callable[[str, int], object]] = []
+
+  @functools.cached_property
+  def _bank(self) -> goals.GoalBank:
+    seen = _seen(self._demonstrations, self._layout, self._chosen)
+    return goals.GoalBank(seen, self._layout)
 
   @functools.cached_property
   def _solve_in(self) -> list[solving.TaskEnvironment]:

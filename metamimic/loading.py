@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 import tensorflow as tf
 
+from envs import observations
 from metamimic import checkpoints
 from metamimic import config as config_lib
 from metamimic import policy as policy_lib
@@ -50,7 +51,8 @@ class Imitator:
 
     Returns:
       A function from an observation, by group, and the step within the demonstration
-      to an action, (9,).
+      to an action, (9,). It raises a ValueError if the observation is not of an
+      environment with `config.pictures`.
 
     Raises:
       RuntimeError: the policy sees pictures, and this machine cannot render.
@@ -64,12 +66,11 @@ class Imitator:
     layout = self.policy.layout
     seen: types.Demonstration | frames.Seen = demonstration
     if layout.pictures is not None:
-      seen = frames.see(demonstration, layout.pictures)
+      (seen,) = frames.see([demonstration], layout.pictures)
     act = self.policy.actor(goals.GoalBank([seen], layout))
-    groups = tuple(layout.spec())
 
     def follow(observation: Mapping[str, np.ndarray], step: int) -> np.ndarray:
-      batch = {group: observation[group][None] for group in groups}
+      batch = _batch(observation, layout)
       return act({**batch, 'goal': np.array([[0, step]], np.int32)})[0]
 
     return follow
@@ -78,10 +79,18 @@ class Imitator:
 class Solver:
   """A trained policy that solves its task, without being shown how."""
 
-  def __init__(self, task: str, policy: policy_lib.TaskPolicy, learner_steps: int):
+  def __init__(
+    self,
+    task: str,
+    config: config_lib.Config,
+    policy: policy_lib.TaskPolicy,
+    learner_steps: int,
+  ):
     """Wraps a policy; see `load_task`."""
     self.task = task
     """Name of the task that it was trained on."""
+    self.config = config
+    """Of the run that trained it."""
     self.policy = policy
     """The network."""
     self.learner_steps = learner_steps
@@ -89,9 +98,26 @@ class Solver:
     self._act = policy.actor()
 
   def __call__(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Returns the action, (9,), for an observation by group."""
-    groups = self.policy.layout.spec()
-    return self._act({group: observation[group][None] for group in groups})[0]
+    """Returns the action, (9,), for an observation by group.
+
+    Raises:
+      ValueError: it is not of an environment with `config.pictures`.
+    """
+    return self._act(_batch(observation, self.policy.layout))[0]
+
+
+def _batch(
+  observation: Mapping[str, np.ndarray], layout: observations.Layout
+) -> dict[str, np.ndarray]:
+  """Returns an observation as a batch of one."""
+  for group, spec in layout.spec().items():
+    found = observation[group].shape if group in observation else 'missing'
+    if found != spec.shape:
+      raise ValueError(
+        f'the observation has {group} {found}; expected {spec.shape}, as of an '
+        'environment of the task with config.pictures'
+      )
+  return {group: observation[group][None] for group in layout.spec()}
 
 
 def load(run_dir: str) -> Imitator:
@@ -124,8 +150,8 @@ def load_task(run_dir: str) -> Solver:
     ValueError: a file of it is damaged, or the run learns no policy that does without
       a demonstration.
   """
-  task, _, policy, steps = _load(run_dir, policy_lib.TaskPolicy)
-  return Solver(task, policy, steps)
+  task, config, policy, steps = _load(run_dir, policy_lib.TaskPolicy)
+  return Solver(task, config, policy, steps)
 
 
 def state_path(folder: str | os.PathLike[str]) -> str:
@@ -213,7 +239,9 @@ def _check_size(
   if config.pixels.cameras and not config.pixels.blind:
     shown = len(config.pixels.look_ahead) if config.follows(learner) else 0
     widths = (1 + shown, *network.filters, network.embedding)
-    least += 4 * sum(a * b for a, b in itertools.pairwise(widths))
+    least += 4 * sum(a * b for a, b in itertools.pairwise(widths[:-1]))
+    left = validation.picture_left(config) ** 2  # Pixels that the last layer sees.
+    least += 4 * left * network.filters[-1] * network.embedding
     if network.torso == 'residual':
       filters = sum(n**2 for n in network.filters)
       least += network.torso_blocks * (4 * filters + _LAYER)

@@ -164,8 +164,9 @@ class Policy(snt.Module):
     bank: goals.GoalBank | None,
     batch: int | None = None,
   ) -> Act:
-    shown = bank is not None
-    spec = {k: v for k, v in self._inputs(batch).items() if shown or k != GOAL_PIXELS}
+    spec = self._inputs(batch)
+    if bank is None:
+      spec = {k: v for k, v in spec.items() if k not in ('goal', GOAL_PIXELS)}
     pictures = bank.pictures if bank is not None and GOAL_PIXELS in spec else None
     # For convolutions XLA's code for processors is the slower one.
     jit = batch is not None and self.layout.pictures is None

@@ -49,7 +49,8 @@ def prepare(config: config_lib.Config, run_dir: str | None = None) -> None:
   if config.evaluation.videos or config.pictures:
     rendering.choose_gl()
   drawn: dict[str, str] = {}
-  if config.pictures:
+  if config.needs_frames:
+    assert config.pictures is not None
     # Drawing takes minutes: what it is for must be good.
     rewards.load(name, actor_layout(config, task))
     folder = config.pixels.frames or f'{config.demonstrations}.frames'

@@ -67,6 +67,12 @@ LAPTOP = config.Config(learner_steps=40_000)
 # Seconds. All actors together fetch less than 100 MB/s then, which one server can give.
 _LARGE_PERIOD = 5.0
 
+
+def _seldom(task: config.TaskConfig) -> config.TaskConfig:
+  actor = dataclasses.replace(task.actor, update_period=_LARGE_PERIOD)
+  return dataclasses.replace(task, actor=actor)
+
+
 PRESETS: Mapping[str, tuple[str, config.Config]] = {
   'tiny': (
     'Seconds, for tests: it shows that everything runs, not that it learns.',
@@ -107,6 +113,7 @@ PRESETS: Mapping[str, tuple[str, config.Config]] = {
       actor=dataclasses.replace(
         _PIXELS_PAPER.actor, num_actors=8, update_period=_LARGE_PERIOD
       ),
+      task=_seldom(_PIXELS_PAPER.task),
       evaluation=config.EvaluationConfig(period=600.0),
     ),
   ),
@@ -119,6 +126,7 @@ PRESETS: Mapping[str, tuple[str, config.Config]] = {
       d4pg=config.D4PGConfig(batch_size=256),
       replay=config.ReplayConfig(max_size=1_000_000, min_size=10_000),
       actor=config.ActorConfig(num_actors=16, update_period=_LARGE_PERIOD),
+      task=_seldom(config.TaskConfig()),
     ),
   ),
 }

@@ -15,6 +15,11 @@ from envs import tasks
 from metamimic import files
 
 _FILE = 'run.json'
+_DRAWN = (
+  'Pictures are drawn in another way here: begin a new run, and if that is prepared on '
+  'one host and goes on on another (a GPU draws on one of them), do so with '
+  'MUJOCO_GL=osmesa, which draws alike on both.'
+)
 
 
 def _are_texts(value: object) -> bool:
@@ -57,11 +62,10 @@ def agree(run_dir: str, found: Mapping[str, Any]) -> None:
     write(run_dir, before)
   for key, value in found.items():
     if before.get(key) != value:
-      drawn = 'Pictures are drawn in another way here'
-      why = drawn if key == 'frames' else 'The reward has changed'
+      why = _DRAWN if key == 'frames' else 'The reward has changed: begin a new run.'
       raise ValueError(
         f'{run_dir}/{_FILE}: the run began with {key} {before.get(key)}; now it is '
-        f'{value}. {why}: begin a new run.'
+        f'{value}. {why}'
       )
 
 

@@ -1,7 +1,6 @@
-"""What is refused before a run starts: useless settings, code that only a run names."""
+"""What is refused before a run starts: values that cannot work, code of others."""
 
-from collections.abc import Collection, Iterable, Mapping
-import fnmatch
+from collections.abc import Mapping
 from typing import Any
 
 from envs import disturbances
@@ -85,72 +84,6 @@ def validate(config: config_lib.Config) -> None:
     _validate_start_after(config)
 
 
-_OFF_POLICY = ('d4pg.*', 'replay.*', 'actor.*')
-_BOTH = ('task.start_after', 'task.imitation_share')
-_FOLLOWING = ('task.start_within', 'task.patience', 'task.demonstration_share')
-_UNREAD: Mapping[str, tuple[str, ...]] = {
-  'metamimic': ('bc.*', 'task.demonstration_share'),
-  'bc': (*_OFF_POLICY, 'task.*'),
-  'bc_no_goal': (*_OFF_POLICY, 'task.*'),
-  'd4pg': (*_OFF_POLICY, 'learner_steps', 'bc.*', *_BOTH, *_FOLLOWING),
-  'd4pgfd': (*_OFF_POLICY, 'learner_steps', 'bc.*', *_BOTH),
-}
-"""By algorithm: settings that nobody reads."""
-_READ: Mapping[str, tuple[str, ...]] = {
-  'bc': ('actor.update_period',),
-  'bc_no_goal': ('actor.update_period', 'task.turned'),
-}
-"""By algorithm: settings among those that somebody does read."""
-
-
-def unread(algorithm: str, learns_task: bool, names: Iterable[str]) -> list[str]:
-  """Returns which settings a run does without.
-
-  Args:
-    algorithm: of the run.
-    learns_task: `task.learn`.
-    names: of settings.
-  """
-  patterns, but = _UNREAD[algorithm], ('task.learn', *_READ.get(algorithm, ()))
-  if algorithm == 'metamimic' and not learns_task:
-    patterns = (*patterns, 'task.*')
-  return [
-    name
-    for name in names
-    if name not in but and any(fnmatch.fnmatchcase(name, p) for p in patterns)
-  ]
-
-
-def check_read(base: config_lib.Config, config: config_lib.Config) -> None:
-  """Refuses settings that were given and that nobody reads.
-
-  Args:
-    base: what the settings were before any was given.
-    config: what they are now.
-
-  Raises:
-    ValueError: the message names each, and what is meant instead.
-  """
-  a, b = (plain.flatten(config_lib.to_dict(c)) for c in (base, config))
-  given = [name for name in b if a[name] != b[name]]
-  found = unread(config.algorithm, config.task.learn, given)
-  if found:
-    lines = [f'  {name}: expected {_instead(name, config, b)}' for name in found]
-    raise ValueError(
-      f'the algorithm {config.algorithm} does without settings that are given:\n'
-      + '\n'.join(lines)
-    )
-
-
-def _instead(name: str, config: config_lib.Config, names: Collection[str]) -> str:
-  if config.algorithm in ('d4pg', 'd4pgfd') and f'task.{name}' in names:
-    return f'task.{name}'
-  could = not unread('metamimic', True, [name])
-  if config.algorithm == 'metamimic' and could:
-    return 'task.learn with it, for a task policy beside the other'
-  return 'none'
-
-
 def _validate_task(config: config_lib.Config) -> None:
   """Checks who learns the task, and from what."""
   if config.task.learn and config.algorithm != 'metamimic':
@@ -222,12 +155,6 @@ def check_pixels(config: config_lib.Config, where: str = '') -> None:
   """
   pixels, network = config.pixels, config.network
   if not pixels.cameras:
-    for name in ('goal', 'blind', 'frames'):
-      if getattr(pixels, name) != getattr(config_lib.PixelsConfig, name):
-        raise ValueError(
-          f'{where}pixels.{name} is set, but there are no pictures; expected '
-          'pixels.cameras'
-        )
     return
   try:
     pictures.Pictures(pixels.cameras)
@@ -267,7 +194,8 @@ def check_pixels(config: config_lib.Config, where: str = '') -> None:
     raise ValueError(
       f'{where}network.torso_blocks is {network.torso_blocks}; expected 0 or more'
     )
-  if residual and pixels.goal == 'pictures' and pixels.decoding_weight:
+  follows = any(map(config.follows, config.learners))
+  if follows and residual and pixels.goal == 'pictures' and pixels.decoding_weight:
     raise ValueError(
       f'{where}pixels.decoding_weight is {pixels.decoding_weight} with network.torso '
       'residual; expected 0: what decodes is an encoder that policy and critic share'
@@ -279,6 +207,19 @@ def check_pixels(config: config_lib.Config, where: str = '') -> None:
       f'one of {in_hand} among them: only a wrist camera shows where objects are to '
       'the hand'
     )
+
+
+def picture_left(config: config_lib.Config) -> int:
+  """Returns the height, or width, of what convolutions leave of a picture."""
+  size = config.pixels.size
+  if config.network.torso == 'residual':
+    for _ in config.network.filters:
+      size = -(-size // 2)
+    return size
+  size //= 4
+  for _ in config.network.filters[1:]:
+    size = (size - 1) // 2
+  return size
 
 
 def smallest_picture(convolutions: int) -> int:

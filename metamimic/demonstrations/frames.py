@@ -12,6 +12,8 @@ import glob
 import hashlib
 import itertools
 import os
+import secrets
+import socket
 from typing import BinaryIO
 
 import numpy as np
@@ -64,17 +66,20 @@ def draw(
     The files by group, for `load`.
 
   Raises:
-    OSError: the folder cannot be written.
+    OSError: the folder cannot be written, or its disk is full.
     RuntimeError: this machine cannot render.
     ValueError: the states are not of this version of the task.
   """
   os.makedirs(folder, exist_ok=True)
   environment = tasks.load(demonstrations[0].task, seed=0)
   states = [d.states for d in demonstrations]
+  whose = _digest(states)
   found = {}
   for camera in pictures.cameras:
     renderer = rendering.Renderer(environment, pictures.size, camera, coarse=True)
-    path = os.path.join(folder, f'{camera}-{_digest(renderer, states)}.npy')
+    # Two libraries, or versions of one, do not draw the same.
+    how = _digest([*renderer.render_states(states[0][:1])])
+    path = os.path.join(folder, f'{camera}-{how}-{whose}.npy')
     if not os.path.exists(path):
       _draw(renderer, states, path)
     found[pictures_lib.group(camera)] = path
@@ -88,7 +93,7 @@ def load(
   """Returns demonstrations with their pictures, read-only and in no one's memory.
 
   Args:
-    demonstrations: those that were drawn, all of them.
+    demonstrations: those that were drawn, all of them, in that order.
     files: of `draw`.
 
   Raises:
@@ -96,8 +101,14 @@ def load(
     ValueError: a file is no array, or one of other demonstrations.
   """
   length = sum(len(d.states) for d in demonstrations)
+  whose = _digest([d.states for d in demonstrations])
   found = {}
   for group, path in files.items():
+    if not path.endswith(f'-{whose}.npy'):
+      raise ValueError(
+        f'{path}: is of other demonstrations; expected a file of {whose}, which these '
+        'have'
+      )
     try:
       pictures = np.load(path, mmap_mode='r', allow_pickle=False)
     except (ValueError, EOFError) as e:
@@ -117,34 +128,35 @@ def load(
   return seen
 
 
-def see(demonstration: types.Demonstration, pictures: pictures_lib.Pictures) -> Seen:
-  """Returns one demonstration with its pictures, drawn now.
+def see(
+  demonstrations: Sequence[types.Demonstration], pictures: pictures_lib.Pictures
+) -> list[Seen]:
+  """Returns demonstrations with their pictures, drawn now and kept in memory.
 
   Args:
-    demonstration: of a registered task.
+    demonstrations: at least one, all of one registered task.
     pictures: cameras and size.
 
   Raises:
     RuntimeError: this machine cannot render.
     ValueError: the states are not of this version of the task.
   """
-  environment = tasks.load(demonstration.task, seed=0)
-  drawn = {}
+  environment = tasks.load(demonstrations[0].task, seed=0)
+  drawn: list[dict[str, np.ndarray]] = [{} for _ in demonstrations]
   for camera in pictures.cameras:
     renderer = rendering.Renderer(environment, pictures.size, camera, coarse=True)
-    frames = np.stack([*renderer.render_states(demonstration.states)])
-    drawn[pictures_lib.group(camera)] = frames
+    for demonstration, found in zip(demonstrations, drawn, strict=True):
+      frames = np.stack([*renderer.render_states(demonstration.states)])
+      found[pictures_lib.group(camera)] = frames
   environment.close()
-  return Seen(demonstration, drawn)
+  return [Seen(d, found) for d, found in zip(demonstrations, drawn, strict=True)]
 
 
-def _digest(renderer: rendering.Renderer, states: Sequence[np.ndarray]) -> str:
-  """Returns what tells apart all that is drawn differently."""
-  # The first picture: two libraries, or versions of one, do not draw the same.
-  (first,) = renderer.render_states(states[0][:1])
-  digest = hashlib.sha256(repr(first.shape).encode() + first.tobytes())
-  for part in states:
-    digest.update(part.tobytes())
+def _digest(arrays: Sequence[np.ndarray]) -> str:
+  """Returns what tells arrays apart from others, by shapes and values."""
+  digest = hashlib.sha256()
+  for array in arrays:
+    digest.update(repr(array.shape).encode() + array.tobytes())
   return digest.hexdigest()[:16]
 
 
@@ -153,14 +165,15 @@ def _draw(
 ) -> None:
   """Writes the pictures of all states, one after the other, as one array."""
   _forget_drafts(path)
-  temporary = f'{path}.{os.getpid()}.tmp'  # Others may be drawing the same.
+  # Others may be drawing the same, on other hosts, too.
+  who = f'{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}'
+  temporary = f'{path}.{who}.tmp'
   try:
     with _locked(temporary) as draft:
       frames = np.lib.format.open_memmap(
         temporary, 'w+', np.uint8, shape=(sum(map(len, states)), *renderer.size, 3)
       )
-      # Where a disk is full, writing to mapped memory would end the process.
-      os.posix_fallocate(draft.fileno(), 0, os.path.getsize(temporary))
+      _reserve(draft, temporary)
       drawn = itertools.chain.from_iterable(map(renderer.render_states, states))
       say = f'drawing the pictures of demonstrations, once: {path}'
       for i, picture in enumerate(progress.track(drawn, say, len(frames))):
@@ -170,6 +183,19 @@ def _draw(
   finally:
     if os.path.exists(temporary):
       os.remove(temporary)
+
+
+def _reserve(draft: BinaryIO, path: str) -> None:
+  """Takes the disk space of a file now.
+
+  Where a disk is full, writing to mapped memory would end the process.
+  """
+  size = os.path.getsize(path)
+  try:
+    os.posix_fallocate(draft.fileno(), 0, size)
+  except OSError as e:
+    why = f'{e.strerror}; expected room for {size / 1e6:,.0f} MB of pictures'
+    raise OSError(e.errno, why, path) from None
 
 
 def _locked(path: str) -> BinaryIO:

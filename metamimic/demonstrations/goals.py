@@ -82,14 +82,16 @@ class PictureBank:
 
     Args:
       demonstrations: in the order of the indices that references hold; those without
-        pictures cannot be looked up.
+        any pictures cannot be looked up.
       pictures: which of them.
+
+    Raises:
+      ValueError: a demonstration has pictures of some of the cameras alone, or of
+        another size.
     """
     self.shape = pictures.shape
     """Of all cameras' pictures as one."""
-    groups = [pictures_lib.group(camera) for camera in pictures.cameras]
-    observations = [d.observations for d in demonstrations]
-    self._frames = [[o[group] for group in groups if group in o] for o in observations]
+    self._frames = [_pictures(d.observations, pictures) for d in demonstrations]
 
   def lookup(self, goal: np.ndarray, look_ahead: Sequence[int]) -> np.ndarray:
     """Returns pictures of demonstrations; past their end, the last one.
@@ -100,12 +102,35 @@ class PictureBank:
 
     Returns:
       uint8, (B, K, height, width, 3 x cameras).
+
+    Raises:
+      ValueError: a demonstration has no pictures.
     """
     found = np.empty((len(goal), len(look_ahead), *self.shape), np.uint8)
     for row, (demonstration, step) in zip(found, goal.tolist(), strict=True):
       cameras = self._frames[demonstration]
+      if not cameras:
+        raise ValueError(
+          f'demonstration {demonstration} has no pictures; expected some'
+        )
       last = len(cameras[0]) - 1
       for into, ahead in zip(row, look_ahead, strict=True):
         for i, frames in enumerate(cameras):
           into[..., 3 * i : 3 * (i + 1)] = frames[min(step + ahead, last)]
     return found
+
+
+def _pictures(
+  observations: Mapping[str, np.ndarray], pictures: pictures_lib.Pictures
+) -> list[np.ndarray]:
+  """Returns what each camera saw of a demonstration; nothing if none was there."""
+  wanted = pictures.spec()
+  if not wanted.keys() & observations.keys():
+    return []
+  for group, spec in wanted.items():
+    found = observations[group].shape[1:] if group in observations else 'missing'
+    if found != spec.shape:
+      raise ValueError(
+        f'the pictures {group} of a demonstration are {found}; expected {spec.shape}'
+      )
+  return [observations[group] for group in wanted]

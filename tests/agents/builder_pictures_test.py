@@ -142,6 +142,7 @@ def test_a_run_from_pictures_acts_learns_and_evaluates(
     }
     for process in processes.values():
       process._publish_surely()
+      process._fill()
       process._warm_up()
     for index, name in enumerate(config.actors):
       actor = _act(made, client, index)

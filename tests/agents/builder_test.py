@@ -25,6 +25,7 @@ from envs import disturbances
 from envs import imitation as imitation_lib
 from envs import rewards
 from envs import solving
+from envs import tasks
 from metamimic import config as config_lib
 from metamimic import preparation
 from metamimic import presets
@@ -193,27 +194,92 @@ def test_actors_of_one_seed_begin_alike_and_none_acts_the_same_again(
   assert (first != resumed).any()
 
 
+@pytest.mark.parametrize('disturbed', ['imitation', 'task'])
 def test_each_kind_of_actor_meets_its_own_disturbances(
-  files: dict[str, str], tmp_path: pathlib.Path
+  disturbed: str, files: dict[str, str], tmp_path: pathlib.Path
 ) -> None:
   made = _make(files['none'], tmp_path / 'run', learn=True)
   tossed = disturbances.Disturbance(action_noise=1.0)
+  part = dataclasses.replace(getattr(made._config, disturbed), disturbance=tossed)
   made._config = dataclasses.replace(
-    made._config,
-    disturbed_share=1.0,
-    task=dataclasses.replace(made._config.task, disturbance=tossed),
+    made._config, disturbed_share=1.0, **{disturbed: part}
   )
   demonstrations = made._demonstrations()
-  moved = []
-  for make in (environments.imitating, environments.solving):
+  moved = {}
+  for kind, make in (
+    ('imitation', environments.imitating),
+    ('task', environments.solving),
+  ):
     (environment,) = make(made._config, made._run_dir, demonstrations, [0])
     velocities = []
     for _ in range(20):
       environment.reset()
       observation = environment.step(np.zeros(9, np.float32)).observation
       velocities.append(made._layout.get(observation, 'finger_velocity'))
-    moved.append(np.std(velocities))
-  assert moved[1] > 5 * moved[0]
+    moved[kind] = np.std(velocities)
+  usual = moved.pop('task' if disturbed == 'imitation' else 'imitation')
+  assert moved[disturbed] > 5 * usual
+
+
+def _changed(section: Any, **values: Any) -> Any:
+  return dataclasses.replace(section, **values)
+
+
+def test_imitation_starts_and_ends_as_its_settings_say(
+  files: dict[str, str], tmp_path: pathlib.Path
+) -> None:
+  made = _make(files['none'], tmp_path / 'run')
+
+  def environment(**values: Any) -> Any:
+    config = _changed(made._config, imitation=_changed(CONFIG.imitation, **values))
+    (found,) = environments.imitating(
+      config, made._run_dir, made._demonstrations(), [0]
+    )
+    return found
+
+  def starts(start_within: float) -> list[int]:
+    following = environment(start_within=start_within)
+    return [int(following.reset().observation['goal'][1]) for _ in range(10)]
+
+  assert set(starts(0.0)) == {0}
+  assert len(set(starts(1.0))) > 3
+  action = np.ones(9, np.float32)  # What nobody demonstrated.
+  for early_end, is_last in ((0.0, False), (1.0, True)):
+    following = environment(early_end=early_end, start_within=0.0)
+    following.reset()
+    timestep = following.step(action)
+    assert timestep.last() == is_last
+    assert timestep.discount['imitation'] == 1 - is_last
+    assert timestep.discount['task'] == 1
+
+
+def test_task_actors_start_last_and_are_rewarded_as_their_settings_say(
+  files: dict[str, str], tmp_path: pathlib.Path
+) -> None:
+  made = _make(files['none'], tmp_path / 'run', learn=True)
+
+  def environment(algorithm: Any = 'metamimic', **values: Any) -> Any:
+    task = _changed(CONFIG.task, **values)
+    config = _changed(made._config, algorithm=algorithm, task=task)
+    (found,) = environments.solving(config, made._run_dir, made._demonstrations(), [0])
+    return found
+
+  def steps(**values: Any) -> int:
+    found, count = environment(start_within=1.0, **values), 0
+    found.reset()
+    while not found.step(np.zeros(9, np.float32)).last():
+      count += 1
+    return count
+
+  # From the same state.
+  assert steps(patience=0.5) < steps(patience=2.0) < steps(patience=0.0)
+  assert steps(patience=0.0) == tasks.get('reach_duplo').max_steps - 1
+  dense = environment('d4pg', reward='dense')
+  dense.reset()
+  rewards_ = [
+    float(dense.step(np.zeros(9, np.float32)).reward['task']) for _ in range(5)
+  ]
+  assert all(0 < reward < 1 for reward in rewards_)
 
 
 def test_task_actor_waits_for_imitation_to_have_begun(
@@ -345,6 +411,32 @@ def test_d4pg_is_shown_nothing(
 
 
 @pytest.mark.usefixtures('eagerly')
+def test_demonstrations_come_back_to_a_server_that_has_lost_them(
+  files: dict[str, str], tmp_path: pathlib.Path
+) -> None:
+  made = _make(files['whole'], tmp_path / 'run', 'd4pgfd')
+  written = demonstrators.num_transitions(storage.load(files['whole']))
+  server = reverb.Server(made.replay_tables())
+  try:
+    client = server.localhost_client()
+    process = made.learner(client, 0)
+    found = []
+
+    def starve(most: int) -> NoReturn:
+      found.append(client.server_info()['demonstrations'].current_size)
+      client.reset('demonstrations')
+      if len(found) == 3:
+        made._stop.set()
+      raise sampling.Starved('demonstrations')
+
+    process._learner.step = starve
+    process.run()
+  finally:
+    server.stop()
+  assert found == [written] * 3
+
+
+@pytest.mark.usefixtures('eagerly')
 def test_d4pgfd_begins_with_the_demonstrations_in_replay(
   files: dict[str, str], tmp_path: pathlib.Path
 ) -> None:
@@ -354,7 +446,7 @@ def test_d4pgfd_begins_with_the_demonstrations_in_replay(
     client = server.localhost_client()
     assert set(client.server_info()) == {'demonstrations', 'task', *_PUBLISHED}
     process = made.learner(client, 0)
-    process._warm_up()
+    process._fill()
     process._publish_surely()
     written = demonstrators.num_transitions(storage.load(files['whole']))
     found = _act(made, client, 0, steps=9)
@@ -404,7 +496,7 @@ def test_who_learns_has_the_runs_demonstrations_alone(
   try:
     client = server.localhost_client()
     process = made.learner(client, 0)
-    process._warm_up()
+    process._fill()
     process._publish_surely()
     written = client.server_info()['demonstrations']
     (environment,) = made.actor(client, 0).environments

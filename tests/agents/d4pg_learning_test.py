@@ -360,6 +360,7 @@ def test_cloning_adds_to_the_policys_loss_what_the_critic_prefers() -> None:
   _assert_close(ours.weights('critic'), plain.weights('critic'))
 
 
+@pytest.mark.usefixtures('eagerly')
 def test_two_critics_that_are_alike_are_as_one() -> None:
   config = dataclasses.replace(LIKE_ACME, cloning_weight=1.0, critics=2)
   one, two = _networks(0), _networks(0)
@@ -379,6 +380,7 @@ def test_two_critics_that_are_alike_are_as_one() -> None:
     assert a == pytest.approx(b, rel=1e-5)
 
 
+@pytest.mark.usefixtures('eagerly')
 def test_the_lower_of_two_critics_counts_everywhere() -> None:
   config = dataclasses.replace(LIKE_ACME, cloning_weight=1.0, critics=2)
   (batch,) = _batches(1, 1)

@@ -84,3 +84,9 @@ def test_what_cannot_be_measured_is_refused(tmp_path: pathlib.Path) -> None:
   untrained.make_run(tmp_path)
   with pytest.raises(ValueError, match='its policy sees no pictures'):
     picture_styles.main(picture_styles.Arguments(str(tmp_path)))
+  (tmp_path / 'wrist').mkdir()
+  wrist = untrained.make_run(
+    tmp_path / 'wrist', config_lib.PixelsConfig(cameras=('wrist',), size=SIZE[0])
+  )
+  with pytest.raises(ValueError, match="expected styles without 'dm_control'"):
+    picture_styles.main(picture_styles.Arguments(str(wrist)))

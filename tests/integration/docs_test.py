@@ -7,10 +7,12 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import types as python_types
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,9 +26,13 @@ from envs import rewards
 from envs import stepping
 from envs import success
 from envs import tasks
+from launch_configs import local
+from launch_configs import slurm
+from launch_configs import vertex
 from metamimic import config
 from metamimic import preparation
 from metamimic import presets
+from metamimic import validation
 from metamimic.demonstrations import recording
 from metamimic.demonstrations import storage
 from metamimic.demonstrations import types
@@ -37,7 +43,7 @@ _PAGE = _ROOT / 'docs' / 'add_a_reward.md'
 _MODULE = 'my_package.my_rewards'
 _TERMS = {
   'GENTLE': ['arm', 'speed', 'brick', 'turn'],
-  'HIGH': ['height', 'pinch'],
+  'ABOVE': ['aside', 'pinch'],
   'grasp': ['hand', 'fingers', 'brick'],
 }
 
@@ -80,6 +86,53 @@ def _my_package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def demonstration() -> types.Demonstration:
   recorded, _ = recording.record('lift_brick', train=1, valid=0, seed=0)
   return recorded.demonstrations[0]
+
+
+def _commands(page: str, start: str) -> list[list[str]]:
+  """Returns a page's commands that begin so, word by word, without that."""
+  text = (_ROOT / page).read_text().replace('\\\n', ' ')
+  found = re.findall(rf'{start}\b([^`\n]*)', text)
+  return [shlex.split(words, comments=True) for words in found]
+
+
+_PAGES = ['README.md', *sorted(f'docs/{p.name}' for p in (_ROOT / 'docs').glob('*.md'))]
+
+
+def test_trainings_that_the_pages_show_are_taken() -> None:
+  shown = []
+  for page in _PAGES:
+    for words in _commands(page, 'make train'):
+      given = dict(word.split('=', 1) for word in words)
+      assert given.keys() <= {'TASK', 'RUN', 'PRESET', 'ARGS', 'DEMONSTRATIONS'}
+      assert given.get('TASK', 'lift_brick') in (*tasks.TASKS, 'lift_large_box')
+      preset = ['--preset', given.get('PRESET', 'laptop')]
+      arguments = shlex.split(given.get('ARGS', ''))
+      _, settings = local.parse([*preset, '--demonstrations', 'FILE', *arguments])
+      validation.validate(settings)
+      shown.append(settings)
+  assert len(shown) > 15
+  assert any(s.task.learn for s in shown) and any(s.pictures for s in shown)
+
+
+@pytest.mark.parametrize(
+  ('module', 'options'),
+  [
+    ('launch_configs.local', local.Options),
+    ('launch_configs.slurm', slurm.Options),
+    ('launch_configs.vertex', vertex.Options),
+  ],
+)
+def test_launches_that_the_pages_show_are_taken(
+  module: str, options: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+  monkeypatch.chdir(tmp_path)  # Where there are no runs.
+  commands = [c for page in _PAGES for c in _commands(page, f'-m {module}')]
+  assert any('--run-dir' in command for command in commands)
+  for command in commands:
+    if command != ['--help']:
+      asked = local.parse_options(options, module, '', command)
+      _, settings = local.resolve(dataclasses.replace(asked, demonstrations='FILE'))
+      validation.validate(settings)
 
 
 def test_the_page_names_the_rewards_on_the_command_line() -> None:

@@ -30,7 +30,7 @@ from metamimic import checkpoints
 from metamimic import config
 
 PATIENCE = 240.0  # s; only for how long a failing test hangs
-STEPS = 3000
+STEPS = 10_000
 
 
 def _record(file: pathlib.Path) -> None:

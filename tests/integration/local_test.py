@@ -16,6 +16,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -44,7 +45,9 @@ PATIENCE = 240.0  # s; only for how long a failing test hangs
 ENDLESS = 1_000_000
 _UNSENT = 100  # Environment steps: a burst, rows under way, transitions begun.
 STEPS = 8000
-"""Learner steps of the whole run: enough to be better than its start."""
+"""Learner steps of the whole run, at least: enough to be better than its start."""
+MORE = 2000
+"""Of its last launch, at least, however far a fast machine came before."""
 TERMS = ['arm', 'fingers', 'pinch', 'brick']
 NODES = {'replay-0', 'learner-0', 'actor-0', 'actor-1', 'evaluator-0'}
 KILLED = ['actor-1', 'learner-0', 'evaluator-0', 'replay-0']
@@ -59,11 +62,10 @@ SETTINGS = [
 
 
 TASK_STEPS = {'imitation': 4000, 'task': 2000}
-"""Learner steps of the run with a task policy."""
+"""Learner steps of the run with a task policy, at least."""
 START_AFTER = 500  # Transitions, in the tiny preset.
-RESET_AFTER = 1995
-"""Learner steps of the task policy after which it begins anew; in no whole call."""
-RESET_AT = RESET_AFTER / TASK_STEPS['task']
+RESET_AT = 0.9975
+"""Share of them after which the task policy begins anew."""
 
 
 @dataclasses.dataclass
@@ -95,6 +97,8 @@ class Runs:
   learnt_when_killed: list[dict[str, str]]
   saved_before: int
   """Learner's steps in the set before the one that was damaged."""
+  steps: int
+  """Learner's in the end."""
   refused: Launch
   done: Launch
   cloning_dir: pathlib.Path
@@ -268,7 +272,8 @@ def runs_fixture(
   learnt_when_killed = _learnt(run_dir)
   refused = _launch(run_dir, '--d4pg.n-step', '2', '--actor.sigma', '0.5')
   saved_before = _damage(run_dir)
-  done = _launch(run_dir, *settings, '--learner-steps', str(STEPS))
+  steps = max(STEPS, saved_before + MORE)
+  done = _launch(run_dir, *settings, '--learner-steps', str(steps))
   cloned = _launch(
     cloning_dir,
     *(*BASICS, '--demonstrations', demonstrations, '--evaluation.videos', '0'),
@@ -284,6 +289,7 @@ def runs_fixture(
     saved,
     learnt_when_killed,
     saved_before,
+    steps,
     refused,
     done,
     cloning_dir,
@@ -336,15 +342,15 @@ def test_other_configuration_is_refused_with_the_difference(runs: Runs) -> None:
 
 def test_resumed_run_ends_with_status_0_and_leaves_nothing(runs: Runs) -> None:
   assert runs.done.status == 0, runs.done.output
-  assert f'learner {STEPS:,}/{STEPS:,}' in runs.done.output
+  assert f'learner {runs.steps:,}/{runs.steps:,}' in runs.done.output
   assert runs.done.left == []
   summary = json.loads((runs.dir / 'summary.json').read_text())
-  assert summary['learner_steps'] == {'imitation': STEPS}
+  assert summary['learner_steps'] == {'imitation': runs.steps}
 
 
 def test_learner_went_on_from_its_checkpoint_with_its_replay(runs: Runs) -> None:
   rows = _learnt(runs.dir)
-  assert _last(rows, 'learner_steps') == STEPS
+  assert _last(rows, 'learner_steps') == runs.steps
   last = runs.learnt_when_stopped[-1]
   following = rows[len(runs.learnt_when_stopped)]
   for column in ('learner_steps', 'replay_size', 'environment_steps'):
@@ -400,7 +406,7 @@ def test_evaluation_has_a_row_an_episode_for_every_arm(runs: Runs) -> None:
     for arm in ('replay', 'tracker', 'zero')
     for split in ('train', 'valid')
   }
-  final = table[table.learner_steps == STEPS]
+  final = table[table.learner_steps == runs.steps]
   assert final.groupby(['arm', 'split']).size().to_dict() == {
     ('metamimic', 'train'): 3,
     ('metamimic', 'valid'): 3,
@@ -421,7 +427,7 @@ def test_policy_beats_its_own_start(runs: Runs) -> None:
   held_out = table[(table.arm == 'metamimic') & (table.split == 'valid')]
   means = held_out.groupby('learner_steps').total.mean()
   assert means.index[0] == 0
-  assert means[STEPS] > means[0] + 0.05
+  assert means[runs.steps] > means[0] + 0.05
 
 
 def test_videos_open_and_the_report_shows_them(runs: Runs) -> None:
@@ -457,6 +463,7 @@ def test_a_learner_that_dies_before_its_end_is_saved_comes_to_it_again(
 ) -> None:
   run_dir, steps = tmp_path / 'run', 4000
   saved: list[int] = []
+  acted: list[bool] = []
 
   def kill_at_the_end(process: subprocess.Popen[str]) -> None:
     _wait_for_steps(process, run_dir, 1)
@@ -471,6 +478,7 @@ def test_a_learner_that_dies_before_its_end_is_saved_comes_to_it_again(
       saved.append(_saved(run_dir))
       time.sleep(2.0)  # For those who act, to learn of its end.
       _kill(process, run_dir, 'learner-0')
+      acted.append(psutil.pid_exists(_pids(run_dir)['actor-0']))
 
   settings = ['--preset', 'tiny', '--evaluation.videos', '0']
   done = _launch(
@@ -480,10 +488,36 @@ def test_a_learner_that_dies_before_its_end_is_saved_comes_to_it_again(
   )
   assert done.status == 0 and done.left == [], done.output
   # It had experience to learn from, though its actor had nothing more to do before.
-  assert saved[0] < steps
+  assert saved[0] < steps and acted == [True]
   assert _saved(run_dir) == steps
   evaluated = pd.read_csv(run_dir / 'evaluation.csv')
   assert evaluated[evaluated.arm == 'metamimic'].learner_steps.max() == steps
+
+
+def test_d4pgfd_goes_on_though_replay_and_its_demonstrations_are_lost(
+  tmp_path: pathlib.Path, demonstrations: str
+) -> None:
+  run_dir = tmp_path / 'run'
+
+  def kill_replay(process: subprocess.Popen[str]) -> None:
+    _wait_for_steps(process, run_dir, 1, 'task')
+    saved = checkpoints.last(run_dir)
+    if saved:
+      shutil.rmtree(saved.path)  # A new server is to begin with nothing.
+    _kill(process, run_dir, 'replay-0')
+
+  done = _launch(
+    run_dir,
+    *('--preset', 'tiny', '--demonstrations', demonstrations, '--algorithm', 'd4pgfd'),
+    *('--checkpoint-period', '100000', '--evaluation.videos', '0'),
+    *('--task.learner-steps', '4000'),
+    meanwhile=kill_replay,
+  )
+  assert done.status == 0 and done.left == [], done.output
+  assert 'replay-0 was ended by SIGKILL' in done.output
+  assert _last(_learnt(run_dir, 'task'), 'learner_steps') == 4000
+  evaluated = statistics.last(pd.read_csv(run_dir / 'evaluation.csv'))
+  assert set(evaluated.arm) == {'d4pgfd', 'replay', 'tracker', 'zero'}
 
 
 @dataclasses.dataclass
@@ -494,6 +528,10 @@ class TaskRun:
   stopped: Launch
   learnt_when_stopped: dict[str, list[dict[str, str]]]
   """Rows of each learner's log then."""
+  steps: dict[str, int]
+  """Of each learner in the end."""
+  reset_after: int
+  """Learner steps of the task policy after which it begins anew; in no whole call."""
   done: Launch
   reachable: set[sockets.Socket]
   """By what its processes could be reached, from the second launch to its end."""
@@ -530,8 +568,15 @@ def task_run_fixture(
 
   stopped = launch(dict.fromkeys(TASK_STEPS, ENDLESS), meanwhile=stop)
   learnt = {learner: _learnt(run_dir, learner) for learner in TASK_STEPS}
-  done = launch(TASK_STEPS, meanwhile=watch)
-  return TaskRun(run_dir, stopped, learnt, done, reachable)
+  steps = {
+    learner: max(least, _last(learnt[learner], 'learner_steps') + MORE // 2)
+    for learner, least in TASK_STEPS.items()
+  }
+  while not round(RESET_AT * steps['task']) % 10:
+    steps['task'] += 1
+  reset_after = round(RESET_AT * steps['task'])
+  done = launch(steps, meanwhile=watch)
+  return TaskRun(run_dir, stopped, learnt, steps, reset_after, done, reachable)
 
 
 def test_one_port_of_loopback_is_all_there_is(task_run: TaskRun) -> None:
@@ -553,22 +598,24 @@ def test_both_learners_go_on_to_their_last_step(task_run: TaskRun) -> None:
     assert set(launch.pids) == nodes
     assert launch.left == []
   summary = json.loads((task_run.dir / 'summary.json').read_text())
-  assert summary['learner_steps'] == TASK_STEPS
-  for learner, last in TASK_STEPS.items():
+  assert summary['learner_steps'] == task_run.steps
+  for learner, last in task_run.steps.items():
     rows, before = _learnt(task_run.dir, learner), task_run.learnt_when_stopped[learner]
     assert _last(rows, 'learner_steps') == last
     following = rows[len(before)]
     assert 0 < _last(before, 'learner_steps') < int(following['learner_steps'])
     assert _last(before, 'replay_size') <= int(following['replay_size'])
-  assert metamimic.load(str(task_run.dir)).learner_steps == TASK_STEPS['imitation']
-  assert metamimic.load_task(str(task_run.dir)).learner_steps == TASK_STEPS['task']
+  imitator = metamimic.load(str(task_run.dir))
+  assert imitator.learner_steps == task_run.steps['imitation']
+  solver = metamimic.load_task(str(task_run.dir))
+  assert solver.learner_steps == task_run.steps['task']
 
 
 def test_task_learner_begins_anew_once(task_run: TaskRun) -> None:
   log = (task_run.dir / 'learner-1.log').read_text()
-  assert log.count(f'learning begins anew after {RESET_AFTER} steps') == 1
+  assert log.count(f'learning begins anew after {task_run.reset_after} steps') == 1
   assert 'begins anew' not in (task_run.dir / 'learner-0.log').read_text()
-  told = f'the learner of task begins anew after {RESET_AFTER} steps'
+  told = f'the learner of task begins anew after {task_run.reset_after} steps'
   assert told in task_run.done.output
   assert '>begins anew</text>' in (task_run.dir / 'report.html').read_text()
 
@@ -598,7 +645,7 @@ def test_task_policy_is_evaluated_beside_the_other(task_run: TaskRun) -> None:
   arms = {'metamimic', 'task_policy', 'replay', 'tracker', 'zero', *misguided}
   assert held_out.size().to_dict() == dict.fromkeys(arms, 3)
   rows = table[table.arm == 'task_policy']
-  assert rows.learner_steps.max() == TASK_STEPS['task']
+  assert rows.learner_steps.max() == task_run.steps['task']
   assert rows[['completed', 'total', 'reward/arm']].isna().all(axis=None)
   assert (rows.solved.notna() == rows.success.eq(1)).all()
   assert (rows['return'] == rows.success).all()

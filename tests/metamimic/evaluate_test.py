@@ -3,6 +3,8 @@
 import dataclasses
 import pathlib
 import shutil
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -16,11 +18,13 @@ import metamimic
 from metamimic import config as config_lib
 from metamimic import controllers
 from metamimic import evaluate
+from metamimic import report
 from metamimic import run_description
 from metamimic import video
 from metamimic.demonstrations import storage
 from tests.metamimic import untrained
 
+_ROOT = pathlib.Path(__file__).absolute().parents[2]
 TASK, STEPS, TERMS = untrained.TASK, untrained.STEPS, untrained.TERMS
 
 
@@ -122,6 +126,32 @@ def test_a_dense_reward_is_measured_as_it_was_learned_from(
   assert table[table['arm'] == 'metamimic']['return'].isna().all()
 
 
+def test_what_goes_wrong_is_measured_and_the_run_left_as_it_was(
+  run_dir: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  def contents() -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in run_dir.rglob('*') if p.is_file()}
+
+  before, output = contents(), tmp_path / 'noisy.csv'
+
+  def run(*more: str) -> 'subprocess.CompletedProcess[str]':
+    command = [sys.executable, '-m', 'metamimic.evaluate', str(run_dir), *more]
+    return subprocess.run(command, capture_output=True, text=True, cwd=_ROOT)
+
+  demonstrations = ['--demonstrations', str(run_dir / 'demonstrations.hdf5')]
+  noise = ['--disturbance.action-noise', '.9', '--output', str(output)]
+  done = run(*demonstrations, *noise)
+  assert done.returncode == 0, done.stderr
+  assert 'metamimic' in done.stdout
+  table = pd.read_csv(output)
+  assert (table[table['arm'] == 'replay']['total'] < 0.99).all()
+  refused = run('--demonstrations', 'nowhere.hdf5')
+  assert refused.returncode == 1
+  assert refused.stderr.startswith('error: ') and 'nowhere.hdf5' in refused.stderr
+  assert refused.stderr.count('\n') == 1
+  assert contents() == before
+
+
 def test_videos(run_dir: pathlib.Path, tmp_path: pathlib.Path) -> None:
   evaluate.main(
     _arguments(run_dir, max_demonstrations=1, video_folder=str(tmp_path / 'videos'))
@@ -152,6 +182,7 @@ def test_reward_that_only_the_run_names_is_not_imported(
   about = run_description.read(str(theirs))
   run_description.write(str(theirs), {**about, 'reward': 'theirs:REWARD'})
   assert metamimic.load(str(theirs)).learner_steps == 70
+  report.write(str(theirs))
   with pytest.raises(
     ValueError, match='runs code; expected --trust-reward theirs:REWARD'
   ):

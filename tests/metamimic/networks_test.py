@@ -367,6 +367,7 @@ def test_normalisation_bounds_what_large_inputs_do() -> None:
 
 @pytest.mark.parametrize('normalise', [True, False])
 def test_new_policy_hardly_moves_and_never_exceeds_the_bounds(normalise: bool) -> None:
+  tf.random.set_seed(0)
   config = config_lib.NetworkConfig(policy_width=16, normalise=normalise)
   policy = policies.PolicyNetwork(9, config)
   x = tf.random.stateless_normal([50, 30], seed=(0, 1))
@@ -377,6 +378,7 @@ def test_new_policy_hardly_moves_and_never_exceeds_the_bounds(normalise: bool) -
 
 
 def test_critic_is_a_distribution_over_its_atoms() -> None:
+  tf.random.set_seed(0)
   config = config_lib.NetworkConfig(critic_width=16)
   critic = critics.CriticNetwork(config, num_atoms=5, v_min=-1.0, v_max=3.0)
   found = critic(tf.ones([2, 7]), tf.zeros([2, 9]))

@@ -20,6 +20,7 @@ from metamimic import presets
 from metamimic import run_description
 from metamimic.demonstrations import goals
 from metamimic.demonstrations import types
+from metamimic.networks import features
 
 LAYOUT = observations.Layout(('brick',))
 CONFIG = dataclasses.replace(
@@ -328,3 +329,17 @@ def test_checkpoint_of_other_networks_is_refused(run_dir: str) -> None:
   _save(run_dir, imitation=policy_lib.create('imitation', LAYOUT, other, _set()))
   with pytest.raises(ValueError, match='shape'):
     metamimic.load(run_dir)
+
+
+def test_relative_goals_are_among_what_it_sees() -> None:
+  relative = dataclasses.replace(CONFIG.imitation, relative=True)
+  policies = [
+    _policy(config=dataclasses.replace(CONFIG, imitation=imitation))
+    for imitation in (CONFIG.imitation, relative)
+  ]
+  plain, more = (policy.blank.shape[1] for policy in policies)
+  mean = np.zeros(features.present_size(LAYOUT))
+  expected = features.Features(LAYOUT, (1, 3), True, True, mean, mean + 1)
+  frame = {g: tf.zeros([1, size]) for g, size in LAYOUT.sizes.items()}
+  goal = {g: tf.zeros([1, 2, size]) for g, size in LAYOUT.sizes.items()}
+  assert more == expected(frame, goal).shape[1] > plain

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 import dataclasses
 import pathlib
+import re
 from typing import Any
 
 import numpy as np
@@ -258,8 +259,10 @@ def test_without_guidance_the_goal_is_the_present(
   goal = np.array([[0, 0], [1, 1], [2, 3]], np.int32)
   expected = policy.actor(_bank(still, config))({**batch, 'goal': goal})
   np.testing.assert_allclose(found, expected, atol=1e-6)
-  # Whatever it is shown.
+  # Whatever it is shown, and if it is shown nothing.
   np.testing.assert_array_equal(policy.unguided()({**batch, 'goal': goal}), found)
+  del batch['goal']
+  np.testing.assert_array_equal(policy.unguided()(batch), found)
 
 
 def test_a_task_policy_sees_the_present_alone(seen: tuple[frames.Seen, ...]) -> None:
@@ -327,6 +330,32 @@ def test_load_draws_what_it_watches(
   assert (imitator.task, imitator.learner_steps) == (TASK, 7)
 
 
+def test_an_observation_without_its_pictures_is_refused(
+  seen: tuple[frames.Seen, ...],
+  environment: stepping.ManipulationEnvironment,
+  tmp_path: pathlib.Path,
+) -> None:
+  config = dataclasses.replace(CONFIG, task=config_lib.TaskConfig(learn=True))
+  imitating, solving = (_policy(seen, config, name) for name in config.learners)
+  _save(tmp_path, config, imitation=(imitating, imitating), task=(solving, solving))
+  follow = metamimic.load(str(tmp_path)).watch(seen[2].demonstration)
+  solve = metamimic.load_task(str(tmp_path))
+  assert solve.config.pictures == CONFIG.pictures
+  observation = environment.set_state(seen[0].states[2])
+  larger = np.zeros((SIZE, SIZE + 1, 3), np.uint8)
+  for found, wrong in (
+    ('missing', {g: v for g, v in observation.items() if g != 'pixels/side'}),
+    ((SIZE, SIZE + 1, 3), {**observation, 'pixels/side': larger}),
+  ):
+    message = re.escape(
+      f'the observation has pixels/side {found}; expected ({SIZE}, {SIZE}, 3), as of '
+      'an environment of the task with config.pictures'
+    )
+    for act in (solve, lambda o: follow(o, 0)):
+      with pytest.raises(ValueError, match=message):
+        act(wrong)
+
+
 def test_load_task_acts_on_pictures(
   seen: tuple[frames.Seen, ...],
   environment: stepping.ManipulationEnvironment,
@@ -354,6 +383,8 @@ def test_load_task_acts_on_pictures(
   [
     ({'network': {'filters': (4, 300_000)}}, 'its policy has'),
     ({'network': {'embedding': 10_000_000}}, 'its policy has'),
+    ({'pixels': {'size': 512}, 'network': {'embedding': 2_000}}, 'its policy has'),
+    ({'pixels': {'size': 512}, 'network': RESIDUAL}, 'its policy has'),
     ({'pixels': {'look_ahead': (1,) * 50_000}}, 'its policy has'),
     ({'network': {**RESIDUAL, 'torso_blocks': 10_000_000}}, 'its policy has'),
     ({'network': {**RESIDUAL, 'torso_blocks': -1}}, 'network.torso_blocks is -1; exp'),

@@ -1,6 +1,7 @@
 """Tests of metamimic.demonstrations.frames, and of a reward from pictures."""
 
 from collections.abc import Iterator
+import errno
 import fcntl
 import os
 import pathlib
@@ -19,6 +20,7 @@ from metamimic.demonstrations import recording
 from metamimic.demonstrations import types
 
 _PICTURES = pictures_lib.Pictures()
+_SMALL = pictures_lib.Pictures(('front',), 8, 8)
 
 
 @pytest.fixture(scope='module')
@@ -70,7 +72,7 @@ def test_frames_are_drawn_once_and_read_from_disk(
       frames.draw(demonstrations[1:], small, folder)
   assert first == again
   for demonstration in frames.load(demonstrations[:2], again):
-    expected = frames.see(demonstration.demonstration, small)
+    (expected,) = frames.see([demonstration.demonstration], small)
     assert set(demonstration.pictures) == {'pixels/front', 'pixels/side'}
     for group, values in demonstration.pictures.items():
       np.testing.assert_array_equal(values, expected.pictures[group])
@@ -80,22 +82,26 @@ def test_frames_are_drawn_once_and_read_from_disk(
 def test_pictures_of_other_demonstrations_are_refused(
   demonstrations: tuple[types.Demonstration, ...], tmp_path: pathlib.Path
 ) -> None:
-  path = str(tmp_path / 'front.npy')
+  files = frames.draw(demonstrations[:2], _SMALL, str(tmp_path))
+  (path,) = files.values()
+  for others in (demonstrations[1::-1], demonstrations[:1], demonstrations):
+    with pytest.raises(ValueError, match=f'{path}: is of other demonstrations; '):
+      frames.load(others, files)
   np.save(path, np.zeros((7, 8, 8, 3), np.uint8))
   with pytest.raises(
-    ValueError, match=r'front.npy: holds uint8 of shape \(7, 8, 8, 3\)'
+    ValueError,
+    match=rf'{path}: holds uint8 of shape \(7, 8, 8, 3\); expected uint8 of ',
   ):
-    frames.load(demonstrations[:1], {'pixels/front': path})
+    frames.load(demonstrations[:2], files)
   np.save(path, np.array([{}], object), allow_pickle=True)
-  with pytest.raises(ValueError, match=r'front\.npy: expected pictures as an array'):
-    frames.load(demonstrations[:1], {'pixels/front': path})
+  with pytest.raises(ValueError, match=f'{path}: expected pictures as an array'):
+    frames.load(demonstrations[:2], files)
 
 
 def test_a_damaged_file_of_pictures_is_named(
   demonstrations: tuple[types.Demonstration, ...], tmp_path: pathlib.Path
 ) -> None:
-  small = pictures_lib.Pictures(('front',), 8, 8)
-  files = frames.draw(demonstrations[:1], small, str(tmp_path))
+  files = frames.draw(demonstrations[:1], _SMALL, str(tmp_path))
   (path,) = files.values()
   content = pathlib.Path(path).read_bytes()
   for damaged in (b'', content[:5], content[:-100], b'x' * len(content)):
@@ -124,6 +130,22 @@ def test_drawing_that_fails_leaves_no_file(
   monkeypatch.setattr(rendering.Renderer, 'render_states', fail)
   with pytest.raises(OSError, match='no space left'):
     frames.draw(demonstrations[:1], _PICTURES, str(tmp_path))
+  assert not os.listdir(tmp_path)
+
+
+def test_a_full_disk_is_named_with_the_room_that_is_wanted(
+  demonstrations: tuple[types.Demonstration, ...],
+  monkeypatch: pytest.MonkeyPatch,
+  tmp_path: pathlib.Path,
+) -> None:
+  def full(fd: int, offset: int, length: int) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  monkeypatch.setattr(os, 'posix_fallocate', full)
+  with pytest.raises(OSError, match='expected room for 2 MB of pictures') as e:
+    frames.draw(demonstrations[:1], _PICTURES, str(tmp_path))
+  assert e.value.errno == errno.ENOSPC
+  assert e.value.filename.startswith(str(tmp_path / 'front-'))
   assert not os.listdir(tmp_path)
 
 

@@ -94,3 +94,23 @@ def test_a_bank_holds_nothing_of_objects_that_a_layout_has_not() -> None:
   bank = goals.GoalBank([_seen(0, 3)], observations.Layout(()))
   assert bank.pictures is None
   assert list(bank.lookup(_goal((0, 1)), (1,))) == ['body']
+
+
+def test_pictures_of_some_cameras_or_of_another_size_are_refused() -> None:
+  wanted = pictures.Pictures(('side', 'front'), 2, 4)
+  (half, small, none) = (_seen(0, 3) for _ in range(3))
+  del half.observations['pixels/side']
+  small.observations['pixels/front'] = small.observations['pixels/front'][:, :1]
+  for demonstration, found in (
+    (half, 'pixels/side of a demonstration are missing'),
+    (small, r'pixels/front of a demonstration are \(1, 4, 3\)'),
+  ):
+    with pytest.raises(ValueError, match=rf'{found}; expected \(2, 4, 3\)'):
+      goals.GoalBank([_seen(0, 3), demonstration], observations.Layout((), wanted))
+  # Those that are not to be followed need none.
+  for group in ('pixels/front', 'pixels/side'):
+    del none.observations[group]
+  bank = goals.GoalBank([_seen(0, 3), none], observations.Layout((), wanted)).pictures
+  assert bank is not None and bank.lookup(np.array([[0, 1]]), (1,)).shape[0] == 1
+  with pytest.raises(ValueError, match='demonstration 1 has no pictures'):
+    bank.lookup(np.array([[1, 1]]), (1,))
