@@ -40,4 +40,4 @@ def table(folder: pathlib.Path) -> list[tables.Table]:
           ),
         }
       )
-  return tables.table(tables.without_ratio(rows))
+  return tables.table(rows)

@@ -139,10 +139,6 @@ def imitating_cells(results: Results, row: Any) -> dict[str, Cell]:
   nothing = math.isnan(row.reward)
   return {
     'reward (95 %)': Cell(interval(row, 'reward', '.3f'), f'{where}: mean of total'),
-    'of replay': Cell(
-      NOTHING if nothing else number(row.ratio, '.2f'),
-      f"{where}: mean of total, over replay's",
-    ),
     'completed': Cell(
       NOTHING if nothing else number(row.completed, '.2f'),
       f'{where}: mean of completed',
@@ -178,17 +174,6 @@ def table(rows: Sequence[dict[str, Cell]]) -> list[Table]:
   if not rows:
     return []
   return [Table(tuple(rows[0]), tuple(tuple(row.values()) for row in rows))]
-
-
-def without_ratio(rows: Sequence[dict[str, Cell]]) -> list[dict[str, Cell]]:
-  """Returns rows that have `imitating_cells`, without what is over replay's.
-
-  That needs an arm that repeats what the table of results says already.
-
-  Args:
-    rows: of a table.
-  """
-  return [{k: v for k, v in row.items() if k != 'of replay'} for row in rows]
 
 
 def results(folder: pathlib.Path) -> list[Table]:
@@ -261,7 +246,7 @@ def ablations(folder: pathlib.Path) -> list[Table]:
           **{name: cells[name] for name in rest},
         }
       )
-    made += table(without_ratio(rows))
+    made += table(rows)
   return made
 
 

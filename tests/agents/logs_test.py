@@ -108,4 +108,5 @@ def test_rows_take_no_memory_once_they_are_written(tmp_path: pathlib.Path) -> No
     return process.memory_info().rss
 
   warm = write(0, 500)
-  assert write(500, 3000) - warm < 3000 * 500
+  # Kept, they would take more than twice that.
+  assert write(500, 3000) - warm < 3000 * 1300

@@ -31,4 +31,3 @@ def test_what_is_learned_from_pictures_has_a_table_of_its_own(
   assert [r['success (95 %)'][:4] for r in (sees, misled, blind)] == [
     *('1.00', '0.00', '1.00')
   ]
-  assert 'of replay' not in sees

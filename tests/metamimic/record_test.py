@@ -1,7 +1,6 @@
 """Tests of metamimic.record."""
 
 from collections.abc import Callable
-import importlib
 import os
 import pathlib
 import signal
@@ -169,7 +168,6 @@ def test_a_system_that_does_not_tell_the_cores_of_a_process(
   monkeypatch: pytest.MonkeyPatch,
 ) -> None:
   monkeypatch.delattr('os.sched_getaffinity')
-  importlib.reload(record)
   assert record.Arguments('reach_duplo', 'a.hdf5').processes == os.cpu_count()
 
 
