@@ -151,9 +151,12 @@ class Builder:
 
     def fill() -> None:
       if replay.DEMONSTRATIONS in replay.sources(self._config, name):
-        seen = self._references(demonstrations)
         demonstrators.write(
-          client, self._codec, demonstrations, self._stop.is_set, seen
+          client,
+          self._codec,
+          demonstrations,
+          self._stop.is_set,
+          lambda: self._references(demonstrations),
         )
 
     return self._process(name, learner, policies, client, warm_up, fill)

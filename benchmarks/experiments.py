@@ -82,7 +82,7 @@ for _task, (_, _, _alone) in experiment.PACE.items():
     ),
     f'{_task}_task_self_imitation': experiment.beside(
       _task,
-      *experiment.both(_task, *experiment.PLAIN, '--task.learner', 'self_imitation'),
+      *experiment.both(_task, *experiment.AS_SEEN, '--task.learner', 'self_imitation'),
       learns_from='imitation and task actors, by self-imitation',
     ),
   }

@@ -202,7 +202,8 @@ class GoalConditionedPolicy(Policy):
   """Observation and goal -> action."""
 
   def _make_features(self, mean: np.ndarray, deviation: np.ndarray) -> snt.Module:
-    shown = self.pixels.goal == 'pictures_and_body'
+    seen = self.layout.pictures is not None
+    shown = not seen or self.pixels.goal == 'pictures_and_body'
     return features_lib.Features(
       self.layout, self.look_ahead, self._relative, shown, mean, deviation
     )

@@ -16,9 +16,9 @@ from metamimic import files
 
 _FILE = 'run.json'
 _DRAWN = (
-  'Pictures are drawn in another way here: begin a new run, and if that is prepared on '
-  'one host and goes on on another (a GPU draws on one of them), do so with '
-  'MUJOCO_GL=osmesa, which draws alike on both.'
+  'Pictures are drawn in another way here. Where a GPU draws on one host and none on '
+  'another, set MUJOCO_GL=osmesa, which draws alike on both, before a run begins; one '
+  'that began so is resumed with it. Else begin a new run.'
 )
 
 

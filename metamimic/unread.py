@@ -9,12 +9,13 @@ from metamimic import config as config_lib
 from metamimic import plain
 
 _OFF_POLICY = ('d4pg.*', 'replay.*', 'actor.*')
+_OF_CRITICS = ('network.critic_*', 'pixels.tell_critic')
 _BOTH = ('task.start_after', 'task.imitation_share')
 _FOLLOWING = ('task.start_within', 'task.patience', 'task.demonstration_share')
 _UNREAD: Mapping[str, tuple[str, ...]] = {
   'metamimic': ('bc.*', 'task.demonstration_share'),
-  'bc': (*_OFF_POLICY, 'task.*'),
-  'bc_no_goal': (*_OFF_POLICY, 'task.*'),
+  'bc': (*_OFF_POLICY, 'task.*', *_OF_CRITICS),
+  'bc_no_goal': (*_OFF_POLICY, 'task.*', *_OF_CRITICS),
   'd4pg': (*_OFF_POLICY, 'learner_steps', 'bc.*', *_BOTH, *_FOLLOWING),
   'd4pgfd': (*_OFF_POLICY, 'learner_steps', 'bc.*', *_BOTH),
 }
@@ -32,6 +33,15 @@ _LOOKING = (
 """Settings of policies that see pictures."""
 _SHOWN = ('pixels.goal', 'pixels.look_ahead', 'imitation.look_ahead')
 _DECODING = ('pixels.decoding_weight', 'pixels.tell_critic')
+_ACTING = (
+  *(
+    f'task.actor.{f.name}'
+    for f in dataclasses.fields(config_lib.ActorConfig)
+    if f.name != 'update_period'  # By which a learner publishes, too.
+  ),
+  *('task.start_within', 'task.patience'),
+)
+"""Settings of task actors."""
 _OF_VALUES = ('critics', 'cloning_weight', 'target_noise', 'action_gradient_clip')
 """Settings of D4PG that have to do with values of actions."""
 
@@ -60,6 +70,8 @@ def _unread_of_kinds(config: config_lib.Config) -> Iterator[str]:
     yield from ('imitation.start_within', 'imitation.early_end')
   if not any(map(config.follows, config.learners)):
     yield from _SHOWN
+  if config_lib.TASK not in config.actors:
+    yield from _ACTING
   if config.imitates_itself(config_lib.TASK):
     yield from (f'task.d4pg.{name}' for name in _OF_VALUES)
   else:
@@ -75,8 +87,10 @@ def _unread_of_pictures(config: config_lib.Config) -> Iterator[str]:
     yield from _LOOKING
     return
   yield 'task.turned'
+  if not config.needs_frames:
+    yield 'pixels.frames'
   if pixels.blind:
-    yield from ('pixels.look_ahead', *_LOOKING)
+    yield from ('pixels.look_ahead', *_LOOKING, *_DECODING)
   if residual:
     yield from _RATES
   else:
@@ -107,8 +121,9 @@ def check(base: config_lib.Config, config: config_lib.Config) -> None:
 
 
 def _instead(name: str, config: config_lib.Config, names: Collection[str]) -> str:
-  if config.algorithm in ('d4pg', 'd4pgfd') and f'task.{name}' in names:
-    return f'task.{name}'
+  others = {f'task.{name}'} & set(names) - set(unread(config))
+  if config.algorithm in ('d4pg', 'd4pgfd') and others:
+    return others.pop()
   if not config.pixels.cameras and (name.startswith('pixels.') or name in _LOOKING):
     return 'pixels.cameras with it'
   learn = config.algorithm == 'metamimic'

@@ -35,7 +35,7 @@ def write(
   codec: replay.Codec,
   demonstrations: types.DemonstrationSet,
   should_stop: Callable[[], bool],
-  seen: Sequence[Seen] = (),
+  see: Callable[[], Sequence[Seen]] | None = None,
 ) -> None:
   """Writes the training demonstrations, each up to its first success.
 
@@ -46,8 +46,8 @@ def write(
     codec: that packs the rows.
     demonstrations: loaded with their actions.
     should_stop: asked while the server takes nothing.
-    seen: the same demonstrations with the pictures that the codec wants; none: it wants
-      none.
+    see: returns the same demonstrations with the pictures that the codec wants; None:
+      it wants none.
 
   Raises:
     ActionsNotAvailable: the demonstrations have no actions.
@@ -62,11 +62,10 @@ def write(
   # Again, should the server have died meanwhile: it then has lost what came first.
   while not is_full():
     writer = _writer(client, codec, should_stop)
+    seen = see() if see else demonstrations.demonstrations
     for i in demonstrations.train:
       demonstration = demonstrations.demonstrations[i]
-      _write(
-        adders.StepAdder(writer), demonstration, seen[i] if seen else demonstration
-      )
+      _write(adders.StepAdder(writer), demonstration, seen[i])
     writer.flush()
 
 

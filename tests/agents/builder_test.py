@@ -253,7 +253,7 @@ def test_imitation_starts_and_ends_as_its_settings_say(
     assert timestep.discount['task'] == 1
 
 
-def test_task_actors_start_last_and_are_rewarded_as_their_settings_say(
+def test_task_actors_begin_and_end_as_their_settings_say(
   files: dict[str, str], tmp_path: pathlib.Path
 ) -> None:
   made = _make(files['none'], tmp_path / 'run', learn=True)
@@ -373,6 +373,8 @@ def test_who_evaluates_gets_the_average_and_who_acts_the_newest(
       read = [v.numpy() for v in reader._variables]
       assert all(_holds(read, v.numpy()) for v in used.variables)
       assert not all(_holds(read, v.numpy()) for v in unused.variables)
+      # Who acts has no time to wait.
+      assert (reader._patience < 0.01) == (used is newest)
   finally:
     server.stop()
 

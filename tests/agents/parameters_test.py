@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 import threading
+import time
 import types
 from typing import Any
 
@@ -210,6 +211,21 @@ def away_fixture(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
   client = _Away()
   yield client
   client.back.set()
+
+
+def test_who_cannot_wait_for_a_server_does_not(
+  away: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  monkeypatch.setattr(parameters, '_PATIENCE', 60.0)
+  copy = tf.Variable(0.0)
+  reader = parameters.Reader(away, LEARNER, [copy], LAST, can_wait=False)
+  # Nobody answers before this returns.
+  assert reader.update() == Progress(0, False)
+  away.back.set()
+  end = time.monotonic() + 60
+  while reader.update() != Progress(7, False):
+    assert time.monotonic() < end
+  assert copy.numpy() == 2.5
 
 
 def test_publisher_does_not_wait_for_a_server_that_is_away(away: Any) -> None:

@@ -1,6 +1,7 @@
 """Tests of `python -m metamimic.evaluate`, on a policy that was never trained."""
 
 import dataclasses
+import os
 import pathlib
 import shutil
 import subprocess
@@ -136,7 +137,8 @@ def test_what_goes_wrong_is_measured_and_the_run_left_as_it_was(
 
   def run(*more: str) -> 'subprocess.CompletedProcess[str]':
     command = [sys.executable, '-m', 'metamimic.evaluate', str(run_dir), *more]
-    return subprocess.run(command, capture_output=True, text=True, cwd=_ROOT)
+    quiet = {**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3', 'CUDA_VISIBLE_DEVICES': ''}
+    return subprocess.run(command, capture_output=True, text=True, cwd=_ROOT, env=quiet)
 
   demonstrations = ['--demonstrations', str(run_dir / 'demonstrations.hdf5')]
   noise = ['--disturbance.action-noise', '.9', '--output', str(output)]

@@ -343,3 +343,8 @@ def test_relative_goals_are_among_what_it_sees() -> None:
   frame = {g: tf.zeros([1, size]) for g, size in LAYOUT.sizes.items()}
   goal = {g: tf.zeros([1, 2, size]) for g, size in LAYOUT.sizes.items()}
   assert more == expected(frame, goal).shape[1] > plain
+
+
+def test_without_cameras_settings_of_pictures_change_nothing() -> None:
+  alone = dataclasses.replace(CONFIG, pixels=config_lib.PixelsConfig(goal='pictures'))
+  assert _policy(config=alone).blank.shape == _policy().blank.shape

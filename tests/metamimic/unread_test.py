@@ -77,7 +77,19 @@ def _with(changes: Mapping[str, Any]) -> config.Config:
       {**ITSELF, 'task.d4pg.critics': 3, 'task.d4pg.discount': 0.9},
       ['task.d4pg.critics: expected none'],
     ),
+    (
+      {'algorithm': 'bc', 'network.critic_width': 64, 'network.policy_width': 64},
+      ['network.critic_width: expected none'],
+    ),
+    (
+      {'task.learn': True, 'task.imitation_share': 1.0, 'task.actor.sigma': 0.3},
+      ['task.actor.sigma: expected none'],
+    ),
     # Without pictures.
+    (
+      {'algorithm': 'd4pg', 'd4pg.encoder_learning_rate': 0.1},
+      ['d4pg.encoder_learning_rate: expected pixels.cameras with it'],
+    ),
     (
       {'pixels.size': 84, 'network.torso': 'residual', 'pixels.goal': 'pictures'},
       [
@@ -120,6 +132,18 @@ def _with(changes: Mapping[str, Any]) -> config.Config:
     (
       {**ALONE, 'algorithm': 'd4pg'},
       ['pixels.goal: expected none'],
+    ),
+    (
+      {**ALONE, 'algorithm': 'bc', 'pixels.tell_critic': False},
+      ['pixels.tell_critic: expected none'],
+    ),
+    (
+      {**SEEING, 'algorithm': 'd4pg', 'pixels.frames': '/frames'},
+      ['pixels.frames: expected none'],
+    ),
+    (
+      {**SEEING, 'pixels.blind': True, 'pixels.tell_critic': False},
+      ['pixels.tell_critic: expected none'],
     ),
     (
       {**SEEING, 'task.learn': True, 'task.turned': False},
