@@ -142,3 +142,20 @@ def test_another_machine_is_refused(checkout: Checkout) -> None:
   failed = checkout.run()
   assert failed.returncode == 1
   assert 'this is Darwin arm64' in failed.stderr
+
+
+@pytest.mark.parametrize('named', [False, True])
+def test_demonstrations_that_are_named_are_not_recorded(named: bool) -> None:
+  given = ['DEMONSTRATIONS=mine.hdf5'] if named else []
+  environment = {k: v for k, v in os.environ.items() if k != 'DEMONSTRATIONS'}
+  done = subprocess.run(
+    ['make', '--dry-run', 'train', *given],
+    cwd=ROOT,
+    env=environment,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert ('-m metamimic.record' in done.stdout) != named
+  file = 'mine.hdf5' if named else 'data/lift_brick.hdf5'
+  assert f'--demonstrations {file}' in done.stdout
