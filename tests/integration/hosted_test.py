@@ -5,6 +5,7 @@ command and the variable that Vertex AI gives.
 """
 
 from collections.abc import Iterator
+import contextlib
 import json
 import os
 import pathlib
@@ -73,9 +74,13 @@ class Run:
       serialization.serialize_functions(
         str(self._code / f'{role}.pkl'), role, functions
       )
-    with loopback.claim_port() as claim:
-      self._server = f'127.0.0.1:{claim.getsockname()[1]}'
+    self._claim = loopback.claim_port()  # Until the end, so that nobody else gets it.
+    self._server = f'127.0.0.1:{self._claim.getsockname()[1]}'
     self._folder = folder
+
+  def close(self) -> None:
+    """Gives up the server's port."""
+    self._claim.close()
 
   def start(self, worker: str) -> 'subprocess.Popen[bytes]':
     """Starts one of `workers`."""
@@ -101,7 +106,8 @@ class Run:
 
 @pytest.fixture(name='run', scope='module')
 def run_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-  yield Run(tmp_path_factory.mktemp('hosted'))
+  with contextlib.closing(Run(tmp_path_factory.mktemp('hosted'))) as run:
+    yield run
 
 
 def _statuses(processes: dict[str, 'subprocess.Popen[bytes]']) -> dict[str, int | None]:
