@@ -197,7 +197,8 @@ class Builder:
     # episodes.
     begun = int(time.time() * 1000) if logger.last_count('environment_steps') else 0
     seeds = [self._seed(_ACTOR, index, i, begun) for i in range(settings.environments)]
-    reader = self._reader(client, name, name, policy, settings.update_period, False)
+    period = settings.update_period
+    reader = self._reader(client, name, name, policy, period, can_wait=False)
     make = environments_lib.solving
     if config.follows(name):
       make = environments_lib.imitating

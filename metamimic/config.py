@@ -424,6 +424,11 @@ class Config:
     return learner == IMITATION or self.algorithm == 'bc'
 
   @property
+  def shows(self) -> bool:
+    """Whether there is a policy that is shown a demonstration to follow."""
+    return any(map(self.follows, self.learners))
+
+  @property
   def turned(self) -> bool:
     """Whether policies that are shown nothing see what is turned; see `TaskConfig`."""
     return self.task.turned and self.pictures is None

@@ -68,7 +68,7 @@ def _unread_of_kinds(config: config_lib.Config) -> Iterator[str]:
   """Yields what the run has no learners or actors for."""
   if config_lib.IMITATION not in config.learners:
     yield from ('imitation.start_within', 'imitation.early_end')
-  if not any(map(config.follows, config.learners)):
+  if not config.shows:
     yield from _SHOWN
   if config_lib.TASK not in config.actors:
     yield from _ACTING
@@ -95,7 +95,7 @@ def _unread_of_pictures(config: config_lib.Config) -> Iterator[str]:
     yield from _RATES
   else:
     yield 'network.torso_blocks'
-  if pixels.goal != 'pictures' or not any(map(config.follows, config.learners)):
+  if pixels.goal != 'pictures' or not config.shows:
     yield from _DECODING
   elif not pixels.decoding_weight:
     yield 'pixels.tell_critic'

@@ -194,8 +194,8 @@ def check_pixels(config: config_lib.Config, where: str = '') -> None:
     raise ValueError(
       f'{where}network.torso_blocks is {network.torso_blocks}; expected 0 or more'
     )
-  follows = any(map(config.follows, config.learners))
-  if follows and residual and pixels.goal == 'pictures' and pixels.decoding_weight:
+  decodes = config.shows and pixels.goal == 'pictures' and pixels.decoding_weight
+  if residual and decodes:
     raise ValueError(
       f'{where}pixels.decoding_weight is {pixels.decoding_weight} with network.torso '
       'residual; expected 0: what decodes is an encoder that policy and critic share'

@@ -221,17 +221,15 @@ def test_each_kind_of_actor_meets_its_own_disturbances(
   assert moved[disturbed] > 5 * usual
 
 
-def _changed(section: Any, **values: Any) -> Any:
-  return dataclasses.replace(section, **values)
-
-
 def test_imitation_starts_and_ends_as_its_settings_say(
   files: dict[str, str], tmp_path: pathlib.Path
 ) -> None:
   made = _make(files['none'], tmp_path / 'run')
 
   def environment(**values: Any) -> Any:
-    config = _changed(made._config, imitation=_changed(CONFIG.imitation, **values))
+    config = dataclasses.replace(
+      made._config, imitation=dataclasses.replace(CONFIG.imitation, **values)
+    )
     (found,) = environments.imitating(
       config, made._run_dir, made._demonstrations(), [0]
     )
@@ -259,8 +257,8 @@ def test_task_actors_begin_and_end_as_their_settings_say(
   made = _make(files['none'], tmp_path / 'run', learn=True)
 
   def environment(algorithm: Any = 'metamimic', **values: Any) -> Any:
-    task = _changed(CONFIG.task, **values)
-    config = _changed(made._config, algorithm=algorithm, task=task)
+    task = dataclasses.replace(CONFIG.task, **values)
+    config = dataclasses.replace(made._config, algorithm=algorithm, task=task)
     (found,) = environments.solving(config, made._run_dir, made._demonstrations(), [0])
     return found
 
